@@ -1,0 +1,82 @@
+# Everything from Python 3.11 and make. `make help` lists the targets.
+
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+STUDY ?= studies/quick.toml
+# More options for the stages, such as ARGS="--photos DIR --weights DIR".
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help data train attack evaluate explain score report reproduce \
+	test test-slow lint notebooks bench lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/' | expand -t 14
+
+# One stamp file for each set of packages, renewed when what it is made from changes.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-%: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
+	@touch $@
+
+data: $(VENV)/.installed  ## choose, check and split the photos
+	$(BIN)/gradcam-adv data $(STUDY) $(ARGS)
+
+train: $(VENV)/.installed  ## ... then train the heads
+	$(BIN)/gradcam-adv train $(STUDY) $(ARGS)
+
+attack: $(VENV)/.installed  ## ... then take the FGSM sign of every test photo
+	$(BIN)/gradcam-adv attack $(STUDY) $(ARGS)
+
+evaluate: $(VENV)/.installed  ## ... then accuracy and PSNR at every epsilon
+	$(BIN)/gradcam-adv evaluate $(STUDY) $(ARGS)
+
+explain: $(VENV)/.installed  ## ... then the Grad-CAM heatmaps
+	$(BIN)/gradcam-adv explain $(STUDY) $(ARGS)
+
+score: $(VENV)/.installed  ## ... then NISSIM, MOD and VID
+	$(BIN)/gradcam-adv score $(STUDY) $(ARGS)
+
+report: $(VENV)/.installed  ## ... then the tables and figures
+	$(BIN)/gradcam-adv report $(STUDY) $(ARGS)
+
+reproduce: $(VENV)/.installed  ## the whole study (STUDY=studies/quick.toml)
+	$(BIN)/gradcam-adv reproduce $(STUDY) $(ARGS)
+
+test: $(VENV)/.installed-test  ## the tests
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed-test  ## the tests on real networks
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed-lint  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+notebooks: $(VENV)/.installed-notebooks  ## run every notebook, with its pictures, into notebooks/executed
+	mkdir -p notebooks/executed
+	for notebook in notebooks/*.py; do \
+		$(BIN)/jupytext --to ipynb --execute --run-path . \
+			--output notebooks/executed/$$(basename $$notebook .py).ipynb $$notebook || exit 1; \
+	done
+
+bench: $(VENV)/.installed-test  ## measure the ratios of docs/benchmarks.md
+	$(BIN)/python -m benchmarks
+
+lock: $(VENV)/.installed-lock  ## resolve setup.cfg's ranges anew into constraints.txt
+	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links \
+		--no-emit-trusted-host --no-emit-options --no-header \
+		--extra test --extra lint --extra notebooks --extra lock \
+		--output-file constraints.txt setup.cfg
+
+clean:  ## delete the study's run and models (what the tool recorded as made), and caches
+	if [ -x $(BIN)/gradcam-adv ]; then $(BIN)/gradcam-adv clean $(STUDY); fi
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache build notebooks/executed

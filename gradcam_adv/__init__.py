@@ -1,0 +1,14 @@
+"""Attack CNN classifiers with FGSM, explain every layer with Grad-CAM, score the shift."""
+
+import lazy_loader
+
+# Keras and TensorFlow take seconds to import: a name brings its module when it is first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "classifiers": ["load"],
+        "fgsm": ["perturb", "sign"],
+        "gradcam": ["heatmaps", "layer_names", "resize"],
+        "metrics": ["mod", "nissim", "psnr", "vid"],
+    },
+)

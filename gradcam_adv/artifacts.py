@@ -1,0 +1,121 @@
+"""Files that are either whole or not there: arrays, tables, JSON, and the manifests of tasks."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+MANIFEST = "manifest.json"
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it takes the place of ``path``.
+
+    The bytes are on the disk before the name is, so a reader, even after a power cut, finds the
+    old file or the new one and never a part of it. The temporary name keeps the suffix, by which
+    some writers choose their format.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path``; ValueError when it holds anything else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"Expected a JSON object in {path}. Received: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"Expected a JSON object in {path}. Received: {type(content).__name__}")
+    return content
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    with whole_file(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    # An identity may be called "NA" or "007": text stays text, and only an empty cell is a gap.
+    text = dict.fromkeys(("photo", "identity", "sha256", "network", "attack", "layer"), str)
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    with whole_file(path) as temporary:
+        np.save(temporary, array, allow_pickle=False)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with whole_file(path) as temporary:
+        np.savez(temporary, **arrays)  # type: ignore[arg-type]
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(inputs: Mapping[str, Any]) -> str:
+    """Hash of everything that a result depends on; equal for equal JSON values."""
+    text = json.dumps(inputs, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def describe_files(paths: list[Path], root: Path) -> dict[str, dict[str, Any]]:
+    """Size, time and sha256 of each file, by its path relative to ``root``."""
+    return {
+        os.path.relpath(path, root): {
+            "size": path.stat().st_size,
+            "mtime_ns": path.stat().st_mtime_ns,
+            "sha256": sha256(path),
+        }
+        for path in paths
+    }
+
+
+def files_intact(described: Mapping[str, Mapping[str, Any]], root: Path) -> bool:
+    """Whether the files are still as :func:`describe_files` found them.
+
+    Same size and time counts as unchanged; another time makes us read the file again.
+    """
+    for name, facts in described.items():
+        path = root / name
+        if not path.is_file() or path.stat().st_size != facts["size"]:
+            return False
+        if path.stat().st_mtime_ns != facts["mtime_ns"] and sha256(path) != facts["sha256"]:
+            return False
+    return True

@@ -1,0 +1,397 @@
+"""The five networks: how Keras builds them, what they expect, where their weights come from."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import os
+import re
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from gradcam_adv import artifacts
+
+if TYPE_CHECKING:
+    import keras
+
+# Seconds for one look at whether the weights' server answers, name resolution included.
+PROBE_SECONDS = 3.0
+# Seconds without a byte after which a download is given up.
+STALL_SECONDS = 20.0
+
+_KERAS_WEIGHTS = "https://storage.googleapis.com/tensorflow/keras-applications"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One network of ``keras.applications``, without its classification layers.
+
+    Attributes:
+        name: as studies name it.
+        title: as the paper names it.
+        application: its name in ``keras.applications``.
+        minimum_size: smallest image side in pixels that it takes.
+        last_activation: its last convolutional activation, the layer of Table 3.
+        preprocessing: "caffe" (BGR, 0-255, mean subtracted) or "tf" (RGB, -1 to 1).
+        weights_url: where Keras keeps its ImageNet weights without top.
+        weights_md5: of that file.
+    """
+
+    name: str
+    title: str
+    application: str
+    minimum_size: int
+    last_activation: str
+    preprocessing: Literal["caffe", "tf"]
+    weights_url: str
+    weights_md5: str
+
+
+BACKBONES = {
+    backbone.name: backbone
+    for backbone in (
+        Backbone(
+            "vgg16",
+            "VGG16",
+            "VGG16",
+            32,
+            "block5_conv3",
+            "caffe",
+            f"{_KERAS_WEIGHTS}/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            "6d6bbae143d832006294945121d1f1fc",
+        ),
+        Backbone(
+            "resnet50",
+            "ResNet50",
+            "ResNet50",
+            32,
+            "conv5_block3_out",
+            "caffe",
+            f"{_KERAS_WEIGHTS}/resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            "4d473c1dd8becc155b73f8504c6f6626",
+        ),
+        Backbone(
+            "resnet101",
+            "ResNet101",
+            "ResNet101",
+            32,
+            "conv5_block3_out",
+            "caffe",
+            f"{_KERAS_WEIGHTS}/resnet/resnet101_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            "88cf7a10940856eca736dc7b7e228a21",
+        ),
+        Backbone(
+            "inceptionv3",
+            "InceptionNet v3",
+            "InceptionV3",
+            75,
+            "mixed10",
+            "tf",
+            f"{_KERAS_WEIGHTS}/inception_v3/"
+            "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            "bcbd6486424b2319ff4ef7d526e38f63",
+        ),
+        Backbone(
+            "xception",
+            "XceptionNet",
+            "Xception",
+            71,
+            "block14_sepconv2_act",
+            "tf",
+            f"{_KERAS_WEIGHTS}/xception/xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            "b0042744bf5b25fce3cb969f33bebb97",
+        ),
+    )
+}
+
+
+def find(name: str) -> Backbone:
+    """The backbone called ``name``; ValueError with the nearest names when there is none."""
+    if name not in BACKBONES:
+        near = difflib.get_close_matches(str(name).lower(), BACKBONES, n=2, cutoff=0.4)
+        hint = f" Nearest: {', '.join(near)}." if near else ""
+        raise ValueError(
+            f"Expected a network out of {', '.join(BACKBONES)}. Received: {name!r}.{hint}"
+        )
+    return BACKBONES[name]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where a network's weights come from, decided before any work.
+
+    Attributes:
+        origin: "imagenet" (Keras' own file), "file" (given by the user) or "random".
+        path: the weights file; None for random weights.
+        sha256: of that file; None for random weights.
+        note: why weights are random though ImageNet's were wished for; else empty.
+    """
+
+    origin: Literal["imagenet", "file", "random"]
+    path: Path | None = None
+    sha256: str | None = None
+    note: str = ""
+
+
+def resolve_weights(wanted: str, names: Iterable[str]) -> dict[str, Weights]:
+    """Find the weights of each network.
+
+    Args:
+        wanted: "imagenet", "random", "auto" (imagenet, else random) or a directory.
+        names: of networks.
+
+    Raises:
+        ValueError: ImageNet weights can't be had, or the directory lacks a network's file.
+    """
+    names = list(names)
+    if wanted == "random":
+        return {name: Weights("random") for name in names}
+    if wanted in ("imagenet", "auto"):
+        return {name: _imagenet(find(name), or_random=wanted == "auto") for name in names}
+    directory = Path(wanted)
+    if not directory.is_dir():
+        raise ValueError(
+            "Expected weights 'imagenet', 'random', 'auto' or an existing directory. "
+            f"Received: {wanted!r}"
+        )
+    files = {name: _file_in(directory, find(name)) for name in names}
+    return {name: Weights("file", path, artifacts.sha256(path)) for name, path in files.items()}
+
+
+def _file_in(directory: Path, backbone: Backbone) -> Path:
+    # "inception_v3_weights...h5" and "InceptionV3.weights.h5" are InceptionV3's;
+    # "resnet50v2..." and "resnet50_v2..." are not ResNet50's.
+    own = re.compile(rf"{backbone.name}(?!v?\d)")
+    found = [
+        path
+        for path in sorted(directory.glob("*.h5"))
+        if own.match(re.sub(r"[^a-z0-9.]", "", path.name.lower()))
+    ]
+    if len(found) > 1:
+        found = [path for path in found if "notop" in path.name.lower()] or found
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise ValueError(
+            f"Expected one file {backbone.name}*.h5 (weights without top) in {directory}. "
+            f"Received: {names}"
+        )
+    return found[0]
+
+
+def _imagenet(backbone: Backbone, or_random: bool) -> Weights:
+    path, problem = _imagenet_file(backbone)
+    if path is not None:
+        return Weights("imagenet", path, artifacts.sha256(path))
+    if or_random:
+        return Weights("random", note=problem)
+    raise ValueError(
+        f"Expected ImageNet weights of {backbone.title}. Received: none, {problem}. "
+        "Give a directory of weights files (--weights DIR) or take --weights random."
+    )
+
+
+def _imagenet_file(backbone: Backbone) -> tuple[Path | None, str]:
+    """Keras' weights file out of its cache or its server, or None and why it can't be had."""
+    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+    name = backbone.weights_url.rsplit("/", 1)[1]
+    cached = home / "models" / name
+    if cached.is_file() and _md5(cached) == backbone.weights_md5:
+        return cached, ""
+    not_cached = f"not whole in Keras' cache ({home / 'models'})"
+    problem = _unreachable(backbone.weights_url)
+    if problem:
+        return None, f"{not_cached}, and {problem}"
+    import keras
+
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(STALL_SECONDS)
+    try:
+        path = keras.utils.get_file(
+            name,
+            origin=backbone.weights_url,
+            file_hash=backbone.weights_md5,
+            cache_dir=str(home),
+            cache_subdir="models",
+        )
+    except Exception as error:  # get_file raises bare Exception for a failed transfer
+        return None, f"{not_cached}, and the download failed: {error}"
+    finally:
+        socket.setdefaulttimeout(timeout)
+    return Path(path), ""
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def _unreachable(url: str) -> str:
+    """Why the server of ``url`` doesn't answer, or an empty string when it does."""
+    scheme_and_host = "/".join(url.split("/", 3)[:3])
+    return _probe(scheme_and_host)
+
+
+@functools.cache  # one look for all networks: being offline costs PROBE_SECONDS once
+def _probe(address: str) -> str:
+    # urllib, so that a proxy counts; a thread, since name resolution knows no time limit.
+    problem = f"no answer from {address} within {PROBE_SECONDS:g} s"
+
+    def look() -> None:
+        nonlocal problem
+        try:
+            urllib.request.urlopen(
+                urllib.request.Request(address, method="HEAD"), timeout=PROBE_SECONDS
+            ).close()
+        except urllib.error.HTTPError:
+            problem = ""  # an answer, if not a friendly one: the server is there
+        except OSError as error:
+            problem = f"{address}: {getattr(error, 'reason', error)}"
+        else:
+            problem = ""
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    return problem
+
+
+def build(
+    name: str,
+    image_size: int,
+    weights: Weights,
+    *,
+    preprocessing: Literal["own", "unit"] = "own",
+    seed: int = 0,
+) -> keras.Model:
+    """The network's convolutional base as one flat graph that takes pixels.
+
+    Args:
+        name: of the network.
+        image_size: side of the square input in pixels.
+        weights: from :func:`resolve_weights`.
+        preprocessing: "own", the network's; "unit" feeds it the pixels in [0, 1] as they are.
+        seed: of random weights.
+
+    Returns:
+        Model from pixels, float32 (N, image_size, image_size, 3) in [0, 1], to the base's last
+        feature maps. Every layer is frozen, so batch norm stays in inference mode.
+
+    Raises:
+        ValueError: unknown network, image too small, or a weights file of something else.
+    """
+    import keras
+
+    backbone = find(name)
+    check_image_size(backbone, image_size)
+    application = getattr(keras.applications, backbone.application)
+    shape = (image_size, image_size, 3)
+    if weights.origin == "random":
+        keras.utils.set_random_seed(seed)  # the applications' initializers take no seed
+    pixels = keras.Input(shape, name="pixels")
+    base = application(
+        include_top=False,
+        weights=None,
+        input_tensor=pixels if preprocessing == "unit" else _preprocess(backbone, pixels),
+    )
+    if weights.path is not None:
+        # Weights files are read by position in the graph, so into the plain application first.
+        # It is built second: Keras numbers nameless layers by a counter of the process, and the
+        # base shall have the first numbers.
+        plain = application(include_top=False, weights=None, input_shape=shape)
+        try:
+            plain.load_weights(weights.path)
+        except Exception as error:  # h5py and Keras raise many kinds for a wrong file
+            raise ValueError(
+                f"Expected weights of {backbone.title} without top. "
+                f"Received: {weights.path}: {error}"
+            ) from error
+        base.set_weights(plain.get_weights())
+    for layer in base.layers:
+        layer.trainable = False
+    return base
+
+
+def check_image_size(backbone: Backbone, image_size: int) -> None:
+    """ValueError when images are smaller than the network takes."""
+    if image_size < backbone.minimum_size:
+        raise ValueError(
+            f"Expected image_size of at least {backbone.minimum_size} for {backbone.title}. "
+            f"Received: {image_size}"
+        )
+
+
+# The mean of ImageNet's photos in RGB order, on 0-255, that caffe-style networks subtract.
+_CAFFE_MEAN = (123.68, 116.779, 103.939)
+
+
+def _preprocess(backbone: Backbone, pixels: keras.KerasTensor) -> keras.KerasTensor:
+    """What ``keras.applications.*.preprocess_input`` does, for pixels in [0, 1], in the graph."""
+    import keras
+
+    if backbone.preprocessing == "tf":
+        return keras.layers.Rescaling(2.0, offset=-1.0, name="preprocessing")(pixels)
+    offset = [-mean for mean in _CAFFE_MEAN]
+    rgb = keras.layers.Rescaling(255.0, offset=offset, name="preprocessing")(pixels)
+    return keras.ops.flip(rgb, axis=-1)
+
+
+def epsilon_unit(name: str, unit: str, preprocessing: str) -> float:
+    """By what epsilon is multiplied to be a change of pixels in [0, 1].
+
+    ``unit`` "pixel" is that change itself; "network" is a change of the network's own input
+    after its preprocessing: 0-255 for caffe-style networks, -1 to 1 for tf-style ones.
+    """
+    if unit == "pixel" or preprocessing == "unit":
+        return 1.0
+    return {"caffe": 1 / 255, "tf": 1 / 2}[find(name).preprocessing]
+
+
+def calibrate_batch_norm(base: keras.Model, photos: Iterable[object], momentum: float) -> None:
+    """Give the batch-norm layers of a random base the statistics of real photos.
+
+    Without it a random deep network's features say nothing of its input. Each layer's moving
+    mean and variance become the exponentially weighted mean over the batches, freed of the
+    initial 0 and 1 (which would otherwise keep a share of ``momentum ** batches``).
+
+    Args:
+        base: from :func:`build`; changed in place.
+        photos: batches, each float32 (B, H, W, 3) in [0, 1]; some 64 photos a batch.
+        momentum: weight of the past at each batch.
+    """
+    import keras
+
+    layers = [layer for layer in base.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    if not layers:
+        return
+
+    class Observer(keras.Model):
+        """Its training step is a forward pass in training mode, compiled by ``fit``'s machinery."""
+
+        def train_step(self, data: tuple[object, ...]) -> dict[str, object]:
+            self(data[0], training=True)
+            return {"loss": keras.ops.zeros(())}
+
+    usual = layers[0].momentum
+    for layer in layers:
+        layer.trainable = True
+        layer.momentum = momentum
+    observer = Observer(base.inputs, base.outputs)
+    observer.compile(jit_compile=False)
+    batches = 0
+    for batch in photos:
+        observer.train_on_batch(batch)
+        batches += 1
+    initial_share = momentum**batches
+    for layer in layers:
+        mean, variance = layer.moving_mean, layer.moving_variance
+        mean.assign(keras.ops.divide(mean, 1 - initial_share))
+        variance.assign(keras.ops.divide(variance - initial_share, 1 - initial_share))
+        layer.momentum = usual
+        layer.trainable = False

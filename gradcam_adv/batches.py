@@ -1,0 +1,103 @@
+"""One padded batch shape: cut images into equal batches, check what a user hands in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import keras
+
+BATCH_SIZE = 8
+
+
+def padded(batch_size: int, *arrays: np.ndarray) -> Iterator[tuple[slice, list[np.ndarray]]]:
+    """Batches of exactly ``batch_size``, the last one filled up with its own last item.
+
+    One shape means one compilation, and results that do not hang on how photos were cut.
+
+    Yields:
+        Which items a batch holds (without the filling), and the batch of each array.
+    """
+    total = len(arrays[0])
+    for start in range(0, total, batch_size):
+        stop = min(start + batch_size, total)
+        rows = np.minimum(np.arange(start, start + batch_size), total - 1)
+        yield slice(start, stop), [array[rows] for array in arrays]
+
+
+def check_images(model: keras.Model, images: npt.ArrayLike) -> np.ndarray:
+    """``images`` as float32 (N, H, W, 3) in [0, 1]; ValueError for what the model can't take."""
+    array = np.asarray(images)
+    expected = model.input_shape[1:]
+    if array.ndim != 4 or any(
+        want is not None and want != got
+        for want, got in zip(expected, array.shape[1:], strict=True)
+    ):
+        raise ValueError(
+            f"Expected images of shape (N, {', '.join(map(str, expected))}). "
+            f"Received: shape {array.shape}"
+        )
+    if len(array) == 0:
+        raise ValueError("Expected at least one image. Received: none")
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(
+            "Expected images as floats in [0, 1] (divide 8-bit pixels by 255). "
+            f"Received: dtype {array.dtype}"
+        )
+    low, high = array.min(), array.max()
+    if not (low >= 0 and high <= 1):  # NaN fails this, too
+        raise ValueError(
+            f"Expected images with values in [0, 1]. Received: from {low:g} to {high:g}"
+        )
+    return array.astype(np.float32, copy=False)
+
+
+def check_labels(labels: npt.ArrayLike, count: int, classes: int, name: str) -> np.ndarray:
+    """``labels`` as int32 (count,), each below ``classes``; ValueError otherwise."""
+    array = np.asarray(labels)
+    if array.shape != (count,) or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(
+            f"Expected {name} as {count} integers, one an image. "
+            f"Received: shape {array.shape}, dtype {array.dtype}"
+        )
+    if array.min() < 0 or array.max() >= classes:
+        raise ValueError(
+            f"Expected {name} from 0 to {classes - 1}, the model's classes. "
+            f"Received: from {array.min()} to {array.max()}"
+        )
+    return array.astype(np.int32)
+
+
+def check_finite(values: np.ndarray, what: str) -> np.ndarray:
+    """``values``; ValueError naming ``what`` when one is NaN or infinite."""
+    if not np.isfinite(values).all():
+        raise ValueError(f"Expected finite {what}. Received: NaN or infinite values")
+    return values
+
+
+def check_logits(model: keras.Model) -> int:
+    """How many classes a model has; ValueError where its output isn't logits of two or more."""
+    import keras
+
+    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.output_shape) != 2:
+        raise ValueError(
+            "Expected a model with one input and one output of shape (N, classes). "
+            f"Received: inputs {model.input_shape}, outputs {model.output_shape}"
+        )
+    activation = getattr(model.layers[-1], "activation", keras.activations.linear)
+    if isinstance(model.layers[-1], keras.layers.Softmax):
+        activation = keras.activations.softmax
+    if activation is not keras.activations.linear:
+        raise ValueError(
+            "Expected a model that ends in logits, without softmax: gradients of probabilities "
+            f"vanish. Received: activation {activation.__name__!r} at {model.layers[-1].name!r}"
+        )
+    if model.output_shape[-1] < 2:
+        raise ValueError(
+            f"Expected a model of two or more classes. Received: {model.output_shape[-1]}"
+        )
+    return int(model.output_shape[-1])

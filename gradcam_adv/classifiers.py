@@ -1,0 +1,117 @@
+"""A backbone and a dense head as one flat graph from pixels to logits; save and load it."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from gradcam_adv import artifacts
+
+if TYPE_CHECKING:
+    import keras
+
+HIDDEN_UNITS = 512
+DROPOUT = 0.5
+
+
+def features(base: keras.Model, pooling: Literal["average", "flatten"] = "average") -> keras.Model:
+    """The frozen base with what stands between it and the dense layers: the head's input.
+
+    Returns:
+        Model from pixels (N, H, W, 3) to features (N, F).
+    """
+    import keras
+
+    layer = (
+        keras.layers.GlobalAveragePooling2D(name="pooling")
+        if pooling == "average"
+        else keras.layers.Flatten(name="pooling")
+    )
+    return keras.Model(base.inputs, layer(base.output))
+
+
+def dense_head(feature_count: int, classes: int, seed: int) -> keras.Model:
+    """Dense 512 ReLU, dropout and the layer ``logits``, from features (N, F) to (N, classes)."""
+    import keras
+
+    seeds = keras.random.SeedGenerator(seed)
+    inputs = keras.Input((feature_count,), name="features")
+    hidden = keras.layers.Dense(
+        HIDDEN_UNITS,
+        activation="relu",
+        kernel_initializer=keras.initializers.GlorotUniform(seed=seeds),
+        name="hidden",
+    )(inputs)
+    dropped = keras.layers.Dropout(DROPOUT, seed=seed, name="dropout")(hidden)
+    logits = keras.layers.Dense(
+        classes, kernel_initializer=keras.initializers.GlorotUniform(seed=seeds), name="logits"
+    )(dropped)
+    return keras.Model(inputs, logits, name="head")
+
+
+def assemble(extractor: keras.Model, head: keras.Model) -> keras.Model:
+    """The classifier from pixels to logits, one flat graph, with copies of the head's weights."""
+    import keras
+
+    x = extractor.output
+    for layer in head.layers[1:]:
+        copy = type(layer).from_config(_unseeded(layer.get_config()))
+        x = copy(x)
+        copy.set_weights(layer.get_weights())
+    return keras.Model(extractor.inputs, x)
+
+
+def _unseeded(config: dict[str, Any]) -> dict[str, Any]:
+    # The weights are set right after, and a saved SeedGenerator only makes the file harder to read.
+    if "kernel_initializer" in config:
+        config["kernel_initializer"] = "glorot_uniform"
+    return config
+
+
+def save(model: keras.Model, path: Path, facts: dict[str, Any]) -> None:
+    """Write ``path`` (.keras) and, beside it, what is known of the model as JSON."""
+    with artifacts.whole_file(path) as temporary:
+        model.save(temporary)
+    artifacts.write_json(path.with_suffix(".json"), facts)
+
+
+def load(path: Path | str) -> keras.Model:
+    """Open a saved classifier in Keras' safe mode.
+
+    Raises:
+        ValueError: the file is missing, no ``.keras`` file, or Keras won't open it.
+    """
+    import keras
+
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"Expected a .keras model file. Received: {path}, which is no file")
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"Expected a .keras model file. Received: {path}, which is not in that format"
+        )
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises many kinds for a damaged archive
+        raise ValueError(
+            f"Expected a .keras model file that Keras opens in safe mode. Received: {path}: {error}"
+        ) from error
+
+
+def check_classes(model: keras.Model, facts: dict[str, Any], identities: Sequence[str]) -> None:
+    """ValueError when a model's classes are not the identities of the photos."""
+    classes = facts.get("classes")
+    if classes != list(identities):
+        received = len(classes) if isinstance(classes, list) else classes
+        raise ValueError(
+            f"Expected a model whose classes are the {len(identities)} identities of the photos "
+            f"({', '.join(list(identities)[:3])}, ...). Received: one with {received} classes "
+            f"({', '.join(map(str, (classes or [])[:3]))}, ...)"
+        )
+    outputs = model.output_shape[-1]
+    if outputs != len(identities):
+        raise ValueError(
+            f"Expected a model with {len(identities)} logits, one a class. Received: {outputs}"
+        )

@@ -1,0 +1,129 @@
+"""The command ``gradcam-adv``: parse, delegate, and turn a user's errors into one line."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from gradcam_adv.pipeline import Pipeline
+
+STUDY = click.argument("study", type=click.Path(path_type=Path), default=Path("studies/quick.toml"))
+OPTIONS = (
+    click.option("--photos", metavar="DIR", help="Folder of one folder per identity, or 'orl'."),
+    click.option(
+        "--weights",
+        metavar="W",
+        help="auto, imagenet, random, or a directory of files such as vgg16*.h5.",
+    ),
+    click.option(
+        "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True
+    ),
+    click.option(
+        "--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True
+    ),
+)
+
+
+def _user_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """ValueError is what the library raises for what a user gave; here it is one line, exit 2."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except ValueError as error:
+            raise click.BadParameter(" ".join(str(error).split())) from error
+
+    return wrapped
+
+
+def _study_command(command: Callable[..., None]) -> Callable[..., None]:
+    for decorate in (*OPTIONS, STUDY):
+        command = decorate(command)
+    return command
+
+
+def _pipeline(
+    study: Path, photos: str | None, weights: str | None, runs: Path, models: Path
+) -> Pipeline:
+    from gradcam_adv import pipeline
+    from gradcam_adv import study as studies
+
+    read = studies.read(study, photos=photos, weights=weights)
+    return pipeline.Pipeline(read, runs / read.name, models / read.name)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="gradcam-adv")
+def main() -> None:
+    """Attack face-recognition CNNs with FGSM, explain them with Grad-CAM, score the shift.
+
+    STUDY is a TOML file, studies/quick.toml where none is given. Each stage runs the stages
+    before it that are not done yet; results go to RUNS/<study's name>.
+    """
+
+
+def _stage(name: str, until: str, help_text: str) -> None:
+    @main.command(name, help=help_text)
+    @_study_command
+    @_user_errors
+    def stage(**options: Any) -> None:
+        pipeline = _pipeline(**options)
+        pipeline.run(until)
+        for path in pipeline.results(until):
+            click.echo(f"  {path}")
+
+
+_stage("data", "data", "Choose identities and photos, check them, split them.")
+_stage("train", "train", "Train a dense head on each frozen base.")
+_stage("attack", "attack", "Take the FGSM sign of every test photo on every network.")
+_stage("evaluate", "evaluate", "Accuracy and PSNR for each network, attack and epsilon.")
+_stage("explain", "explain", "Grad-CAM heatmaps of clean and perturbed test photos.")
+_stage("score", "score", "NISSIM of the heatmaps; MOD and VID with their controls.")
+_stage("report", "report", "Tables and figures of the paper beside this run's.")
+_stage("reproduce", "report", "All stages.")
+
+
+@main.command()
+@_study_command
+@click.option("--network", required=True, help="The network on which the attack was made.")
+@click.option(
+    "--epsilon", type=float, required=True, help="Level of attack; any, not only the study's."
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR"
+)
+@_user_errors
+def export(network: str, epsilon: float, output: Path, **options: Any) -> None:
+    """Write the perturbed test photos of one epsilon as PNG files (rounded to 8 bits)."""
+    from gradcam_adv import export as exports
+
+    if not 0 <= epsilon <= 1:  # NaN fails this, too
+        raise ValueError(f"Expected --epsilon from 0 to 1. Received: {epsilon}")
+    pipeline = _pipeline(**options)
+    if network not in pipeline.study.networks:
+        raise ValueError(
+            f"Expected --network out of the study's, {', '.join(pipeline.study.networks)}. "
+            f"Received: {network!r}"
+        )
+    pipeline.run("attack")
+    count = exports.write_png(pipeline.setting, network, epsilon, output)
+    click.echo(f"{count} photos in {output}")
+
+
+@main.command()
+@_study_command
+@_user_errors
+def clean(**options: Any) -> None:
+    """Delete what this tool recorded as made for STUDY: its run and its models, nothing else."""
+    from gradcam_adv import pipeline
+    from gradcam_adv import study as studies
+
+    name = studies.read(options["study"]).name
+    removed = pipeline.clean(options["runs"] / name, options["models"] / name)
+    click.echo(f"{removed} files removed")

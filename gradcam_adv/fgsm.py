@@ -1,0 +1,99 @@
+"""The fast gradient sign method: the sign once a photo, a perturbed set for every epsilon."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from gradcam_adv import batches
+
+if TYPE_CHECKING:
+    import keras
+
+
+def sign(
+    model: keras.Model,
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    batch_size: int = batches.BATCH_SIZE,
+) -> np.ndarray:
+    """Sign of the gradient of the cross-entropy by the pixels, section 2.2 of the paper.
+
+    It does not depend on epsilon: one gradient serves every level of attack.
+
+    Args:
+        model: from pixels to logits.
+        images: float, (N, H, W, 3), values in [0, 1].
+        labels: int, (N,), the class to move away from.
+        batch_size: how many images at a time; bounds the memory.
+
+    Returns:
+        int8 (N, H, W, 3) of -1, 0 and 1; 0 where the gradient is exactly zero.
+
+    Raises:
+        ValueError: images or labels that the model can't take, an output that isn't logits, or
+            a gradient that isn't finite.
+    """
+    attack = compiled_sign(model, batch_size)
+    classes = batches.check_logits(model)
+    images = batches.check_images(model, images)
+    return attack(images, batches.check_labels(labels, len(images), classes, "labels"))
+
+
+class compiled_sign:
+    """:func:`sign` for one model, compiled once and called for slice after slice of photos."""
+
+    def __init__(self, model: keras.Model, batch_size: int) -> None:
+        from gradcam_adv import gradients
+
+        self._gradient = gradients.loss_gradient(model, batch_size)
+        self._batch_size = batch_size
+
+    def __call__(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        signs = np.empty(images.shape, np.int8)
+        for own, (pixels, classes) in batches.padded(self._batch_size, images, labels):
+            gradient = batches.check_finite(self._gradient(pixels, classes), "gradients")
+            signs[own] = np.sign(gradient[: own.stop - own.start])
+        return signs
+
+
+def perturb(images: npt.ArrayLike, signs: npt.ArrayLike, epsilon: float) -> np.ndarray:
+    """``clip(images + epsilon * signs, 0, 1)``: the perturbed set of one epsilon.
+
+    Args:
+        images: (N, H, W, 3), values in [0, 1].
+        signs: from :func:`sign`, of the same shape.
+        epsilon: size of the perturbation as a fraction of the range of pixels, not negative.
+
+    Returns:
+        float32 (N, H, W, 3), values in [0, 1]; equal to ``images`` at epsilon 0.
+
+    Raises:
+        ValueError: the shapes differ, or epsilon is negative or not finite.
+    """
+    images = np.asarray(images, np.float32)
+    signs = np.asarray(signs)
+    if images.shape != signs.shape:
+        raise ValueError(
+            f"Expected signs of the shape of the images, {images.shape}. "
+            f"Received: shape {signs.shape}"
+        )
+    if not (math.isfinite(epsilon) and epsilon >= 0):
+        raise ValueError(f"Expected epsilon as a finite number, 0 or more. Received: {epsilon}")
+    return np.clip(images + np.float32(epsilon) * signs.astype(np.float32), 0, 1)
+
+
+def random_sign(shape: tuple[int, ...], seed: int, photo_sha256: str) -> np.ndarray:
+    """Signs of a coin for one photo, the control for FGSM's: noise of the same size.
+
+    It follows from the photo and the seed alone, in whatever order photos come.
+
+    Returns:
+        int8 of ``shape``, -1 and 1.
+    """
+    coin = np.random.default_rng([seed, int(photo_sha256[:16], 16)])
+    return (2 * coin.integers(0, 2, shape, np.int8) - 1).astype(np.int8)

@@ -1,0 +1,131 @@
+"""The run's figures, drawn from its tables and files, never from a model."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib
+
+matplotlib.use("Agg")  # figures go to files, on machines without a screen as well
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+from gradcam_adv import artifacts, backbones, stages
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from gradcam_adv.stages import Setting
+
+
+def write_all(
+    setting: Setting, folder: Path, summary: dict[str, pd.DataFrame], caveat: str
+) -> list[Path]:
+    """Draw every figure as PNG and SVG; each says ``caveat`` under its title."""
+    drawn = {
+        "figure_2": successful_attack(setting, summary["predictions"]),
+        "figure_4": nissim_density(setting, summary["nissim"], summary["vid"]),
+    }
+    files = []
+    for name, figure in drawn.items():
+        figure.text(0.01, 0.005, textwrap.fill(caveat, 110), fontsize=7, va="bottom")
+        for suffix in (".png", ".svg"):
+            path = folder / f"{name}{suffix}"
+            with artifacts.whole_file(path) as temporary:
+                figure.savefig(temporary, dpi=150, metadata=_undated(suffix))
+            files.append(path)
+        plt.close(figure)
+    return files
+
+
+def _undated(suffix: str) -> dict[str, None]:
+    # Without a date equal runs give equal files.
+    return {"Date": None} if suffix == ".svg" else {}
+
+
+def successful_attack(setting: Setting, predictions: pd.DataFrame) -> Figure:
+    """Figure 2: photo, amplified perturbation, perturbed photo, with the source's predictions.
+
+    The first test photo that the source network knows when clean and misses at the lowest
+    epsilon at which any such photo is missed; the first photo where no attack succeeds.
+    """
+    source = setting.study.source
+    own = predictions[(predictions["network"] == source) & (predictions["attack"] == "black-box")]
+    known = own[(own["epsilon"] > 0) & (own["predicted_clean"] == own["label"])]
+    fooled = known[known["predicted"] != known["label"]].sort_values("epsilon", kind="stable")
+    succeeded = len(fooled) > 0
+    case = fooled.iloc[0] if succeeded else own[own["epsilon"] > 0].iloc[0]
+
+    test = setting.test
+    row = int(test.index[test["photo"] == case["photo"]][0])
+    start = row - row % stages.SLICE
+    rows = test.iloc[start : start + stages.SLICE].reset_index(drop=True)
+    signs = stages.signs_of(setting, "black-box", source, f"{start:07d}", rows)[[row - start]]
+    clean = setting.pixels(rows.iloc[[row - start]])
+    perturbed = setting.perturb(source, clean, signs, case["epsilon"])
+
+    names = setting.identities
+    figure, axes = plt.subplots(1, 3, figsize=(9, 4.2))
+    pictures = (
+        (clean[0], f"photo: {names[case['label']]}\npredicted {names[case['predicted_clean']]}"),
+        ((signs[0] + 1) / 2, f"sign of the gradient\nadded times ε = {case['epsilon']:g}"),
+        (perturbed[0], f"perturbed photo\npredicted {names[case['predicted']]}"),
+    )
+    for axis, (picture, title) in zip(axes, pictures, strict=True):
+        axis.imshow(picture, vmin=0, vmax=1)
+        axis.set_title(title, fontsize=10)
+        axis.axis("off")
+    outcome = "A successful attack" if succeeded else "No attack succeeded; one example"
+    figure.suptitle(f"{outcome} on {backbones.BACKBONES[source].title}", fontsize=12)
+    figure.subplots_adjust(left=0.02, right=0.98, top=0.8, bottom=0.08, wspace=0.05)
+    return figure
+
+
+def nissim_density(setting: Setting, nissim: pd.DataFrame, vid: pd.DataFrame) -> Figure:
+    """Figure 4: the density of NISSIM for each network and epsilon, VID printed beside it."""
+    readings = setting.study.readings
+
+    def chosen(table: pd.DataFrame) -> pd.DataFrame:
+        return table[
+            (table["attack"] == "black-box")
+            & (table["target"] == readings.explained_class)
+            & (table["size"] == readings.heatmap_size)
+        ]
+
+    values = chosen(nissim)
+    values = values[values["epsilon"] > 0]
+    vids = chosen(vid).set_index("network")["vid"]
+    networks = setting.study.networks
+    figure, axes = plt.subplots(
+        1, len(networks), figsize=(1 + 2.8 * len(networks), 3.9), sharex=True, squeeze=False
+    )
+    levels = sorted(values["epsilon"].unique())
+    palette = dict(zip(levels, sns.color_palette("viridis_r", len(levels)), strict=True))
+    for axis, network in zip(axes[0], networks, strict=True):
+        own = values[values["network"] == network]
+        for level in levels:
+            sample = own.loc[own["epsilon"] == level, "nissim"]
+            if np.ptp(sample) > 0:  # a density of equal values is a spike that can't be drawn
+                sns.kdeplot(
+                    x=sample, ax=axis, color=palette[level], fill=True, alpha=0.15, linewidth=1.8,
+                    clip=(0, 1), label=f"ε = {level:g}",
+                )  # fmt: skip
+            else:
+                axis.axvline(sample.iloc[0], color=palette[level], label=f"ε = {level:g}")
+        shown = f"VID = {vids[network]:.4f}" if network in vids else "VID –"
+        axis.set_title(f"{backbones.BACKBONES[network].title}\n{shown}", fontsize=10)
+        axis.set_xlabel("NISSIM")
+        axis.set_ylabel("density" if axis is axes[0, 0] else "")
+    axes[0, 0].set_xlim(0, min(1, 1.25 * values["nissim"].max() + 0.02))
+    axes[0, -1].legend(fontsize=8)
+    figure.suptitle(
+        f"NISSIM under the black-box attack from {backbones.BACKBONES[setting.study.source].title}",
+        fontsize=12,
+    )
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
+    return figure

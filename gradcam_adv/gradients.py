@@ -1,0 +1,146 @@
+"""All automatic differentiation: the gradient of a loss by the pixels, of a score by the layers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+# Read by TensorFlow when it is first imported: without it every start prints a page of notices.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+if keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        "Expected Keras' tensorflow backend (unset KERAS_BACKEND, or set it to 'tensorflow'). "
+        f"Received: {keras.backend.backend()!r}"
+    )
+
+# In the place of a class: the one that the model predicts for the image being explained.
+PREDICTED = -1
+
+LossGradient = Callable[[np.ndarray, np.ndarray], np.ndarray]
+WeightedSums = Callable[[np.ndarray, np.ndarray], tuple[list[np.ndarray], np.ndarray]]
+
+
+def configure(threads: int) -> None:
+    """Fix what the last digits of a result hang on: the thread count and the order of sums.
+
+    Has to come before TensorFlow's first computation; afterwards it can't be changed.
+
+    Raises:
+        ValueError: TensorFlow already runs with another number of threads.
+    """
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError:
+        own_choice = len(os.sched_getaffinity(0))
+        running = tf.config.threading.get_intra_op_parallelism_threads() or own_choice
+        if running != threads:
+            raise ValueError(
+                f"Expected TensorFlow to run with {threads} threads. Received: it has already "
+                f"started with {running} threads in this process"
+            ) from None
+    tf.config.experimental.enable_op_determinism()
+
+
+def loss_gradient(model: keras.Model, batch_size: int) -> LossGradient:
+    """Compile the gradient of the attack's loss by the pixels, up to a positive factor a photo.
+
+    The loss J of FGSM is the cross-entropy. With z the logits and y the label it equals
+    ``softplus(logsumexp(z without z_y) - z_y)``, and softplus only rises. So J and the margin
+    inside have gradients of the same sign everywhere, but the margin's does not fade to zero in
+    float32 when the network is sure, as J's does.
+
+    Args:
+        model: from pixels to logits, (N, C) with C at least 2.
+        batch_size: the one batch shape it is compiled for.
+
+    Returns:
+        Function of images, float32 (batch_size, H, W, 3), and labels, int (batch_size,), giving
+        the margin's gradient, float32, of the shape of the images.
+    """
+    shape = (batch_size, *model.input_shape[1:])
+
+    @tf.function(
+        input_signature=[tf.TensorSpec(shape, tf.float32), tf.TensorSpec((batch_size,), tf.int32)],
+        autograph=False,
+    )
+    def gradient(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(images)
+            logits = tf.cast(model(images, training=False), tf.float32)
+            is_label = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False)
+            others = tf.where(is_label, logits.dtype.min, logits)
+            label_logit = tf.gather(logits, labels, batch_dims=1)
+            margin = tf.reduce_logsumexp(others, axis=-1) - label_logit
+        return tape.gradient(margin, images)
+
+    return lambda images, labels: gradient(images, labels.astype(np.int32)).numpy()
+
+
+def gradcam_sums(
+    model: keras.Model, layers: Sequence[keras.KerasTensor], batch_size: int, targets: int = 1
+) -> WeightedSums:
+    """Compile Grad-CAM's weighted sums of many layers: one forward pass, one backward a target.
+
+    For a layer's activations A, (H, W, C), and a class's logit s, the weights are the means of
+    ds/dA over H and W, and the weighted sum is that of A over C: Selvaraju et al.'s equations 1
+    and 2 before the ReLU.
+
+    Args:
+        model: from pixels to logits.
+        layers: the layers' outputs in the model's graph, each (None, H, W, C).
+        batch_size: the one batch shape it is compiled for.
+        targets: how many classes are explained for each photo.
+
+    Returns:
+        Function of images, float32 (batch_size, H, W, 3), and classes, int (batch_size, targets)
+        or PREDICTED, giving a list of float32 (batch_size, targets, h, w), one a layer, and the
+        logits, float32 (batch_size, C).
+
+    Raises:
+        ValueError: the logits do not depend on one of the layers.
+    """
+    extractor = keras.Model(model.inputs, [*layers, model.output])
+    shape = (batch_size, *model.input_shape[1:])
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec(shape, tf.float32),
+            tf.TensorSpec((batch_size, targets), tf.int32),
+        ],
+        autograph=False,
+    )
+    def sums(images: tf.Tensor, classes: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        with tf.GradientTape(persistent=targets > 1, watch_accessed_variables=False) as tape:
+            tape.watch(images)
+            *activations, logits = extractor(images, training=False)
+            predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)[:, tf.newaxis]
+            explained = tf.where(classes == PREDICTED, predicted, classes)
+            scores = tf.unstack(tf.gather(logits, explained, batch_dims=1), axis=1)
+        by_target = []
+        for score in scores:
+            by_layer = []
+            for layer, a, gradient in zip(
+                layers, activations, tape.gradient(score, activations), strict=True
+            ):
+                if gradient is None:
+                    raise ValueError(
+                        "Expected layers that the logits depend on. "
+                        f"Received: {layer.name}, which they don't"
+                    )
+                weights = tf.reduce_mean(gradient, axis=(1, 2))
+                by_layer.append(tf.einsum("bhwc,bc->bhw", a, weights))
+            by_target.append(by_layer)
+        return [tf.stack(maps, axis=1) for maps in zip(*by_target, strict=True)], logits
+
+    def numpy_sums(images: np.ndarray, classes: np.ndarray) -> tuple[list[np.ndarray], Any]:
+        maps, logits = sums(images, classes.astype(np.int32))
+        return [layer.numpy() for layer in maps], logits.numpy()
+
+    return numpy_sums

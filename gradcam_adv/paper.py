@@ -1,0 +1,47 @@
+"""The paper's printed tables as data: Chakraborty et al., Generalizing Adversarial Explanations."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+CITATION = (
+    "Tanmay Chakraborty, Utkarsh Trehan, Khawla Mallat, Jean-Luc Dugelay: "
+    "Generalizing Adversarial Explanations with Grad-CAM"
+)
+EPSILONS = (0.0, 0.01, 0.05, 0.075, 0.1)
+
+# Accuracy under the black-box attack made on ResNet50, photos as they are.
+TABLE_1 = pd.DataFrame(
+    {
+        "vgg16": (0.9189, 0.9155, 0.9087, 0.8986, 0.8986),
+        "resnet50": (0.9054, 0.9189, 0.8851, 0.7804, 0.7060),
+        "resnet101": (0.9087, 0.9222, 0.8918, 0.7533, 0.6182),
+        "inceptionv3": (0.8851, 0.8851, 0.5709, 0.3513, 0.2533),
+        "xception": (0.9256, 0.9256, 0.8141, 0.6959, 0.5641),
+    },
+    index=pd.Index(EPSILONS, name="epsilon"),
+)
+
+# MOD under the black-box attack made on ResNet50.
+TABLE_3 = pd.DataFrame(
+    {
+        "vgg16": (0.0, 0.098875, 0.117416, 0.121993, 0.127394),
+        "resnet50": (0.0, 0.127743, 0.241743, 0.269364, 0.292002),
+        "resnet101": (0.0, 0.084589, 0.208446, 0.245334, 0.262114),
+        "inceptionv3": (0.0, 0.160696, 0.275883, 0.296766, 0.295898),
+        "xception": (0.0, 0.162345, 0.255316, 0.272804, 0.27981),
+    },
+    index=pd.Index(EPSILONS, name="epsilon"),
+)
+
+# Table 3's last row as printed, to be held against the mean of the rows above it.
+TABLE_3_MEAN_SHIFT = pd.Series(
+    (0.0, 0.12685, 0.219761, 0.241252, 0.251444), index=TABLE_3.index, name="mean shift"
+)
+
+
+def printed(table: pd.DataFrame, network: str, epsilon: float) -> float | None:
+    """The paper's value, or None where it prints none for this network and epsilon."""
+    if network not in table.columns or epsilon not in table.index:
+        return None
+    return float(table[network].loc[epsilon])

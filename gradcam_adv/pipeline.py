@@ -1,0 +1,360 @@
+"""The stages in their order: what each hangs on, which are done already, run the rest."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+
+from gradcam_adv import artifacts, backbones, datasets, report, stages, tables
+from gradcam_adv.stages import Setting
+from gradcam_adv.study import Study
+
+STAGES = ("data", "train", "attack", "evaluate", "explain", "score", "report")
+
+# Raised when a stage's result changes for the same inputs, so that old results count as stale.
+STAGE_VERSIONS = {
+    "data": 1,
+    "train": 1,
+    "attack": 1,
+    "evaluate": 1,
+    "explain": 1,
+    "score": 1,
+    "report": 1,
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One stage of one network, or of all.
+
+    Attributes:
+        name: such as "attack/vgg16", "data".
+        fingerprint: of everything that its result depends on.
+        folder: of its files; it follows from name and fingerprint, so a result is never mixed
+            with that of other inputs, and comes back to use when the inputs come back.
+        make: writes the files and returns them.
+    """
+
+    name: str
+    fingerprint: str
+    folder: Path
+    make: Callable[[Path], list[Path]]
+
+    @property
+    def stage(self) -> str:
+        return self.name.split("/")[0]
+
+    def manifest(self) -> dict[str, Any] | None:
+        """What was recorded when the task was done; None when it isn't, or a file has changed."""
+        path = self.folder / artifacts.MANIFEST
+        if not path.is_file():
+            return None
+        manifest = artifacts.read_json(path)
+        if not artifacts.files_intact(manifest["files"], self.folder):
+            return None
+        return manifest
+
+
+class Pipeline:
+    """The tasks of one study in one run's folder.
+
+    Everything that can be wrong with a study's photos, weights and layers is looked at here,
+    before any work.
+    """
+
+    def __init__(self, study: Study, folder: Path, models: Path) -> None:
+        self.study = study
+        self.folder = folder
+        self.setting = Setting(
+            study=study,
+            models=models,
+            listing=datasets.list_photos(study.photos),
+            weights=backbones.resolve_weights(study.weights, study.networks),
+            folders={},
+            fingerprints={},
+        )
+        _check_layers(study)
+        self.tasks = {task.name: task for task in self._tasks()}
+
+    def _task(self, name: str, inputs: dict[str, Any], make: Callable[[Path], list[Path]]) -> Task:
+        version = STAGE_VERSIONS[name.split("/")[0]]
+        fingerprint = artifacts.fingerprint({"task": name, "version": version, **inputs})
+        folder = self.folder / name / fingerprint[:12]
+        self.setting.folders[name] = folder
+        self.setting.fingerprints[name] = fingerprint
+        return Task(name, fingerprint, folder, make)
+
+    def _tasks(self) -> Iterator[Task]:
+        study, setting, done = self.study, self.setting, self.setting.fingerprints
+        readings = study.readings
+        files = setting.listing.files
+        yield self._task(
+            "data",
+            {
+                "files": files.to_numpy().tolist(),
+                "identities": study.identities,
+                "maximum_photos": study.maximum_photos,
+                "split": study.split,
+                "image_size": study.image_size,
+                "seed": study.seed,
+            },
+            lambda folder: stages.data(setting, folder),
+        )
+        inputs: dict[str, Callable[[str], dict[str, Any]]] = {
+            "train": lambda network: {
+                "data": done["data"],
+                "weights": [setting.weights[network].origin, setting.weights[network].sha256],
+                "image_size": study.image_size,
+                "preprocessing": readings.preprocessing,
+                "perturbed_set": readings.perturbed_set,
+                "pooling": readings.pooling,
+                "epochs": study.epochs,
+                "batch_size": study.batch_size,
+                "seed": study.seed,
+            },
+            "attack": lambda network: {
+                "train": done[f"train/{network}"],
+                "attacked_label": readings.attacked_label,
+            },
+            "evaluate": lambda network: {
+                "attack": done[f"attack/{network}"],
+                "source": done[f"attack/{study.source}"],
+                "is_source": network == study.source,
+                "epsilons": study.epsilons,
+                "epsilon_unit": readings.epsilon_unit,
+                "seed": study.seed,
+            },
+            "explain": lambda network: {
+                "evaluate": done[f"evaluate/{network}"],
+                "explained_class": readings.explained_class,
+                "layers": study.layers_of(network),
+                "examples": study.examples,
+            },
+            "score": lambda network: {"explain": done[f"explain/{network}"]},
+        }
+        for stage, inputs_of in inputs.items():
+            for network in study.networks:
+                yield self._task(
+                    f"{stage}/{network}", inputs_of(network), self._maker(stage, network)
+                )
+            if stage == "evaluate":
+                yield self._summary("evaluate", self._summarize_predictions, {})
+            if stage == "score":
+                choice = {"vid_levels": readings.vid_levels}
+                yield self._summary("score", self._summarize_nissim, choice)
+        yield self._task(
+            "report",
+            {
+                "study": asdict(study),
+                "evaluate": done["evaluate/summary"],
+                "score": done["score/summary"],
+            },
+            self._report,
+        )
+
+    def _maker(self, stage: str, network: str) -> Callable[[Path], list[Path]]:
+        return lambda folder: stages.BY_NETWORK[stage](self.setting, folder, network)
+
+    def _summary(
+        self, stage: str, make: Callable[[Path], list[Path]], choice: dict[str, Any]
+    ) -> Task:
+        prints = {n: self.setting.fingerprints[f"{stage}/{n}"] for n in self.study.networks}
+        return self._task(f"{stage}/summary", prints | {"seed": self.study.seed} | choice, make)
+
+    def _summarize_predictions(self, folder: Path) -> list[Path]:
+        predictions = pd.concat(
+            [stages.predictions(self.setting, network) for network in self.study.networks],
+            ignore_index=True,
+        )
+        return _write_tables(
+            folder,
+            predictions=predictions,
+            accuracy=tables.accuracy(predictions),
+            psnr=tables.psnr(predictions),
+            zero_gradients=tables.zero_gradients(predictions),
+        )
+
+    def _summarize_nissim(self, folder: Path) -> list[Path]:
+        def scored(pattern: str) -> pd.DataFrame:
+            parts = [
+                artifacts.read_table(path)
+                for network in self.study.networks
+                for path in sorted(self.setting.folders[f"score/{network}"].glob(pattern))
+            ]
+            return pd.concat(parts, ignore_index=True)
+
+        nissim, ceiling = scored("nissim-*.csv"), scored("ceiling.csv")
+        with_zero = self.study.readings.vid_levels == "all"
+        return _write_tables(
+            folder,
+            nissim=nissim,
+            ceiling=ceiling,
+            layers=scored("layers.csv"),
+            mod=tables.mod(nissim, ceiling, self.study.seed),
+            vid=tables.vid(nissim, self.study.seed, with_zero=with_zero),
+        )
+
+    def _report(self, folder: Path) -> list[Path]:
+        return report.write(self.setting, self.folder, self.seconds())
+
+    def seconds(self) -> pd.Series[float]:
+        """How long each stage took when it was done, by stage."""
+        by_stage = dict.fromkeys(STAGES, 0.0)
+        for task in self.tasks.values():
+            manifest = task.manifest()
+            if manifest is not None:
+                by_stage[task.stage] += manifest["seconds"]
+        return pd.Series(by_stage, name="seconds").drop("report")
+
+    def run(self, until: str = "report") -> None:
+        """Run every task up to the stage ``until`` that isn't done yet."""
+        started = time.perf_counter()
+        last = STAGES.index(until)
+        todo = [
+            task
+            for task in self.tasks.values()
+            if STAGES.index(task.stage) <= last and task.manifest() is None
+        ]
+        if not todo:
+            click.echo(f"{self.study.name}: nothing to do, every stage up to {until} is done")
+        networks_needed = [task for task in todo if task.stage not in ("data", "report")]
+        for task in todo:
+            if networks_needed and task is networks_needed[0]:
+                self._start()
+            began = time.perf_counter()
+            files = task.make(task.folder)
+            seconds = time.perf_counter() - began
+            self._record(task, files, seconds)
+            _forget_networks()
+            click.echo(f"{task.name}: {seconds:.1f} s")
+        self._write_manifest(until)
+        if todo:
+            click.echo(f"{self.study.name}: {time.perf_counter() - started:.0f} s in all")
+
+    def results(self, stage: str) -> list[Path]:
+        """What a user wants to look at after ``stage``."""
+        if stage == "train":
+            return [self.setting.models]
+        if stage in ("attack", "explain"):
+            return [self.folder / stage]
+        if stage == "report":
+            return [self.folder / "report.md"]
+        task = self.tasks[stage if stage == "data" else f"{stage}/summary"]
+        return sorted(task.folder.glob("*.csv"))
+
+    def _start(self) -> None:
+        from gradcam_adv import gradients
+
+        gradients.configure(self._threads())
+        notes: dict[str, list[str]] = {}
+        for network, weights in self.setting.weights.items():
+            if weights.note:
+                notes.setdefault(weights.note, []).append(network)
+        for note, networks in notes.items():
+            click.echo(
+                f"warning: RANDOM WEIGHTS for {', '.join(networks)}: ImageNet's are {note}. "
+                "Give a directory of weights files by --weights DIR.",
+                err=True,
+            )
+
+    def _threads(self) -> int:
+        return self.study.threads or len(os.sched_getaffinity(0))
+
+    def _record(self, task: Task, files: list[Path], seconds: float) -> None:
+        artifacts.write_json(
+            task.folder / artifacts.MANIFEST,
+            {
+                "task": task.name,
+                "fingerprint": task.fingerprint,
+                "seconds": round(seconds, 3),
+                "threads": self._threads(),
+                "batch_size": self.study.batch_size,
+                "versions": stages.versions(),
+                "files": artifacts.describe_files(files, task.folder),
+            },
+        )
+
+    def _write_manifest(self, until: str) -> None:
+        last = STAGES.index(until)
+        artifacts.write_json(
+            self.folder / artifacts.MANIFEST,
+            {
+                "study": asdict(self.study),
+                "weights": {
+                    name: {"origin": weights.origin, "sha256": weights.sha256}
+                    for name, weights in self.setting.weights.items()
+                },
+                "photos": str(self.setting.listing.root),
+                "models": str(self.setting.models),
+                "threads": self._threads(),
+                "batch_size": self.study.batch_size,
+                "versions": stages.versions(),
+                "tasks": {
+                    task.name: str(task.folder.relative_to(self.folder))
+                    for task in self.tasks.values()
+                    if STAGES.index(task.stage) <= last
+                },
+            },
+        )
+
+
+def _check_layers(study: Study) -> None:
+    """ValueError for layers that a network doesn't have; networks are only built to ask that."""
+    if study.layers == "all":
+        return
+    from gradcam_adv import gradcam
+
+    for network in study.networks:
+        base = backbones.build(network, study.image_size, backbones.Weights("random"))
+        gradcam.find_layers(base, study.layers_of(network))
+        _forget_networks()
+
+
+def _write_tables(folder: Path, **by_name: pd.DataFrame) -> list[Path]:
+    for name, table in by_name.items():
+        artifacts.write_table(folder / f"{name}.csv", table)
+    return [folder / f"{name}.csv" for name in by_name]
+
+
+def _forget_networks() -> None:
+    """Give back what Keras keeps of graphs and names, or five networks pile up in memory."""
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.clear_session()
+        gc.collect()
+
+
+def clean(folder: Path, models: Path) -> int:
+    """Delete the files that manifests below a run's folder name; how many there were.
+
+    Files elsewhere than in the run's and the models' folders are never touched, whatever a
+    manifest says, and folders only go when nothing else is left in them.
+    """
+    places = (folder.resolve(), models.resolve())
+    manifests = sorted(folder.rglob(artifacts.MANIFEST))
+    named = {
+        (manifest.parent / name).resolve()
+        for manifest in manifests
+        for name in artifacts.read_json(manifest).get("files", {})
+    }
+    named |= {manifest.resolve() for manifest in manifests}
+    removed = 0
+    for path in named:
+        if path.is_file() and any(path.is_relative_to(place) for place in places):
+            path.unlink()
+            removed += 1
+    for place in places:
+        for directory in sorted(place.rglob("*"), reverse=True):
+            if directory.is_dir() and not any(directory.iterdir()):
+                directory.rmdir()
+        if place.is_dir() and not any(place.iterdir()):
+            place.rmdir()
+    return removed

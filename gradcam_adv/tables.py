@@ -1,0 +1,126 @@
+"""From one row a photo to one row a network, attack and epsilon: accuracy, PSNR, MOD, VID."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from gradcam_adv import metrics, statistics
+
+
+def accuracy(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy with its 95 % Wilson interval.
+
+    Args:
+        predictions: columns network, attack, epsilon, label, predicted; one row a photo.
+
+    Returns:
+        Columns network, attack, epsilon, photos, right, accuracy, low, high; the rest in [0, 1].
+    """
+    rows = []
+    for key, group in predictions.groupby(["network", "attack", "epsilon"], sort=False):
+        right = int((group["predicted"] == group["label"]).sum())
+        low, high = statistics.wilson_interval(right, len(group))
+        rows.append((*key, len(group), right, right / len(group), low, high))
+    columns = ["network", "attack", "epsilon", "photos", "right", "accuracy", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def psnr(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Mean and spread of PSNR in dB; infinite at epsilon 0, with no spread.
+
+    Returns:
+        Columns network, attack, epsilon, photos, psnr, spread (standard deviation over photos).
+    """
+    rows = []
+    for key, group in predictions.groupby(["network", "attack", "epsilon"], sort=False):
+        values = group["psnr"].to_numpy()
+        spread = float(values.std()) if np.isfinite(values).all() else 0.0
+        rows.append((*key, len(values), float(values.mean()), spread))
+    return pd.DataFrame(rows, columns=["network", "attack", "epsilon", "photos", "psnr", "spread"])
+
+
+def zero_gradients(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Share of pixels whose gradient is exactly zero, which FGSM leaves as they are.
+
+    Returns:
+        Columns network (on which the gradient was taken), photos, zero_gradient (mean share).
+    """
+    own = predictions[(predictions["attack"] == "white-box") & (predictions["epsilon"] == 0)]
+    grouped = own.groupby("network", sort=False)["zero_gradient"]
+    return grouped.agg(photos="size", zero_gradient="mean").reset_index()
+
+
+def mod(nissim: pd.DataFrame, ceiling: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """MOD, equation 2, with its controls beside it.
+
+    Args:
+        nissim: columns network, attack, epsilon, target, size, identity, nissim, flipped,
+            empty_clean, empty_perturbed; one row a photo.
+        ceiling: columns network, size, nissim; one row a pair of unrelated photos.
+        seed: of the bootstrap.
+
+    Returns:
+        One row for each network, attack (but noise), epsilon, target and size: photos, mod, low,
+        high (bootstrap over identities); mod_noise, of random signs of the same epsilon; ceiling,
+        of unrelated photos; flipped and mod_flipped, mod_unflipped of the photos whose
+        prediction changed and did not (NaN where there are none); empty_clean, empty_perturbed
+        and both_empty, how many maps were zero everywhere.
+    """
+    keys = ["network", "attack", "epsilon", "target", "size"]
+    means = nissim.groupby(keys)["nissim"].mean().to_dict()
+    ceilings = ceiling.groupby(["network", "size"])["nissim"].mean().to_dict()
+    rows = []
+    attacked = nissim[nissim["attack"] != "noise"]
+    for key, group in attacked.groupby(keys, sort=False):
+        network, _, epsilon, target, size = key
+        low, high = statistics.bootstrap_mean_interval(group["nissim"], group["identity"], seed)
+        flipped = group["flipped"].to_numpy(dtype=bool)
+        values = group["nissim"].to_numpy()
+        rows.append(
+            dict(zip(keys, key, strict=True))
+            | {
+                "photos": len(group),
+                "mod": metrics.mod(values),
+                "low": low,
+                "high": high,
+                "mod_noise": means[network, "noise", epsilon, target, size],
+                "ceiling": ceilings[network, size],
+                "flipped": int(flipped.sum()),
+                "mod_flipped": _mean(values[flipped]),
+                "mod_unflipped": _mean(values[~flipped]),
+                "empty_clean": int(group["empty_clean"].sum()),
+                "empty_perturbed": int(group["empty_perturbed"].sum()),
+                "both_empty": int((group["empty_clean"] & group["empty_perturbed"]).sum()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def vid(nissim: pd.DataFrame, seed: int, *, with_zero: bool = False) -> pd.DataFrame:
+    """VID, equations 3 and 4, with its bootstrap interval over identities.
+
+    Args:
+        nissim: as for :func:`mod`; every photo at every epsilon.
+        seed: of the bootstrap.
+        with_zero: count the clean photos (epsilon 0) among the levels.
+
+    Returns:
+        Columns network, attack, target, size, levels, photos, vid, low, high.
+    """
+    levels = nissim if with_zero else nissim[nissim["epsilon"] > 0]
+    rows = []
+    keys = ["network", "attack", "target", "size"]
+    for key, group in levels.groupby(keys, sort=False):
+        by_photo = group.pivot(index="epsilon", columns="photo", values="nissim")
+        values = by_photo.to_numpy()
+        identities = group.drop_duplicates("photo").set_index("photo")["identity"]
+        low, high = statistics.bootstrap_mean_interval(
+            values.std(axis=0), identities.loc[by_photo.columns], seed
+        )
+        rows.append((*key, *values.shape, metrics.vid(values), low, high))
+    return pd.DataFrame(rows, columns=[*keys, "levels", "photos", "vid", "low", "high"])

@@ -1,0 +1,58 @@
+"""Tiny seeded networks and real little photo folders that the tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+CLASSES = 5
+SIZE = 24
+
+
+@pytest.fixture(scope="session")
+def small_cnn() -> keras.Model:
+    """Convolutions, batch norm with statistics of its own, pooling, dense head; logits out."""
+    keras.utils.set_random_seed(7)
+    inputs = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(8, 3, padding="same", name="conv_a")(inputs)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = keras.layers.ReLU(name="relu_a")(x)
+    x = keras.layers.MaxPooling2D(name="pool")(x)
+    x = keras.layers.Conv2D(12, 3, padding="same", name="conv_b")(x)
+    x = keras.layers.ReLU(name="relu_b")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="average")(x)
+    model = keras.Model(inputs, keras.layers.Dense(CLASSES, name="logits")(x))
+    rng = np.random.default_rng(3)
+    norm = model.get_layer("norm")
+    norm.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in norm.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="session")
+def images() -> np.ndarray:
+    return np.random.default_rng(0).random((11, SIZE, SIZE, 3), dtype=np.float32)
+
+
+@pytest.fixture(scope="session")
+def labels() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, CLASSES, 11)
+
+
+def write_photo(path: Path, seed: int, size: tuple[int, int] = (40, 48)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def photo_folder(tmp_path: Path) -> Path:
+    """Three identities with ten photos each, all different."""
+    root = tmp_path / "people"
+    for person, name in enumerate(("ann", "bob", "cem")):
+        for number in range(10):
+            write_photo(root / name / f"{number}.png", 100 * person + number)
+    return root

@@ -1,0 +1,218 @@
+"""The five networks: preprocessing inside, weights loaded rightly, offline in seconds."""
+
+import hashlib
+import http.server
+import importlib
+import threading
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from gradcam_adv import backbones, gradcam
+from gradcam_adv.backbones import BACKBONES, Weights
+
+MODULES = {"resnet101": "resnet", "inceptionv3": "inception_v3"}
+RANDOM = Weights("random")
+
+
+@pytest.mark.parametrize("name", ["vgg16", "xception"])
+def test_base_equals_the_application_on_preprocessed_pixels(name, tmp_path):
+    pixels = np.random.default_rng(0).random((2, 71, 71, 3), dtype=np.float32)
+    application = getattr(keras.applications, BACKBONES[name].application)
+    plain = application(include_top=False, weights=None, input_shape=(71, 71, 3))
+    path = tmp_path / f"{name}.weights.h5"
+    plain.save_weights(path)
+    module = importlib.import_module(f"keras.applications.{MODULES.get(name, name)}")
+    expected = plain.predict(module.preprocess_input(pixels * 255), verbose=0)
+
+    base = backbones.build(name, 71, backbones.resolve_weights(str(tmp_path), [name])[name])
+    ours = base.predict(pixels, verbose=0)
+    np.testing.assert_allclose(ours, expected, atol=1e-4 * np.abs(expected).max())
+    assert not base.trainable_weights
+
+
+def test_preprocessing_unit_feeds_the_pixels_as_they_are():
+    base = backbones.build("vgg16", 32, RANDOM, preprocessing="unit", seed=3)
+    keras.utils.set_random_seed(3)
+    plain = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
+    pixels = np.random.default_rng(0).random((2, 32, 32, 3), dtype=np.float32)
+    np.testing.assert_allclose(
+        base.predict(pixels, verbose=0), plain.predict(pixels, verbose=0), atol=1e-6
+    )
+
+
+def test_random_weights_follow_from_the_seed():
+    first, again, other = (
+        backbones.build("vgg16", 32, RANDOM, seed=seed).get_weights() for seed in (0, 0, 1)
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_layers_counted_and_the_last_activation_among_them():
+    # Layers with a heatmap as the design counts them: all of a base but its input.
+    base = backbones.build("vgg16", 32, RANDOM)
+    names = gradcam.layer_names(base)
+    assert len(names) == 18
+    assert BACKBONES["vgg16"].last_activation in names
+
+
+def test_calibrated_statistics_are_those_of_the_photos():
+    inputs = keras.Input((4, 4, 3))
+    norm = keras.layers.BatchNormalization(name="norm")
+    model = keras.Model(inputs, keras.layers.ReLU()(norm(inputs)))
+    norm.trainable = False
+    photos = np.random.default_rng(0).normal(3, 2, (64, 4, 4, 3)).astype(np.float32)
+    backbones.calibrate_batch_norm(model, [photos] * 3, momentum=0.8)
+    # Equal batches: their statistics, whole, with nothing left of the initial 0 and 1.
+    np.testing.assert_allclose(norm.moving_mean, photos.mean(axis=(0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(norm.moving_variance, photos.var(axis=(0, 1, 2)), rtol=1e-4)
+    assert not norm.trainable
+    assert norm.momentum == keras.layers.BatchNormalization().momentum
+
+
+@pytest.mark.parametrize(
+    ("file", "network"),
+    [
+        ("vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5", "vgg16"),
+        ("inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5", "inceptionv3"),
+        ("InceptionV3.weights.h5", "inceptionv3"),
+        ("resnet50_imagenet.weights.h5", "resnet50"),
+        ("ResNet-101.h5", "resnet101"),
+    ],
+)
+def test_finds_a_networks_file(tmp_path, file, network):
+    for other in ("vgg19.h5", "resnet50v2_notop.h5", "resnet50_v2.h5", "resnet1010.h5", file):
+        (tmp_path / other).write_bytes(b"x")
+    found = backbones.resolve_weights(str(tmp_path), [network])[network]
+    assert found.path == tmp_path / file
+    assert found.sha256 == hashlib.sha256(b"x").hexdigest()
+
+
+def test_takes_the_file_without_top_of_two(tmp_path):
+    for name in ("vgg16_weights.h5", "vgg16_weights_notop.h5"):
+        (tmp_path / name).write_bytes(b"x")
+    found = backbones.resolve_weights(str(tmp_path), ["vgg16"])["vgg16"]
+    assert found.path is not None
+    assert found.path.name == "vgg16_weights_notop.h5"
+
+
+def test_refuses_a_folder_without_the_networks_file(tmp_path):
+    with pytest.raises(ValueError, match=r"one file vgg16\*.h5 .*Received: none"):
+        backbones.resolve_weights(str(tmp_path), ["vgg16"])
+
+
+def test_refuses_two_files_that_could_be_meant(tmp_path):
+    for name in ("vgg16_a.h5", "vgg16_b.h5"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"Received: vgg16_a.h5, vgg16_b.h5"):
+        backbones.resolve_weights(str(tmp_path), ["vgg16"])
+
+
+def test_refuses_a_word_that_is_no_folder():
+    with pytest.raises(ValueError, match="'auto' or an existing directory. Received: 'imagnet'"):
+        backbones.resolve_weights("imagnet", ["vgg16"])
+
+
+def test_refuses_a_weights_file_of_another_network(tmp_path):
+    plain = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(32, 32, 3))
+    plain.save_weights(tmp_path / "vgg16.weights.h5")
+    wrong = backbones.resolve_weights(str(tmp_path), ["vgg16"])["vgg16"]
+    with pytest.raises(ValueError, match=r"weights of VGG16 without top. Received: .*vgg16"):
+        backbones.build("vgg16", 32, wrong)
+
+
+def test_refuses_a_file_that_holds_no_weights(tmp_path):
+    (tmp_path / "vgg16.h5").write_text("no HDF5")
+    wrong = backbones.resolve_weights(str(tmp_path), ["vgg16"])["vgg16"]
+    with pytest.raises(ValueError, match=r"weights of VGG16 without top. Received: .*vgg16.h5"):
+        backbones.build("vgg16", 32, wrong)
+
+
+@pytest.fixture
+def weights_server(tmp_path, monkeypatch):
+    """A local stand-in for the weights' server, an empty Keras cache, and a look at requests."""
+    served = tmp_path / "served"
+    served.mkdir()
+    requests = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(served))
+
+        def log_message(self, *args):
+            requests.append(self.path)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    (tmp_path / "keras").mkdir()
+    backbones._probe.cache_clear()
+    yield served, f"http://127.0.0.1:{server.server_port}", requests
+    server.shutdown()
+    server.server_close()
+    backbones._probe.cache_clear()
+
+
+def test_downloads_once_and_then_reads_the_cache(weights_server, monkeypatch):
+    served, address, requests = weights_server
+    (served / "vgg16_notop.h5").write_bytes(b"weights")
+    md5 = hashlib.md5(b"weights").hexdigest()
+    entry = replace(BACKBONES["vgg16"], weights_url=f"{address}/vgg16_notop.h5", weights_md5=md5)
+    monkeypatch.setitem(BACKBONES, "vgg16", entry)
+    found = backbones.resolve_weights("imagenet", ["vgg16"])["vgg16"]
+    assert found.origin == "imagenet"
+    assert found.path is not None
+    assert found.path.read_bytes() == b"weights"
+    asked = len(requests)
+    assert backbones.resolve_weights("auto", ["vgg16"])["vgg16"] == found
+    assert len(requests) == asked
+
+
+def test_a_damaged_download_is_refused_and_auto_says_why(weights_server, monkeypatch):
+    served, address, _ = weights_server
+    (served / "vgg16_notop.h5").write_bytes(b"half of the wei")
+    entry = replace(BACKBONES["vgg16"], weights_url=f"{address}/vgg16_notop.h5")
+    monkeypatch.setitem(BACKBONES, "vgg16", entry)
+    with pytest.raises(ValueError, match="the download failed: .*hash does not match"):
+        backbones.resolve_weights("imagenet", ["vgg16"])
+    found = backbones.resolve_weights("auto", ["vgg16"])["vgg16"]
+    assert found.origin == "random"
+    assert "download failed" in found.note
+
+
+def test_offline_is_told_once_for_all_networks(weights_server, monkeypatch):
+    looks = []
+
+    def no_network(request, timeout):
+        looks.append(request.full_url)
+        raise OSError("no network")
+
+    monkeypatch.setattr(backbones.urllib.request, "urlopen", no_network)
+    found = backbones.resolve_weights("auto", list(BACKBONES))
+    assert {weights.origin for weights in found.values()} == {"random"}
+    assert len(looks) == 1
+    with pytest.raises(ValueError, match=r"ImageNet weights of VGG16.*no network.*--weights DIR"):
+        backbones.resolve_weights("imagenet", ["vgg16"])
+
+
+def test_a_server_that_never_answers_costs_seconds(weights_server, monkeypatch):
+    monkeypatch.setattr(backbones, "PROBE_SECONDS", 0.05)
+    release = threading.Event()
+    monkeypatch.setattr(backbones.urllib.request, "urlopen", lambda *_, **__: release.wait(30))
+    assert backbones.resolve_weights("auto", ["vgg16"])["vgg16"].origin == "random"
+    release.set()
+
+
+def test_epsilon_units():
+    assert backbones.epsilon_unit("vgg16", "pixel", "own") == 1
+    assert backbones.epsilon_unit("vgg16", "network", "own") == pytest.approx(1 / 255)
+    assert backbones.epsilon_unit("xception", "network", "own") == 0.5
+    assert backbones.epsilon_unit("xception", "network", "unit") == 1
+
+
+def test_unknown_network_names_the_nearest():
+    with pytest.raises(ValueError, match="Received: 'resnet52'. Nearest: resnet50"):
+        backbones.find("resnet52")

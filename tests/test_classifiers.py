@@ -1,0 +1,106 @@
+"""Base and head as one flat graph; saved files that plain Keras opens."""
+
+import subprocess
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+from gradcam_adv import backbones, classifiers, gradcam
+
+
+@pytest.fixture(scope="module")
+def parts():
+    base = backbones.build("vgg16", 32, backbones.Weights("random"))
+    extractor = classifiers.features(base)
+    head = classifiers.dense_head(512, 4, seed=0)
+    return extractor, head, classifiers.assemble(extractor, head)
+
+
+def test_assembled_logits_equal_the_heads(parts):
+    extractor, head, model = parts
+    pixels = np.random.default_rng(0).random((3, 32, 32, 3), dtype=np.float32)
+    expected = head.predict(extractor.predict(pixels, verbose=0), verbose=0)
+    ours = gradcam.predict(model, pixels, 2)
+    np.testing.assert_allclose(ours, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_one_flat_graph_that_ends_in_logits(parts):
+    *_, model = parts
+    assert not any(isinstance(layer, keras.Model) for layer in model.layers)
+    assert model.layers[-1].name == "logits"
+    assert model.layers[-1].activation is keras.activations.linear
+    trainable = {weight.path.split("/")[0] for weight in model.trainable_weights}
+    assert trainable == {"hidden", "logits"}
+
+
+def test_flattening_head():
+    base = backbones.build("vgg16", 64, backbones.Weights("random"))
+    assert classifiers.features(base, "flatten").output_shape == (None, 2 * 2 * 512)
+
+
+def test_heads_follow_from_the_seed():
+    first, again, other = (
+        classifiers.dense_head(6, 3, seed).get_weights() for seed in (0, 0, 1)
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first[0], other[0])
+    assert not np.array_equal(first[0][:3, :3], first[2][:3, :3])
+
+
+def test_plain_keras_opens_a_saved_model_in_safe_mode_without_our_package(parts, tmp_path):
+    *_, model = parts
+    path = tmp_path / "vgg16.keras"
+    classifiers.save(model, path, {"classes": ["a"]})
+    pixels = np.random.default_rng(0).random((2, 32, 32, 3), dtype=np.float32)
+    np.save(tmp_path / "pixels.npy", pixels)
+    script = (
+        "import sys, numpy, keras\n"
+        "model = keras.saving.load_model(sys.argv[1], safe_mode=True)\n"
+        "logits = model.predict(numpy.load(sys.argv[2]), verbose=0)\n"
+        "assert 'gradcam_adv' not in sys.modules\n"
+        "numpy.save(sys.argv[3], logits)\n"
+    )
+    arguments = [str(path), str(tmp_path / "pixels.npy"), str(tmp_path / "logits.npy")]
+    subprocess.run([sys.executable, "-c", script, *arguments], check=True, cwd=tmp_path)
+    expected = model.predict(pixels, verbose=0)
+    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(classifiers.load(path).predict(pixels, verbose=0), expected)
+    assert [file.name for file in tmp_path.glob(".*")] == []
+
+
+def test_load_refuses_what_is_no_model(tmp_path):
+    (tmp_path / "text.keras").write_text("no archive")
+    (tmp_path / "model.h5").write_bytes(b"x")
+    with zipfile.ZipFile(tmp_path / "empty.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    for name, message in (
+        ("none.keras", "which is no file"),
+        ("text.keras", "which is not in that format"),
+        ("model.h5", "which is not in that format"),
+        ("empty.keras", "that Keras opens in safe mode"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            classifiers.load(tmp_path / name)
+
+
+def test_load_refuses_a_lambda(tmp_path):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Lambda(lambda x: x * 2)(inputs))
+    model.save(tmp_path / "lambda.keras")
+    with pytest.raises(ValueError, match="opens in safe mode. Received: .*lambda.keras"):
+        classifiers.load(tmp_path / "lambda.keras")
+
+
+def test_classes_have_to_be_the_identities(parts):
+    *_, model = parts
+    names = ["a", "b", "c", "d"]
+    classifiers.check_classes(model, {"classes": names}, names)
+    with pytest.raises(ValueError, match=r"the 3 identities .*Received: one with 4 classes"):
+        classifiers.check_classes(model, {"classes": names}, names[:3])
+    with pytest.raises(ValueError, match="Received: one with None classes"):
+        classifiers.check_classes(model, {}, names)
+    with pytest.raises(ValueError, match="a model with 2 logits, one a class. Received: 4"):
+        classifiers.check_classes(model, {"classes": names[:2]}, names[:2])

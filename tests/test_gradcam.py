@@ -1,0 +1,176 @@
+"""Grad-CAM against tf-keras-vis, finite differences and a case worked by hand."""
+
+import keras
+import numpy as np
+import pytest
+from tf_keras_vis.gradcam import Gradcam
+from tf_keras_vis.utils.scores import CategoricalScore
+
+from gradcam_adv import gradcam, gradients, heatmaps, layer_names, resize
+
+
+def sums_of(model, images, layers, classes):
+    outputs = [model.get_layer(name).output for name in layers]
+    run = gradients.gradcam_sums(model, outputs, len(images))
+    maps, _ = run(images, np.asarray(classes)[:, None])
+    return {name: values[:, 0] for name, values in zip(layers, maps, strict=True)}
+
+
+def test_case_worked_by_hand():
+    # An image of 0..15; two channels of 3x3 sums less 50 and 75; flattened channel by channel
+    # into outputs that add the first five and take away the last three.
+    inputs = keras.Input((4, 4, 1))
+    conv = keras.layers.Conv2D(2, 3, name="conv1")
+    relu = keras.layers.ReLU(name="relu1")(conv(inputs))
+    flat = keras.layers.Flatten()(keras.layers.Permute((3, 1, 2))(relu))
+    dense = keras.layers.Dense(4, activation="relu", use_bias=False, name="dense")
+    model = keras.Model(inputs, keras.layers.Activation("linear")(dense(flat)))
+    conv.set_weights([np.ones((3, 3, 1, 2)), np.array([-50.0, -75.0])])
+    dense.set_weights([np.repeat([[1.0]] * 5 + [[-1.0]] * 3, 4, axis=1)])
+    image = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
+    sums = sums_of(model, image, ["conv1", "relu1"], [0])
+    np.testing.assert_allclose(sums["conv1"][0], [[11.25, 13.5], [20.25, 22.5]])
+    np.testing.assert_allclose(sums["relu1"][0], [[0, 4], [28, 32.5]])
+
+
+def test_equals_tf_keras_vis_on_every_layer(small_cnn, images, labels):
+    sums = sums_of(small_cnn, images, layer_names(small_cnn), labels)
+    peer = Gradcam(small_cnn, clone=True)
+    for name, ours in sums.items():
+        theirs = peer(
+            CategoricalScore(labels.tolist()),
+            images,
+            penultimate_layer=name,
+            seek_penultimate_conv_layer=False,
+            expand_cam=False,
+            normalize_cam=False,
+        )
+        scale = np.abs(theirs).max()
+        np.testing.assert_allclose(np.maximum(ours, 0) / scale, theirs / scale, atol=5e-6)
+
+
+def test_weights_are_the_mean_derivatives_of_the_logit(small_cnn, images):
+    # A convolution's bias moves its whole channel, so the derivative by it, over the number of
+    # positions, is Grad-CAM's weight: taken here by finite differences.
+    image, layer = images[:1], small_cnn.get_layer("conv_b")
+    kernel, bias = layer.get_weights()
+    activations = keras.Model(small_cnn.inputs, layer.output).predict(image, verbose=0)[0]
+    step, weights = 1e-2, []
+    for channel in range(len(bias)):
+        ends = []
+        for way in (step, -step):
+            moved = bias.copy()
+            moved[channel] += way
+            layer.set_weights([kernel, moved])
+            ends.append(small_cnn.predict(image, verbose=0)[0, 2])
+        weights.append((ends[0] - ends[1]) / (2 * step) / activations[..., 0].size)
+    layer.set_weights([kernel, bias])
+    expected = activations @ np.array(weights)
+    ours = sums_of(small_cnn, image, ["conv_b"], [2])["conv_b"][0]
+    np.testing.assert_allclose(ours, expected, atol=2e-3 * np.abs(expected).max())
+
+
+def test_heatmaps_of_all_layers(small_cnn, images):
+    maps = heatmaps(small_cnn, images, batch_size=4)
+    assert list(maps) == ["conv_a", "norm", "relu_a", "pool", "conv_b", "relu_b"]
+    assert maps["pool"].shape == (11, 12, 12)
+    for values in maps.values():
+        highest = values.max(axis=(1, 2))
+        assert ((highest == 1) | (highest == 0)).all()
+        assert values.min() >= 0
+
+
+def test_predicted_class_is_the_default(small_cnn, images):
+    predicted = small_cnn.predict(images, verbose=0).argmax(axis=1)
+    default = heatmaps(small_cnn, images, "relu_b")["relu_b"]
+    given = heatmaps(small_cnn, images, "relu_b", predicted)["relu_b"]
+    np.testing.assert_array_equal(default, given)
+    other = heatmaps(small_cnn, images, "relu_b", (predicted + 1) % 5)["relu_b"]
+    assert np.abs(other - given).max() > 0.1
+
+
+def test_layers_at_once_equal_layers_one_by_one(small_cnn, images):
+    together = heatmaps(small_cnn, images)
+    for name in together:
+        alone = heatmaps(small_cnn, images, name)[name]
+        np.testing.assert_allclose(together[name], alone, atol=1e-5)
+
+
+def test_two_targets_in_one_pass_equal_two_passes(small_cnn, images, labels):
+    explain = gradcam.compiled_heatmaps(small_cnn, ["conv_b", "relu_b"], 4, targets=2)
+    both = explain(images, np.stack([labels, (labels + 1) % 5], axis=1))
+    for name, maps in both.items():
+        for target in range(2):
+            alone = heatmaps(small_cnn, images, name, (labels + target) % 5, batch_size=4)[name]
+            np.testing.assert_allclose(maps[:, target], alone, atol=1e-6)
+
+
+def test_a_padded_batch_gives_the_same_bits(small_cnn, images, labels):
+    whole = heatmaps(small_cnn, images, classes=labels, batch_size=4)
+    part = heatmaps(small_cnn, images[:6], classes=labels[:6], batch_size=4)
+    for name in whole:
+        np.testing.assert_array_equal(whole[name][:6], part[name])
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 32])
+def test_maps_do_not_hang_on_the_batch(small_cnn, images, labels, batch_size):
+    reference = heatmaps(small_cnn, images, classes=labels, batch_size=11)
+    for name, maps in heatmaps(small_cnn, images, classes=labels, batch_size=batch_size).items():
+        np.testing.assert_allclose(maps, reference[name], atol=1e-5)
+
+
+def test_a_map_without_support_is_empty():
+    sums = np.array([[[-1.0, -2.0], [-3.0, 0.0]], [[1.0, 4.0], [-2.0, 0.0]]])
+    np.testing.assert_array_equal(gradcam.normalize(sums), [[[0, 0], [0, 0]], [[0.25, 1], [0, 0]]])
+
+
+def test_resize_is_bilinear_between_pixel_centres():
+    resized = resize(np.array([[[0.0, 1.0]]]), 4)
+    np.testing.assert_allclose(resized[0, 0], [0, 0.25, 0.75, 1])
+    assert resized.shape == (1, 4, 4)
+
+
+def test_preprocessing_has_no_heatmap():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.ops.flip(keras.layers.Rescaling(2.0)(inputs), axis=-1)
+    x = keras.layers.Conv2D(2, 3, name="conv")(x)
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
+    assert layer_names(model) == ["conv"]
+
+
+def test_refuses_an_unknown_layer_with_the_nearest_names(small_cnn, images):
+    with pytest.raises(ValueError, match=r"Received: 'conv_c'. Nearest: conv_"):
+        heatmaps(small_cnn, images, "conv_c")
+
+
+def test_refuses_a_layer_without_positions(small_cnn, images):
+    with pytest.raises(ValueError, match=r"shape \(N, H, W, C\). Received: 'logits'"):
+        heatmaps(small_cnn, images, ["relu_b", "logits"])
+
+
+def test_refuses_no_layers_at_all(small_cnn, images):
+    with pytest.raises(ValueError, match="at least one layer"):
+        heatmaps(small_cnn, images, [])
+
+
+def test_refuses_too_few_classes(small_cnn, images):
+    with pytest.raises(ValueError, match=r"classes as 11 integers.*Received: shape \(2,\)"):
+        heatmaps(small_cnn, images, classes=[0, 1])
+
+
+def test_refuses_a_layer_beside_the_path_to_the_logits():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(2, 3, name="used")(inputs)
+    stopped = keras.layers.Lambda(
+        lambda t: keras.ops.stop_gradient(t), output_shape=x.shape[1:], name="stopped"
+    )(x)
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(stopped)))
+    with pytest.raises(ValueError, match="layers that the logits depend on"):
+        heatmaps(model, np.zeros((1, 8, 8, 3), np.float32), "used")
+
+
+def test_stops_at_maps_that_are_no_numbers(small_cnn, images):
+    broken = keras.models.clone_model(small_cnn)
+    broken.set_weights([np.full_like(w, np.nan) for w in small_cnn.get_weights()])
+    with pytest.raises(ValueError, match="finite Grad-CAM sums of layer 'conv_a'"):
+        heatmaps(broken, images)

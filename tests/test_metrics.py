@@ -1,0 +1,115 @@
+"""NISSIM against scikit-image, MOD and VID by hand, PSNR against scikit-image."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from gradcam_adv import mod, nissim, psnr, vid
+
+maps = hnp.arrays(
+    np.float64, st.tuples(st.integers(1, 3), st.just(9), st.just(11)), elements=st.floats(0, 1)
+)
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (8, 13), (40, 40)])
+def test_nissim_equals_scikit_image(shape):
+    rng = np.random.default_rng(0)
+    a, b = rng.random((2, 6, *shape))
+    b[3] = 0.9 * a[3]
+    b[4] = 0
+    expected = [(1 - structural_similarity(x, y, data_range=1)) / 2 for x, y in zip(a, b)]
+    np.testing.assert_allclose(nissim(a, b), expected, rtol=0, atol=1e-12)
+
+
+def test_nissim_takes_any_leading_dimensions():
+    a, b = np.random.default_rng(0).random((2, 2, 3, 7, 9))
+    assert nissim(a, b).shape == (2, 3)
+    assert nissim(a, b)[1, 2] == nissim(a[1, 2], b[1, 2])
+
+
+@given(maps, st.randoms(use_true_random=False))
+def test_nissim_is_symmetric_bounded_and_zero_on_equal_maps(a, random):
+    b = np.array([random.random() for _ in range(a.size)]).reshape(a.shape)
+    forward, backward = nissim(a, b), nissim(b, a)
+    np.testing.assert_allclose(forward, backward, rtol=0, atol=1e-12)
+    assert (forward >= 0).all()
+    assert (forward <= 1).all()
+    np.testing.assert_allclose(nissim(a, a), 0, atol=1e-12)
+
+
+def test_two_empty_maps_count_as_the_same():
+    assert nissim(np.zeros((7, 7)), np.zeros((7, 7))) == 0
+
+
+def test_nissim_refuses_what_the_window_does_not_fit():
+    with pytest.raises(ValueError, match=r"at least 7 .*Received: shape \(2, 5, 5\)"):
+        nissim(np.zeros((2, 5, 5)), np.zeros((2, 5, 5)))
+
+
+def test_nissim_refuses_other_shapes():
+    with pytest.raises(ValueError, match=r"one shape. Received: \(1, 7, 7\), \(2, 7, 7\)"):
+        nissim(np.zeros((1, 7, 7)), np.zeros((2, 7, 7)))
+
+
+@pytest.mark.parametrize("bad", [1.5, -0.1, np.nan])
+def test_nissim_refuses_values_outside_the_range(bad):
+    with pytest.raises(ValueError, match=r"values in \[0, 1\]"):
+        nissim(np.zeros((7, 7)), np.full((7, 7), bad))
+
+
+def test_mod_by_hand():
+    assert mod([0.1, 0.2, 0.6]) == pytest.approx(0.3)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.randoms(use_true_random=False))
+def test_mod_does_not_hang_on_the_order(values, random):
+    shuffled = random.sample(values, len(values))
+    assert mod(shuffled) == pytest.approx(mod(values))
+
+
+def test_vid_by_hand():
+    # Photo 1: mean 0.2, deviations -0.1, 0.1, so 0.1; photo 2: constant; photo 3: 0.3.
+    assert vid([[0.1, 0.5, 0.0], [0.3, 0.5, 0.6]]) == pytest.approx((0.1 + 0 + 0.3) / 3)
+
+
+def test_vid_divides_by_the_number_of_levels():
+    # Population: sqrt(((0.1)^2 + 0 + (0.1)^2) / 3); the sample's would divide by 2.
+    assert vid([[0.1], [0.2], [0.3]]) == pytest.approx(np.sqrt(0.02 / 3))
+
+
+@pytest.mark.parametrize(
+    ("function", "values", "message"),
+    [
+        (mod, [], r"shape \(N,\), not empty. Received: shape \(0,\)"),
+        (mod, [[0.1]], r"shape \(N,\), not empty. Received: shape \(1, 1\)"),
+        (mod, [0.1, 1.2], r"in \[0, 1\]. Received: from 0.1 to 1.2"),
+        (vid, [0.1, 0.2], r"shape \(levels, N\), not empty. Received: shape \(2,\)"),
+        (vid, [[np.nan]], r"in \[0, 1\]"),
+    ],
+)
+def test_mod_and_vid_refuse(function, values, message):
+    with pytest.raises(ValueError, match=message):
+        function(values)
+
+
+def test_psnr_equals_scikit_image_and_is_infinite_for_equal_photos():
+    a, b = np.random.default_rng(0).random((2, 3, 9, 8, 3))
+    b[1] = a[1]
+    values = psnr(a, b)
+    for i in (0, 2):
+        expected = peak_signal_noise_ratio(a[i], b[i], data_range=1)
+        assert values[i] == pytest.approx(expected, abs=1e-12)
+    assert values[1] == np.inf
+
+
+def test_psnr_of_a_uniform_perturbation():
+    a = np.full((1, 4, 4, 3), 0.5)
+    assert psnr(a, a + 0.1)[0] == pytest.approx(20)
+
+
+def test_psnr_refuses_other_shapes():
+    with pytest.raises(ValueError, match="one shape"):
+        psnr(np.zeros((1, 4, 4, 3)), np.zeros((1, 5, 4, 3)))

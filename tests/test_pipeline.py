@@ -1,0 +1,301 @@
+"""A whole small study through two real networks, from the command line, on photos made here."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import write_photo
+from PIL import Image
+
+import gradcam_adv
+from gradcam_adv import artifacts, classifiers, gradcam, photos
+
+STUDY = """
+name = "tiny"
+image_size = 48
+networks = ["vgg16", "resnet50"]
+weights = "random"
+epochs = 3
+epsilons = [0.02, 0.1]
+examples = 2
+[layers]
+vgg16 = ["block1_conv2", "block5_conv3"]
+resnet50 = ["conv1_relu", "conv5_block3_out"]
+"""
+
+
+def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [str(Path(sys.executable).parent / "gradcam-adv"), *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def reproduce(folder: Path, study: str = "study.toml", *arguments: str) -> str:
+    result = command(folder, "reproduce", study, "--photos", "people", *arguments)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def new_folder(folder: Path) -> Path:
+    (folder / "study.toml").write_text(STUDY)
+    for person, name in enumerate(("ann", "bob", "cem")):
+        for number in range(12):
+            write_photo(folder / "people" / name / f"{number}.png", 100 * person + number)
+    (folder / "people" / "ann" / "broken.jpg").write_bytes(b"")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a study that has been run once."""
+    folder = new_folder(tmp_path_factory.mktemp("run"))
+    reproduce(folder)
+    return folder
+
+
+def table(folder: Path, name: str) -> pd.DataFrame:
+    return artifacts.read_table(folder / "runs" / "tiny" / "tables" / f"{name}.csv")
+
+
+def test_a_second_run_finds_nothing_to_do_and_starts_no_tensorflow(run):
+    script = (
+        "import sys; from gradcam_adv import cli\n"
+        "try: cli.main(['reproduce', 'study.toml', '--photos', 'people'])\n"
+        "except SystemExit as stop: assert stop.code == 0\n"
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=run, capture_output=True, text=True, check=True
+    )
+    assert "nothing to do" in result.stdout
+
+
+def test_two_runs_from_nothing_give_the_same_tables(run, tmp_path):
+    again = new_folder(tmp_path)
+    reproduce(again)
+    first = sorted((run / "runs" / "tiny" / "tables").iterdir())
+    assert {path.stem for path in first} >= {"accuracy", "mod", "vid", "psnr", "nissim", "layers"}
+    for path in first:
+        other = again / "runs" / "tiny" / "tables" / path.name
+        assert path.read_bytes() == other.read_bytes(), path.name
+
+
+def test_numbers_are_those_of_the_library_called_by_hand(run):
+    """Accuracy and NISSIM of the black-box attack, from saved models and public functions."""
+    rows = table(run, "photos").query("split == 'test'")
+    pixels = photos.decode_all([run / "people" / photo for photo in rows["photo"]], 48)
+    labels = rows["label"].to_numpy()
+    source, target = (
+        gradcam_adv.load(run / "models" / "tiny" / f"{name}.keras")
+        for name in ("resnet50", "vgg16")
+    )
+    attacked = gradcam_adv.perturb(pixels, gradcam_adv.sign(source, pixels, labels), 0.1)
+
+    predicted = gradcam.predict(target, attacked, 8).argmax(axis=1)
+    stated = table(run, "accuracy").query(
+        "network == 'vgg16' and attack == 'black-box' and epsilon == 0.1"
+    )
+    assert stated["right"].tolist() == [(predicted == labels).sum()]
+
+    maps = [
+        gradcam_adv.resize(gradcam_adv.heatmaps(target, x, "block5_conv3")["block5_conv3"], 48)
+        for x in (pixels, attacked)
+    ]
+    stated = table(run, "nissim").query(
+        "network == 'vgg16' and attack == 'black-box' and epsilon == 0.1"
+        " and target == 'predicted' and size == 'input'"
+    )
+    np.testing.assert_allclose(stated["nissim"], gradcam_adv.nissim(*maps), atol=1e-3)
+    mod = table(run, "mod").query(
+        "network == 'vgg16' and attack == 'black-box' and epsilon == 0.1"
+        " and target == 'predicted' and size == 'input'"
+    )
+    assert mod["mod"].item() == pytest.approx(stated["nissim"].mean())
+
+
+def test_the_sources_black_box_rows_are_its_white_box_rows(run):
+    own = table(run, "nissim").query("network == 'resnet50'")
+    black, white = (own[own["attack"] == name] for name in ("black-box", "white-box"))
+    assert len(black) > 0
+    pd.testing.assert_frame_equal(
+        black.drop(columns="attack").reset_index(drop=True),
+        white.drop(columns="attack").reset_index(drop=True),
+    )
+    other = table(run, "nissim").query("network == 'vgg16' and epsilon == 0.1")
+    black, white = (other[other["attack"] == name]["nissim"] for name in ("black-box", "white-box"))
+    assert not np.array_equal(black, white)
+
+
+def test_maps_of_the_clean_class_equal_those_of_the_predicted_where_nothing_flipped(run):
+    rows = table(run, "nissim").query("size == 'input'")
+    keys = ["network", "attack", "epsilon", "photo"]
+    both = rows.pivot(index=keys, columns="target", values="nissim")
+    flipped = rows.query("target == 'clean'").set_index(keys)["flipped"]
+    same = both[~flipped.loc[both.index].to_numpy()]
+    np.testing.assert_allclose(same["clean"], same["predicted"], atol=1e-6)
+    assert (rows.query("epsilon == 0")["nissim"] == 0).all()
+
+
+def test_named_layers_are_scored_for_the_examples(run):
+    layers = table(run, "layers")
+    assert set(layers.query("network == 'vgg16'")["layer"]) == {"block1_conv2", "block5_conv3"}
+    assert layers["photo"].nunique() == 2
+    assert set(layers["attack"]) == {"black-box", "white-box"}
+
+
+def test_layer_scores_of_the_last_activation_are_those_of_the_whole_set(run):
+    layers = table(run, "layers").query("layer in ['block5_conv3', 'conv5_block3_out']")
+    whole = table(run, "nissim").query("target == 'predicted' and size == 'input'")
+    keys = ["network", "attack", "epsilon", "photo"]
+    both = layers.merge(whole, on=keys)
+    assert len(both) == len(layers) > 0
+    np.testing.assert_allclose(both["nissim_x"], both["nissim_y"], atol=1e-4)
+
+
+def test_report_says_what_it_rests_on_beside_every_table(run):
+    text = (run / "runs" / "tiny" / "report.md").read_text()
+    tables = [part for part in text.split("\n\n") if part.startswith("| Network")]
+    assert len(tables) >= 5
+    assert text.count("RANDOM BASES") >= len(tables)
+    assert "Small profile" in text
+    assert r"89.86 \| " in text  # the paper's VGG16 at epsilon 0.1, beside this run's
+    assert "ann/broken.jpg" in text
+    assert "empty file" in text
+    for name in ("figure_2.png", "figure_4.png"):
+        with Image.open(run / "runs" / "tiny" / "figures" / name) as image:
+            assert image.width > 600
+        assert f"figures/{name}" in text
+
+
+def test_models_come_with_their_facts(run):
+    facts = artifacts.read_json(run / "models" / "tiny" / "vgg16.json")
+    assert facts["classes"] == ["ann", "bob", "cem"]
+    assert facts["image_size"] == 48
+    assert facts["weights"]["origin"] == "random"
+    assert set(facts["accuracy"]) == {"train", "validation", "test"}
+    assert facts["versions"]["keras"]
+    clean = table(run, "accuracy").query("network == 'vgg16' and epsilon == 0").iloc[0]
+    assert facts["accuracy"]["test"] == {"right": clean["right"], "photos": clean["photos"]}
+
+
+def test_manifest_records_readings_threads_and_batch_shape(run):
+    manifest = artifacts.read_json(run / "runs" / "tiny" / "manifest.json")
+    assert manifest["study"]["readings"]["epsilon_unit"] == "pixel"
+    assert manifest["threads"] >= 1
+    assert manifest["batch_size"] == 8
+    for folder in manifest["tasks"].values():
+        assert (run / "runs" / "tiny" / folder / "manifest.json").is_file()
+
+
+def test_other_epsilons_reuse_the_gradients(run):
+    (run / "other.toml").write_text(STUDY.replace("[0.02, 0.1]", "[0.05]"))
+    done = reproduce(run, "other.toml")
+    assert "train/" not in done
+    assert "attack/" not in done
+    assert "evaluate/vgg16" in done
+    assert table(run, "mod")["epsilon"].unique().tolist() == [0.0, 0.05]
+    # Back again, only what a reader looks at has to be written anew.
+    back = reproduce(run)
+    assert "evaluate/" not in back
+    assert "report" in back
+    assert table(run, "mod")["epsilon"].unique().tolist() == [0.0, 0.02, 0.1]
+
+
+def test_a_deleted_artifact_is_made_again_and_nothing_else(run):
+    before = (run / "runs" / "tiny" / "tables" / "nissim.csv").read_bytes()
+    (deleted,) = (run / "runs" / "tiny" / "score" / "vgg16").glob("*/nissim-0000000.csv")
+    deleted.unlink()
+    done = reproduce(run)
+    assert [line.split(":")[0] for line in done.splitlines() if " s" in line][:-1] == ["score/vgg16"]
+    assert (run / "runs" / "tiny" / "tables" / "nissim.csv").read_bytes() == before
+
+
+def test_a_changed_photo_makes_everything_anew(run, tmp_path):
+    folder = new_folder(tmp_path)
+    assert command(folder, "data", "study.toml", "--photos", "people").returncode == 0
+    write_photo(folder / "people" / "ann" / "3.png", 999)
+    done = command(folder, "data", "study.toml", "--photos", "people").stdout
+    assert "data:" in done
+
+
+def test_export_writes_the_perturbed_set_of_any_epsilon(run):
+    arguments = ["--network", "resnet50", "--epsilon", "0.3", "--output", "out"]
+    result = command(run, "export", "study.toml", "--photos", "people", *arguments)
+    assert result.returncode == 0, result.stderr
+    rows = table(run, "photos").query("split == 'test'")
+    written = sorted(path.relative_to(run / "out") for path in (run / "out").rglob("*.png"))
+    assert [str(path) for path in written] == [f"{photo}.png" for photo in rows["photo"]]
+    pixels = photos.decode_all([run / "people" / photo for photo in rows["photo"]], 48)
+    (folder,) = (run / "runs" / "tiny" / "attack" / "resnet50").iterdir()
+    signs = np.load(folder / "0000000.npy")
+    expected = np.clip(pixels + 0.3 * signs, 0, 1)
+    exported = photos.decode_all([run / "out" / path for path in written], 48)
+    np.testing.assert_allclose(exported, expected, atol=0.51 / 255)
+
+
+def test_a_model_of_other_classes_is_refused(run):
+    path = run / "models" / "tiny" / "vgg16.json"
+    original = path.read_text()
+    facts = json.loads(original) | {"classes": ["ann", "bob"]}
+    model = classifiers.load(path.with_suffix(".keras"))
+    with pytest.raises(ValueError, match="Received: one with 2 classes"):
+        classifiers.check_classes(model, facts, ["ann", "bob", "cem"])
+
+
+def refused(folder: Path, *arguments: str) -> str:
+    before = sorted(folder.rglob("*"))
+    result = command(folder, *arguments)
+    assert result.returncode == 2, (result.stdout, result.stderr)
+    assert sorted(folder.rglob("*")) == before, "something was written"
+    errors = result.stderr.strip().splitlines()
+    assert errors[-1].startswith("Error: ")
+    assert "Traceback" not in result.stderr
+    return errors[-1]
+
+
+def test_bad_input_is_refused_before_any_work(tmp_path):
+    folder = new_folder(tmp_path)
+    (folder / "empty").mkdir()
+    write_photo(folder / "one" / "ann" / "1.png", 1)
+    layers = STUDY.replace('"block1_conv2"', '"block1_conv9"')
+    (folder / "layers.toml").write_text(layers)
+    (folder / "epsilon.toml").write_text(STUDY.replace("0.02", "-0.02"))
+    (folder / "network.toml").write_text(STUDY.replace('"vgg16"', '"vgg"', 1))
+    cases = {
+        ("reproduce", "none.toml"): "Expected a study file",
+        ("reproduce", "epsilon.toml"): "Expected epsilons as numbers from 0 to 1",
+        ("reproduce", "network.toml"): "Nearest: vgg16",
+        ("reproduce", "study.toml", "--photos", "nowhere"): "which is no folder",
+        ("reproduce", "study.toml", "--photos", "empty"): "Received: none",
+        ("reproduce", "study.toml", "--photos", "one"): "at least two identities",
+        ("reproduce", "study.toml", "--photos", "people", "--weights", "empty"): "vgg16*.h5",
+        ("reproduce", "layers.toml", "--photos", "people"): "Nearest: block1_conv",
+        ("export", "study.toml", "--photos", "people", "--network", "vgg19", "--epsilon", "0.1",
+         "--output", "out"): "Expected --network out of the study's",
+        ("export", "study.toml", "--photos", "people", "--network", "vgg16", "--epsilon", "-1",
+         "--output", "out"): "Expected --epsilon from 0 to 1. Received: -1.0",
+    }  # fmt: skip
+    for arguments, message in cases.items():
+        assert message in refused(folder, *arguments), arguments
+
+
+def test_clean_deletes_only_what_was_made(tmp_path):
+    folder = new_folder(tmp_path)
+    assert command(folder, "data", "study.toml", "--photos", "people").returncode == 0
+    (folder / "runs" / "tiny" / "notes.txt").write_text("mine")
+    result = command(folder, "clean", "study.toml")
+    assert result.returncode == 0, result.stderr
+    left = [path for path in (folder / "runs").rglob("*") if path.is_file()]
+    assert left == [folder / "runs" / "tiny" / "notes.txt"]
+    assert len(list((folder / "people").rglob("*.png"))) == 36
