@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import datetime
-import multiprocessing
-import os
 import platform
-import resource
-import sys
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
-from benchmarks import explaining, training
+from benchmarks import explaining, processes, training
 from gradcam_adv import artifacts, backbones, batches, stages
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
-Comparison = Callable[[str], dict[str, str | int]]
-COMPARISONS: list[tuple[Comparison, str]] = [
+COMPARISONS: list[tuple[processes.Comparison, str]] = [
     *((explaining.against_input_gradient, network) for network in backbones.BACKBONES),
     (explaining.against_tf_keras_vis, "resnet50"),
     (training.cached_features, "resnet50"),
@@ -31,34 +24,12 @@ COMPARISONS: list[tuple[Comparison, str]] = [
 
 def main() -> None:
     rows = [
-        alone(compare, network)
+        processes.alone(compare, network)
         for compare, network in tqdm(COMPARISONS, "bench", unit="comparison", disable=None)
     ]
     text = page(pd.DataFrame(rows))
     artifacts.write_text(PAGE, text)
     print(text, end="")
-
-
-def alone(compare: Comparison, network: str) -> dict[str, str | int]:
-    """``compare(network)`` in a process of its own, whose peak memory is then its own, too."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=1, mp_context=spawn) as executor:
-        return executor.submit(measured, compare, network).result()
-
-
-def measured(compare: Comparison, network: str) -> dict[str, str | int]:
-    """``compare(network)``, set up as a study sets itself up, with the process' peak memory."""
-    from gradcam_adv import gradients
-
-    gradients.configure(threads())
-    result = compare(network)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak *= 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
-    return result | {"peak RSS (GB)": f"{peak / 1e9:.1f}"}
-
-
-def threads() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def page(rows: pd.DataFrame) -> str:
@@ -69,7 +40,7 @@ def page(rows: pd.DataFrame) -> str:
 
 Written by `make bench` (`python -m benchmarks`) on {datetime.date.today()}.
 
-- Machine: {processor()}, {threads()} cores, {platform.system()} {platform.release()}.
+- Machine: {processor()}, {processes.threads()} cores, {platform.system()} {platform.release()}.
 - Versions: {", ".join(f"{name} {number}" for name, number in versions.items())}.
 - Explaining: batches of {batches.BATCH_SIZE} photos of {explaining.IMAGE_SIZE} px, random weights.
 - Every comparison has a process of its own. Its two sides take turns, and the ratio is the median

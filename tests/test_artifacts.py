@@ -71,7 +71,9 @@ def test_changed_files_are_noticed_and_touched_ones_are_not(tmp_path):
 
 
 def test_fingerprints_follow_from_the_content():
-    assert artifacts.fingerprint({"a": 1, "b": [2.0]}) == artifacts.fingerprint({"b": [2.0], "a": 1})
+    assert artifacts.fingerprint({"a": 1, "b": [2.0]}) == artifacts.fingerprint(
+        {"b": [2.0], "a": 1}
+    )
     assert artifacts.fingerprint({"a": 1}) != artifacts.fingerprint({"a": 2})
 
 

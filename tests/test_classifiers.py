@@ -42,9 +42,7 @@ def test_flattening_head():
 
 
 def test_heads_follow_from_the_seed():
-    first, again, other = (
-        classifiers.dense_head(6, 3, seed).get_weights() for seed in (0, 0, 1)
-    )
+    first, again, other = (classifiers.dense_head(6, 3, seed).get_weights() for seed in (0, 0, 1))
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not np.array_equal(first[0], other[0])
     assert not np.array_equal(first[0][:3, :3], first[2][:3, :3])

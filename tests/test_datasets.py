@@ -57,9 +57,10 @@ def test_three_photos_are_one_for_each_split(tmp_path):
     for name in ("a", "b"):
         for number in range(3):
             write_photo(tmp_path / name / f"{number}.png", hash((name, number)) % 1000)
-    assert sorted(table(tmp_path).kept["split"]) == ["test", "test", "train", "train"] + [
-        "validation"
-    ] * 2
+    assert (
+        sorted(table(tmp_path).kept["split"])
+        == ["test", "test", "train", "train"] + ["validation"] * 2
+    )
 
 
 def test_exact_duplicates_never_straddle_splits(photo_folder):

@@ -112,7 +112,7 @@ def bad_calls(images, labels):
     return {
         r"shape \(N, 24, 24, 3\). Received: shape \(11, 23, 24, 3\)": (images[:, 1:], labels),
         "as floats in": ((255 * images).astype(np.uint8), labels),
-        r"values in \[0, 1\]. Received: from 0 to ": (images * 255, labels),
+        r"values in \[0, 1\]. Received: from .* to 25": (images * 255, labels),
         "at least one image": (images[:0], labels[:0]),
         "labels as 11 integers": (images, labels[:5]),
         "one an image. .*dtype float64": (images, labels.astype(float)),

@@ -20,7 +20,9 @@ def test_nissim_equals_scikit_image(shape):
     a, b = rng.random((2, 6, *shape))
     b[3] = 0.9 * a[3]
     b[4] = 0
-    expected = [(1 - structural_similarity(x, y, data_range=1)) / 2 for x, y in zip(a, b)]
+    expected = [
+        (1 - structural_similarity(x, y, data_range=1)) / 2 for x, y in zip(a, b, strict=True)
+    ]
     np.testing.assert_allclose(nissim(a, b), expected, rtol=0, atol=1e-12)
 
 

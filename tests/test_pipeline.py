@@ -217,7 +217,9 @@ def test_a_deleted_artifact_is_made_again_and_nothing_else(run):
     (deleted,) = (run / "runs" / "tiny" / "score" / "vgg16").glob("*/nissim-0000000.csv")
     deleted.unlink()
     done = reproduce(run)
-    assert [line.split(":")[0] for line in done.splitlines() if " s" in line][:-1] == ["score/vgg16"]
+    assert [line.split(":")[0] for line in done.splitlines() if " s" in line][:-1] == [
+        "score/vgg16"
+    ]
     assert (run / "runs" / "tiny" / "tables" / "nissim.csv").read_bytes() == before
 
 

@@ -74,7 +74,10 @@ REFUSED = [
     ({"networks": ["vgg16", "vgg16"]}, "networks as a list of networks, each once"),
     ({"networks": ["vgg16"]}, "source as one of the study's networks, vgg16. Received: 'resnet50'"),
     ({"layers": "some"}, "layers as 'all' or a table"),
-    ({"layers": {"vgg16": ["block1_conv1"]}}, "layers of every network of the study, also resnet50"),
+    (
+        {"layers": {"vgg16": ["block1_conv1"]}},
+        "layers of every network of the study, also resnet50",
+    ),
     ({"image_size": 70}, "image_size of at least 75 for InceptionNet v3. Received: 70"),
     ({"image_size": 70, "networks": ["resnet50", "xception"]}, "at least 71 for XceptionNet"),
     ({"image_size": 31, "networks": ["resnet50"]}, "at least 32 for ResNet50"),

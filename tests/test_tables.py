@@ -70,6 +70,13 @@ def test_psnr_is_infinite_at_zero_and_has_a_spread_above(predictions):
     assert table.loc[0.0, "psnr"] == np.inf
     assert table.loc[0.1, "psnr"] == 20
     assert table.loc[0.1, "spread"] == pytest.approx(np.sqrt(2 / 3))
+    assert table["unchanged"].tolist() == [3, 0]
+
+
+def test_psnr_sets_photos_apart_that_an_attack_left_unchanged(predictions):
+    predictions.loc[3, "psnr"] = np.inf
+    row = tables.psnr(predictions).set_index("epsilon").loc[0.1]
+    assert (row["psnr"], row["spread"], row["unchanged"]) == (20.5, 0.5, 1)
 
 
 def test_zero_gradients(predictions):
