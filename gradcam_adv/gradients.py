@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# Read by TensorFlow when it is first imported: without it every start prints a page of notices.
+# Read by TensorFlow when it is first imported: without it every start prints more notices.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras

@@ -67,8 +67,7 @@ class Task:
 class Pipeline:
     """The tasks of one study in one run's folder.
 
-    Everything that can be wrong with a study's photos, weights and layers is looked at here,
-    before any work.
+    What can be wrong with a study's photos, weights and layers is looked at before any work.
     """
 
     def __init__(self, study: Study, folder: Path, models: Path) -> None:
@@ -82,7 +81,6 @@ class Pipeline:
             folders={},
             fingerprints={},
         )
-        _check_layers(study)
         self.tasks = {task.name: task for task in self._tasks()}
 
     def _task(self, name: str, inputs: dict[str, Any], make: Callable[[Path], list[Path]]) -> Task:
@@ -226,6 +224,8 @@ class Pipeline:
         ]
         if not todo:
             click.echo(f"{self.study.name}: nothing to do, every stage up to {until} is done")
+        if any(task.stage == "explain" for task in todo):
+            _check_layers(self.study)
         networks_needed = [task for task in todo if task.stage not in ("data", "report")]
         for task in todo:
             if networks_needed and task is networks_needed[0]:

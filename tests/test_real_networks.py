@@ -1,0 +1,114 @@
+"""On a real network at a real size: FGSM against Foolbox, Grad-CAM against tf-keras-vis."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_fgsm import foolbox_fgsm
+from tf_keras_vis.gradcam import Gradcam
+from tf_keras_vis.utils.scores import CategoricalScore
+
+from gradcam_adv import backbones, classifiers, datasets, gradcam, gradients, photos, sign
+
+pytestmark = pytest.mark.slow
+SIZE = 160
+LAYERS = {
+    "vgg16": 18,
+    "resnet50": 174,
+    "resnet101": 344,
+    "inceptionv3": 310,
+    "xception": 131,
+}
+
+
+def orl_photos(count: int) -> np.ndarray:
+    listing = datasets.list_photos("orl")
+    return photos.decode_all(
+        [listing.root / photo for photo in listing.files["photo"][:: 400 // count]], SIZE
+    )
+
+
+def classifier(name: str, pixels: np.ndarray):
+    base = backbones.build(name, SIZE, backbones.Weights("random"))
+    backbones.calibrate_batch_norm(base, [pixels])
+    extractor = classifiers.features(base)
+    head = classifiers.dense_head(extractor.output_shape[-1], 10, seed=0)
+    return classifiers.assemble(extractor, head)
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return orl_photos(20)
+
+
+@pytest.fixture(scope="module")
+def resnet(pixels):
+    return classifier("resnet50", pixels)
+
+
+@pytest.fixture(scope="module")
+def inside(pixels):
+    """Photos away from 0 and 1, so that a perturbation shows its sign everywhere."""
+    return np.clip(pixels[:8], 0.1, 0.9)
+
+
+def test_signs_equal_foolboxs_on_vgg16(pixels, inside):
+    model, labels = classifier("vgg16", pixels), np.arange(8)
+    theirs = np.sign(foolbox_fgsm(model, inside, labels, 0.05) - inside)
+    assert (sign(model, inside, labels, batch_size=8) != theirs).mean() <= 1e-4
+
+
+def test_signs_equal_the_cross_entropys_on_resnet50(resnet, inside):
+    """Bit for bit in one compiled function; Foolbox' eager one rounds otherwise here and there."""
+    labels = np.arange(8)
+    signs = sign(resnet, inside, labels, batch_size=8)
+
+    @tf.function
+    def cross_entropy_gradient(images):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            logits = resnet(images, training=False)
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        return tape.gradient(loss, images)
+
+    gradient = cross_entropy_gradient(tf.constant(inside)).numpy()
+    np.testing.assert_array_equal(signs, np.sign(gradient))
+
+    differ = signs != np.sign(foolbox_fgsm(resnet, inside, labels, 0.05) - inside)
+    assert differ.mean() <= 3e-4
+    # Where they differ the gradient is small beside the photo's mean: rounding decides.
+    scale = np.abs(gradient).mean(axis=(1, 2, 3), keepdims=True)
+    assert (np.abs(gradient / scale)[differ] < 0.05).all()
+
+
+@pytest.mark.parametrize(("name", "step"), [("vgg16", 1), ("inceptionv3", 40)])
+def test_raw_maps_equal_those_of_tf_keras_vis(name, step, pixels):
+    model, images, classes = classifier(name, pixels), pixels[:2], [3, 7]
+    sampled = gradcam.layer_names(model)[::step]
+    outputs = [model.get_layer(layer).output for layer in sampled]
+    sums, _ = gradients.gradcam_sums(model, outputs, 2)(images, np.array(classes)[:, None])
+    peer = Gradcam(model, clone=True)
+    for layer, ours in zip(sampled, sums, strict=True):
+        theirs = peer(
+            CategoricalScore(classes),
+            images,
+            penultimate_layer=layer,
+            seek_penultimate_conv_layer=False,
+            activation_modifier=None,
+            expand_cam=False,
+            normalize_cam=False,
+        )
+        scale = np.abs(theirs).max()
+        np.testing.assert_allclose(ours[:, 0] / scale, theirs / scale, rtol=0, atol=5e-6)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_network_is_explained_at_every_layer_in_one_pass(name, pixels):
+    tf.keras.utils.clear_session()
+    model = classifier(name, pixels)
+    maps = gradcam.heatmaps(model, pixels[:3], batch_size=4)
+    assert len(maps) == LAYERS[name]
+    assert list(maps) == gradcam.layer_names(model)
+    last = maps[backbones.BACKBONES[name].last_activation]
+    assert last.shape[1] == last.shape[2] >= 3
+    assert np.isfinite(np.concatenate([m.ravel() for m in maps.values()])).all()
+    assert (last.max(axis=(1, 2)) == 1).all()
