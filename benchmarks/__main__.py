@@ -11,7 +11,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from benchmarks import explaining, processes, training
-from gradcam_adv import artifacts, backbones, batches, stages
+from gradcam_adv import artifacts, backbones, batches, setting
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
@@ -34,7 +34,7 @@ def main() -> None:
 
 def page(rows: pd.DataFrame) -> str:
     """The measured rows as a page of Markdown, with what they were measured on."""
-    versions = stages.versions() | {"tf-keras-vis": version("tf-keras-vis")}
+    versions = setting.versions() | {"tf-keras-vis": version("tf-keras-vis")}
     return f"""\
 # Benchmarks
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks import timing
-from gradcam_adv import backbones, batches, classifiers, gradcam
+from gradcam_adv import backbones, batches, classifiers, gradcam, weights
 
 if TYPE_CHECKING:
     import keras
@@ -28,7 +28,7 @@ Explain = Callable[[], tuple[list[np.ndarray], np.ndarray]]
 
 def classifier(network: str) -> keras.Model:
     """A network with a head, from pixels to logits; random weights, as they don't change speed."""
-    base = backbones.build(network, IMAGE_SIZE, backbones.Weights("random"))
+    base = backbones.build(network, IMAGE_SIZE, weights.Weights("random"))
     extractor = classifiers.features(base)
     head = classifiers.dense_head(extractor.output_shape[-1], CLASSES, seed=0)
     return classifiers.assemble(extractor, head)

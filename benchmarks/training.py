@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import timing
-from gradcam_adv import backbones, batches, classifiers, gradcam, training
+from gradcam_adv import backbones, batches, classifiers, gradcam, training, weights
 
 IMAGE_SIZE = 160
 CLASSES = 8
@@ -25,7 +25,7 @@ def cached_features(network: str) -> dict[str, str | int]:
     """
     import keras
 
-    base = backbones.build(network, IMAGE_SIZE, backbones.Weights("random"))
+    base = backbones.build(network, IMAGE_SIZE, weights.Weights("random"))
     extractor = classifiers.features(base)
     random = np.random.default_rng(0)
     count = PHOTOS + VALIDATION_PHOTOS

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from gradcam_adv import artifacts, photos, stages
+from gradcam_adv import artifacts, photos
+from gradcam_adv.setting import signs_of, slices
 
 if TYPE_CHECKING:
-    from gradcam_adv.stages import Setting
+    from gradcam_adv.setting import Setting
 
 
 def perturbed_slices(
@@ -30,9 +31,17 @@ def perturbed_slices(
     Yields:
         The rows of the table of photos, and float32 (n, H, W, 3) in [0, 1].
     """
-    for name, rows in stages.slices(setting.test, f"export {network}"):
-        signs = stages.signs_of(setting, "white-box", network, name, rows)
+    for name, rows in slices(setting.test, f"export {network}"):
+        signs = signs_of(setting, "white-box", network, name, rows)
         yield rows, setting.perturb(network, setting.pixels(rows), signs, epsilon)
+
+
+def perturbed_set(
+    setting: Setting, network: str, epsilon: float
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """All slices of :func:`perturbed_slices` at once, in memory."""
+    rows, images = zip(*perturbed_slices(setting, network, epsilon), strict=True)
+    return pd.concat(rows, ignore_index=True), np.concatenate(images)
 
 
 def write_png(setting: Setting, network: str, epsilon: float, folder: Path) -> int:

@@ -15,12 +15,13 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from gradcam_adv import artifacts, backbones, stages
+from gradcam_adv import artifacts, backbones
+from gradcam_adv.setting import SLICE, signs_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from gradcam_adv.stages import Setting
+    from gradcam_adv.setting import Setting
 
 
 def write_all(
@@ -63,9 +64,9 @@ def successful_attack(setting: Setting, predictions: pd.DataFrame) -> Figure:
 
     test = setting.test
     row = int(test.index[test["photo"] == case["photo"]][0])
-    start = row - row % stages.SLICE
-    rows = test.iloc[start : start + stages.SLICE].reset_index(drop=True)
-    signs = stages.signs_of(setting, "black-box", source, f"{start:07d}", rows)[[row - start]]
+    start = row - row % SLICE
+    rows = test.iloc[start : start + SLICE].reset_index(drop=True)
+    signs = signs_of(setting, "black-box", source, f"{start:07d}", rows)[[row - start]]
     clean = setting.pixels(rows.iloc[[row - start]])
     perturbed = setting.perturb(source, clean, signs, case["epsilon"])
 

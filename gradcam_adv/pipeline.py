@@ -14,8 +14,18 @@ from typing import Any
 import click
 import pandas as pd
 
-from gradcam_adv import artifacts, backbones, datasets, report, stages, tables
-from gradcam_adv.stages import Setting
+from gradcam_adv import (
+    artifacts,
+    backbones,
+    datasets,
+    metrics,
+    report,
+    scoring,
+    stages,
+    tables,
+    weights,
+)
+from gradcam_adv.setting import Setting, predictions, versions
 from gradcam_adv.study import Study
 
 STAGES = ("data", "train", "attack", "evaluate", "explain", "score", "report")
@@ -77,7 +87,7 @@ class Pipeline:
             study=study,
             models=models,
             listing=datasets.list_photos(study.photos),
-            weights=backbones.resolve_weights(study.weights, study.networks),
+            weights=weights.resolve(study.weights, study.networks),
             folders={},
             fingerprints={},
         )
@@ -160,7 +170,14 @@ class Pipeline:
         )
 
     def _maker(self, stage: str, network: str) -> Callable[[Path], list[Path]]:
-        return lambda folder: stages.BY_NETWORK[stage](self.setting, folder, network)
+        by_network = {
+            "train": stages.train,
+            "attack": stages.attack,
+            "evaluate": stages.evaluate,
+            "explain": stages.explain,
+            "score": scoring.score,
+        }
+        return lambda folder: by_network[stage](self.setting, folder, network)
 
     def _summary(
         self, stage: str, make: Callable[[Path], list[Path]], choice: dict[str, Any]
@@ -169,16 +186,16 @@ class Pipeline:
         return self._task(f"{stage}/summary", prints | {"seed": self.study.seed} | choice, make)
 
     def _summarize_predictions(self, folder: Path) -> list[Path]:
-        predictions = pd.concat(
-            [stages.predictions(self.setting, network) for network in self.study.networks],
+        predicted = pd.concat(
+            [predictions(self.setting, network) for network in self.study.networks],
             ignore_index=True,
         )
         return _write_tables(
             folder,
-            predictions=predictions,
-            accuracy=tables.accuracy(predictions),
-            psnr=tables.psnr(predictions),
-            zero_gradients=tables.zero_gradients(predictions),
+            predictions=predicted,
+            accuracy=tables.accuracy(predicted),
+            psnr=tables.psnr(predicted),
+            zero_gradients=tables.zero_gradients(predicted),
         )
 
     def _summarize_nissim(self, folder: Path) -> list[Path]:
@@ -256,9 +273,9 @@ class Pipeline:
 
         gradients.configure(self._threads())
         notes: dict[str, list[str]] = {}
-        for network, weights in self.setting.weights.items():
-            if weights.note:
-                notes.setdefault(weights.note, []).append(network)
+        for network, chosen in self.setting.weights.items():
+            if chosen.note:
+                notes.setdefault(chosen.note, []).append(network)
         for note, networks in notes.items():
             click.echo(
                 f"warning: RANDOM WEIGHTS for {', '.join(networks)}: ImageNet's are {note}. "
@@ -278,7 +295,7 @@ class Pipeline:
                 "seconds": round(seconds, 3),
                 "threads": self._threads(),
                 "batch_size": self.study.batch_size,
-                "versions": stages.versions(),
+                "versions": versions(),
                 "files": artifacts.describe_files(files, task.folder),
             },
         )
@@ -290,14 +307,14 @@ class Pipeline:
             {
                 "study": asdict(self.study),
                 "weights": {
-                    name: {"origin": weights.origin, "sha256": weights.sha256}
-                    for name, weights in self.setting.weights.items()
+                    name: {"origin": chosen.origin, "sha256": chosen.sha256}
+                    for name, chosen in self.setting.weights.items()
                 },
                 "photos": str(self.setting.listing.root),
                 "models": str(self.setting.models),
                 "threads": self._threads(),
                 "batch_size": self.study.batch_size,
-                "versions": stages.versions(),
+                "versions": versions(),
                 "tasks": {
                     task.name: str(task.folder.relative_to(self.folder))
                     for task in self.tasks.values()
@@ -308,14 +325,27 @@ class Pipeline:
 
 
 def _check_layers(study: Study) -> None:
-    """ValueError for layers that a network doesn't have; networks are only built to ask that."""
-    if study.layers == "all":
+    """ValueError for layers that a network doesn't have or whose maps are too small to compare.
+
+    The networks are only built to ask that, and only where a study leaves the defaults.
+    """
+    native = study.readings.heatmap_size == "native"
+    if study.layers == "all" and not native:
         return
     from gradcam_adv import gradcam
 
     for network in study.networks:
-        base = backbones.build(network, study.image_size, backbones.Weights("random"))
+        backbone = backbones.find(network)
+        base = backbones.build(network, study.image_size, weights.Weights("random"))
         gradcam.find_layers(base, study.layers_of(network))
+        height, width = base.get_layer(backbone.last_activation).output.shape[1:3]
+        if native and min(height, width) < metrics.WINDOW:
+            raise ValueError(
+                f"Expected heatmaps of at least {metrics.WINDOW} x {metrics.WINDOW} for "
+                f"readings.heatmap_size = 'native'. Received: {height} x {width} at "
+                f"{backbone.last_activation} of {backbone.title} with image_size = "
+                f"{study.image_size}"
+            )
         _forget_networks()
 
 

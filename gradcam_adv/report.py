@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from gradcam_adv import artifacts, backbones, datasets, figures, metrics, paper, study
-from gradcam_adv.stages import Setting
+from gradcam_adv.setting import Setting
 
 # How many left-out photos the page itself names; the CSV has all.
 LISTED = 20

@@ -1,101 +1,36 @@
-"""What each stage of a study does: a slice of photos in, whole files out, nothing else touched."""
+"""The stages data to explain: a slice of photos in, whole files out, nothing else touched."""
 
 from __future__ import annotations
 
-import functools
-import platform
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from gradcam_adv import artifacts, backbones, classifiers, datasets, fgsm, gradcam, metrics, photos
-from gradcam_adv.study import Study
+from gradcam_adv import artifacts, backbones, classifiers, datasets, fgsm, gradcam, metrics
+from gradcam_adv.setting import (
+    ATTACKS,
+    SLICE,
+    Setting,
+    attacks_of,
+    condition_key,
+    conditions,
+    example_rows,
+    predictions,
+    signs_of,
+    slices,
+    targets,
+    versions,
+    with_white_box_of_source,
+)
 
 if TYPE_CHECKING:
     import keras
 
-# Photos a file: what an interrupted stage does again at most.
-SLICE = 32
-ATTACKS = ("black-box", "white-box", "noise")
-# How many unrelated photos each photo's map is held against for the ceiling of MOD.
-CEILING_PAIRS = 5
 # Statistics of smaller batches leave the features of deep random networks near useless.
 CALIBRATION_BATCH = 64
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all stages of one run share.
-
-    Attributes:
-        study: what to do.
-        models: folder of the ``.keras`` files.
-        listing: the files of the data set.
-        weights: by network, where its weights come from.
-        folders: by task, such as "attack/vgg16", the folder of its files.
-        fingerprints: by task.
-    """
-
-    study: Study
-    models: Path
-    listing: datasets.Listing
-    weights: dict[str, backbones.Weights]
-    folders: dict[str, Path]
-    fingerprints: dict[str, str]
-
-    @functools.cached_property
-    def table(self) -> pd.DataFrame:
-        return artifacts.read_table(self.folders["data"] / "photos.csv")
-
-    @functools.cached_property
-    def test(self) -> pd.DataFrame:
-        return self.table[self.table["split"] == "test"].reset_index(drop=True)
-
-    @functools.cached_property
-    def identities(self) -> list[str]:
-        return sorted(self.table["identity"].unique())
-
-    def pixels(self, rows: pd.DataFrame) -> np.ndarray:
-        """The photos of ``rows`` as the networks get them, float32 (n, size, size, 3)."""
-        paths = [self.listing.root / photo for photo in rows["photo"]]
-        clean = photos.decode_all(paths, self.study.image_size)
-        return photos.as_stored(clean, self.study.readings.perturbed_set)
-
-    def model(self, network: str) -> keras.Model:
-        path = self.models / f"{network}.keras"
-        model = classifiers.load(path)
-        facts = artifacts.read_json(path.with_suffix(".json"))
-        classifiers.check_classes(model, facts, self.identities)
-        return model
-
-    def perturb(self, network: str, clean: np.ndarray, signs: np.ndarray, epsilon: float) -> Any:
-        """The perturbed photos that ``network`` gets at ``epsilon``, float32."""
-        readings = self.study.readings
-        unit = backbones.epsilon_unit(network, readings.epsilon_unit, readings.preprocessing)
-        return photos.as_stored(fgsm.perturb(clean, signs, epsilon * unit), readings.perturbed_set)
-
-
-def slices(rows: pd.DataFrame, what: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Cut a table of photos into slices, each with the name of its file; draws a bar."""
-    with tqdm(total=len(rows), desc=what, unit="photo", disable=None) as bar:
-        for start in range(0, len(rows), SLICE):
-            part = rows.iloc[start : start + SLICE].reset_index(drop=True)
-            yield f"{start:07d}", part
-            bar.update(len(part))
-
-
-def versions() -> dict[str, str]:
-    packages = ("gradcam-adv", "keras", "tensorflow", "numpy", "scikit-image", "pillow")
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
-
-
-# --- data
 
 
 def data(setting: Setting, folder: Path) -> list[Path]:
@@ -111,9 +46,6 @@ def data(setting: Setting, folder: Path) -> list[Path]:
     artifacts.write_table(folder / "excluded.csv", table.excluded)
     artifacts.write_table(folder / "photos.csv", table.kept)
     return [folder / "excluded.csv", folder / "photos.csv"]
-
-
-# --- train
 
 
 def train(setting: Setting, folder: Path, network: str) -> list[Path]:
@@ -209,9 +141,6 @@ def _check_same_logits(
         )
 
 
-# --- attack
-
-
 def attack(setting: Setting, folder: Path, network: str) -> list[Path]:
     study = setting.study
     model = setting.model(network)
@@ -227,33 +156,6 @@ def attack(setting: Setting, folder: Path, network: str) -> list[Path]:
             artifacts.write_array(path, make_sign(pixels, labels))
         files.append(path)
     return files
-
-
-def signs_of(setting: Setting, attack: str, network: str, name: str, rows: pd.DataFrame) -> Any:
-    """int8 signs, (n, H, W, 3), with which ``attack`` perturbs slice ``name`` for ``network``."""
-    if attack == "noise":
-        shape = (setting.study.image_size, setting.study.image_size, 3)
-        return np.stack(
-            [fgsm.random_sign(shape, setting.study.seed, sha256) for sha256 in rows["sha256"]]
-        )
-    maker = setting.study.source if attack == "black-box" else network
-    return np.load(setting.folders[f"attack/{maker}"] / f"{name}.npy")
-
-
-def attacks_of(study: Study, network: str) -> tuple[str, ...]:
-    """The attacks to compute; on the source network the black-box attack is the white-box one."""
-    return ("black-box", "noise") if network == study.source else ATTACKS
-
-
-def with_white_box_of_source(study: Study, network: str, table: pd.DataFrame) -> pd.DataFrame:
-    """The source's rows of the black-box attack once more, as the white-box attack they are."""
-    if network != study.source:
-        return table
-    own = table[table["attack"] == "black-box"]
-    return pd.concat([table, own.assign(attack="white-box")], ignore_index=True)
-
-
-# --- evaluate
 
 
 def evaluate(setting: Setting, folder: Path, network: str) -> list[Path]:
@@ -294,39 +196,6 @@ def _evaluate_slice(
                 )
             )
     return with_white_box_of_source(setting.study, network, pd.concat(parts, ignore_index=True))
-
-
-def predictions(setting: Setting, network: str) -> pd.DataFrame:
-    """One row a test photo, attack and epsilon: what ``network`` predicts."""
-    files = sorted(setting.folders[f"evaluate/{network}"].glob("*.csv"))
-    return pd.concat([artifacts.read_table(path) for path in files], ignore_index=True)
-
-
-# --- explain
-
-
-def targets(study: Study) -> list[str]:
-    """The classes explained: as the study reads the paper, then the clean photo's prediction."""
-    return list(dict.fromkeys([study.readings.explained_class, "clean"]))
-
-
-def example_rows(setting: Setting) -> np.ndarray:
-    """Rows of the test photos that get heatmaps of all layers, spread evenly over the test set."""
-    count = min(setting.study.examples, len(setting.test))
-    return np.linspace(0, len(setting.test) - 1, count).round().astype(int)
-
-
-def conditions(study: Study, network: str, attacks: tuple[str, ...]) -> list[tuple[str, float]]:
-    """Clean photos, then every attack at every epsilon above 0."""
-    return [
-        ("clean", 0.0),
-        *(
-            (a, e)
-            for a in attacks_of(study, network)
-            if a in attacks
-            for e in study.attacked_epsilons
-        ),
-    ]
 
 
 def explain(setting: Setting, folder: Path, network: str) -> list[Path]:
@@ -391,11 +260,6 @@ def _explain_examples(
     return files
 
 
-def condition_key(attack: str, epsilon: float) -> str:
-    """Name of a condition's array, such as "clean" or "black-box 0.05"."""
-    return "clean" if attack == "clean" else f"{attack} {epsilon!r}"
-
-
 def _images(
     setting: Setting,
     network: str,
@@ -420,140 +284,3 @@ def _classes(
     found = found.set_index("photo").loc[rows["photo"]]
     column = {"predicted": "predicted", "clean": "predicted_clean", "true": "label"}
     return found[[column[target] for target in wanted]].to_numpy()
-
-
-# --- score
-
-
-def score(setting: Setting, folder: Path, network: str) -> list[Path]:
-    table = predictions(setting, network)
-    explained = setting.folders[f"explain/{network}"]
-    files = []
-    for name, rows in slices(setting.test, f"score {network}"):
-        path = folder / f"nissim-{name}.csv"
-        if not path.exists():
-            with np.load(explained / f"last-{name}.npz") as maps:
-                scored = _score_slice(setting, network, rows, maps, table)
-            artifacts.write_table(path, scored)
-        files.append(path)
-    for name, make in (("ceiling", _ceiling), ("layers", _score_layers)):
-        path = folder / f"{name}.csv"
-        if not path.exists():
-            artifacts.write_table(path, make(setting, network, explained))
-        files.append(path)
-    return files
-
-
-def at_sizes(study: Study, maps: np.ndarray) -> dict[str, np.ndarray]:
-    """Heatmaps at the input's size and, where SSIM's window fits into them, at their own."""
-    sizes = {"input": gradcam.resize(maps, study.image_size)}
-    if min(maps.shape[-2:]) >= metrics.WINDOW:
-        sizes["native"] = maps
-    return sizes
-
-
-def _score_slice(
-    setting: Setting, network: str, rows: pd.DataFrame, maps: Any, table: pd.DataFrame
-) -> pd.DataFrame:
-    study = setting.study
-    layer = backbones.BACKBONES[network].last_activation
-    clean = maps["clean"]
-    clean_at = at_sizes(study, clean)
-    parts = []
-    for attack in attacks_of(study, network):
-        for epsilon in study.epsilons:
-            found = table[(table["attack"] == attack) & (table["epsilon"] == epsilon)]
-            found = found.set_index("photo").loc[rows["photo"]]
-            perturbed = maps[condition_key(attack, epsilon)] if epsilon else clean
-            for size, compared in at_sizes(study, perturbed).items():
-                values = metrics.nissim(clean_at[size], compared)
-                for i, target in enumerate(targets(study)):
-                    parts.append(
-                        rows[["photo", "identity"]].assign(
-                            network=network,
-                            layer=layer,
-                            attack=attack,
-                            epsilon=epsilon,
-                            target=target,
-                            size=size,
-                            nissim=values[:, i],
-                            flipped=(found["predicted"] != found["predicted_clean"]).to_numpy(),
-                            empty_clean=~clean[:, i].any(axis=(1, 2)),
-                            empty_perturbed=~perturbed[:, i].any(axis=(1, 2)),
-                        )
-                    )
-    return with_white_box_of_source(study, network, pd.concat(parts, ignore_index=True))
-
-
-def _ceiling(setting: Setting, network: str, explained: Path) -> pd.DataFrame:
-    """NISSIM between clean maps of photos of different people: what no relation at all gives."""
-    test = setting.test
-    maps = []
-    for path in sorted(explained.glob("last-*.npz")):
-        with np.load(path) as arrays:
-            maps.append(arrays["clean"][:, 0])
-    clean = np.concatenate(maps)
-    chance = np.random.default_rng(setting.study.seed)
-    identities = test["identity"].to_numpy()
-    own, other = [], []
-    for row, identity in enumerate(identities):
-        strangers = np.flatnonzero(identities != identity)
-        chosen = chance.choice(strangers, min(CEILING_PAIRS, len(strangers)), replace=False)
-        own += [row] * len(chosen)
-        other += chosen.tolist()
-    parts = []
-    for start in range(0, len(own), SLICE):
-        pair = slice(start, start + SLICE)
-        others = at_sizes(setting.study, clean[other[pair]])
-        for size, mine in at_sizes(setting.study, clean[own[pair]]).items():
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "photo": test["photo"].to_numpy()[own[pair]],
-                        "identity": identities[own[pair]],
-                        "other": test["photo"].to_numpy()[other[pair]],
-                        "network": network,
-                        "size": size,
-                        "nissim": metrics.nissim(mine, others[size]),
-                    }
-                )
-            )
-    return pd.concat(parts, ignore_index=True)
-
-
-def _score_layers(setting: Setting, network: str, explained: Path) -> pd.DataFrame:
-    """NISSIM of every layer for the example photos, at the input's size."""
-    study = setting.study
-    levels = [c for c in conditions(study, network, ("black-box", "white-box")) if c[1]]
-    tables = []
-    for row in tqdm(example_rows(setting), f"score {network}, layers", unit="photo", disable=None):
-        photo = setting.test.iloc[row]
-        with np.load(explained / f"example-{row:07d}.npz") as maps:
-            layers = [key.split("/", 1)[1] for key in maps.files if key.startswith("clean/")]
-            for depth, layer in enumerate(layers):
-                stack = np.stack(
-                    [maps[f"{condition_key(*c)}/{layer}"] for c in (("clean", 0.0), *levels)]
-                )
-                clean, *attacked = gradcam.resize(stack, study.image_size)
-                values = metrics.nissim(np.broadcast_to(clean, np.shape(attacked)), attacked)
-                tables.append(
-                    pd.DataFrame(levels, columns=["attack", "epsilon"]).assign(
-                        photo=photo["photo"],
-                        identity=photo["identity"],
-                        network=network,
-                        depth=depth,
-                        layer=layer,
-                        nissim=values,
-                    )
-                )
-    return with_white_box_of_source(study, network, pd.concat(tables, ignore_index=True))
-
-
-Stage = Callable[..., list[Path]]
-BY_NETWORK: dict[str, Stage] = {
-    "train": train,
-    "attack": attack,
-    "evaluate": evaluate,
-    "explain": explain,
-    "score": score,
-}

@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import gradcam_adv
-from gradcam_adv import backbones, classifiers, datasets, gradcam, photos, training
+from gradcam_adv import backbones, classifiers, datasets, gradcam, photos, training, weights
 
 SIZE = 96
 
@@ -44,7 +44,7 @@ table.groupby("identity")["split"].value_counts().unstack()
 # A frozen base, its features once, and a dense head on them.
 
 # %%
-base = backbones.build("vgg16", SIZE, backbones.Weights("random"), seed=0)
+base = backbones.build("vgg16", SIZE, weights.Weights("random"), seed=0)
 extractor = classifiers.features(base)
 features = gradcam.predict(extractor, images, 8)
 head = classifiers.dense_head(features.shape[1], 3, seed=0)

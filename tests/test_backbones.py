@@ -10,8 +10,9 @@ import keras
 import numpy as np
 import pytest
 
-from gradcam_adv import backbones, gradcam
-from gradcam_adv.backbones import BACKBONES, Weights
+from gradcam_adv import backbones, gradcam, weights
+from gradcam_adv.backbones import BACKBONES
+from gradcam_adv.weights import Weights
 
 MODULES = {"resnet101": "resnet", "inceptionv3": "inception_v3"}
 RANDOM = Weights("random")
@@ -27,7 +28,7 @@ def test_base_equals_the_application_on_preprocessed_pixels(name, tmp_path):
     module = importlib.import_module(f"keras.applications.{MODULES.get(name, name)}")
     expected = plain.predict(module.preprocess_input(pixels * 255), verbose=0)
 
-    base = backbones.build(name, 71, backbones.resolve_weights(str(tmp_path), [name])[name])
+    base = backbones.build(name, 71, weights.resolve(str(tmp_path), [name])[name])
     ours = base.predict(pixels, verbose=0)
     np.testing.assert_allclose(ours, expected, atol=1e-4 * np.abs(expected).max())
     assert not base.trainable_weights
@@ -87,7 +88,7 @@ def test_calibrated_statistics_are_those_of_the_photos():
 def test_finds_a_networks_file(tmp_path, file, network):
     for other in ("vgg19.h5", "resnet50v2_notop.h5", "resnet50_v2.h5", "resnet1010.h5", file):
         (tmp_path / other).write_bytes(b"x")
-    found = backbones.resolve_weights(str(tmp_path), [network])[network]
+    found = weights.resolve(str(tmp_path), [network])[network]
     assert found.path == tmp_path / file
     assert found.sha256 == hashlib.sha256(b"x").hexdigest()
 
@@ -95,39 +96,39 @@ def test_finds_a_networks_file(tmp_path, file, network):
 def test_takes_the_file_without_top_of_two(tmp_path):
     for name in ("vgg16_weights.h5", "vgg16_weights_notop.h5"):
         (tmp_path / name).write_bytes(b"x")
-    found = backbones.resolve_weights(str(tmp_path), ["vgg16"])["vgg16"]
+    found = weights.resolve(str(tmp_path), ["vgg16"])["vgg16"]
     assert found.path is not None
     assert found.path.name == "vgg16_weights_notop.h5"
 
 
 def test_refuses_a_folder_without_the_networks_file(tmp_path):
     with pytest.raises(ValueError, match=r"one file vgg16\*.h5 .*Received: none"):
-        backbones.resolve_weights(str(tmp_path), ["vgg16"])
+        weights.resolve(str(tmp_path), ["vgg16"])
 
 
 def test_refuses_two_files_that_could_be_meant(tmp_path):
     for name in ("vgg16_a.h5", "vgg16_b.h5"):
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(ValueError, match=r"Received: vgg16_a.h5, vgg16_b.h5"):
-        backbones.resolve_weights(str(tmp_path), ["vgg16"])
+        weights.resolve(str(tmp_path), ["vgg16"])
 
 
 def test_refuses_a_word_that_is_no_folder():
     with pytest.raises(ValueError, match="'auto' or an existing directory. Received: 'imagnet'"):
-        backbones.resolve_weights("imagnet", ["vgg16"])
+        weights.resolve("imagnet", ["vgg16"])
 
 
 def test_refuses_a_weights_file_of_another_network(tmp_path):
     plain = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(32, 32, 3))
     plain.save_weights(tmp_path / "vgg16.weights.h5")
-    wrong = backbones.resolve_weights(str(tmp_path), ["vgg16"])["vgg16"]
+    wrong = weights.resolve(str(tmp_path), ["vgg16"])["vgg16"]
     with pytest.raises(ValueError, match=r"weights of VGG16 without top. Received: .*vgg16"):
         backbones.build("vgg16", 32, wrong)
 
 
 def test_refuses_a_file_that_holds_no_weights(tmp_path):
     (tmp_path / "vgg16.h5").write_text("no HDF5")
-    wrong = backbones.resolve_weights(str(tmp_path), ["vgg16"])["vgg16"]
+    wrong = weights.resolve(str(tmp_path), ["vgg16"])["vgg16"]
     with pytest.raises(ValueError, match=r"weights of VGG16 without top. Received: .*vgg16.h5"):
         backbones.build("vgg16", 32, wrong)
 
@@ -150,11 +151,11 @@ def weights_server(tmp_path, monkeypatch):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     (tmp_path / "keras").mkdir()
-    backbones._probe.cache_clear()
+    weights._probe.cache_clear()
     yield served, f"http://127.0.0.1:{server.server_port}", requests
     server.shutdown()
     server.server_close()
-    backbones._probe.cache_clear()
+    weights._probe.cache_clear()
 
 
 def test_downloads_once_and_then_reads_the_cache(weights_server, monkeypatch):
@@ -163,12 +164,12 @@ def test_downloads_once_and_then_reads_the_cache(weights_server, monkeypatch):
     md5 = hashlib.md5(b"weights").hexdigest()
     entry = replace(BACKBONES["vgg16"], weights_url=f"{address}/vgg16_notop.h5", weights_md5=md5)
     monkeypatch.setitem(BACKBONES, "vgg16", entry)
-    found = backbones.resolve_weights("imagenet", ["vgg16"])["vgg16"]
+    found = weights.resolve("imagenet", ["vgg16"])["vgg16"]
     assert found.origin == "imagenet"
     assert found.path is not None
     assert found.path.read_bytes() == b"weights"
     asked = len(requests)
-    assert backbones.resolve_weights("auto", ["vgg16"])["vgg16"] == found
+    assert weights.resolve("auto", ["vgg16"])["vgg16"] == found
     assert len(requests) == asked
 
 
@@ -178,8 +179,8 @@ def test_a_damaged_download_is_refused_and_auto_says_why(weights_server, monkeyp
     entry = replace(BACKBONES["vgg16"], weights_url=f"{address}/vgg16_notop.h5")
     monkeypatch.setitem(BACKBONES, "vgg16", entry)
     with pytest.raises(ValueError, match="the download failed: .*hash does not match"):
-        backbones.resolve_weights("imagenet", ["vgg16"])
-    found = backbones.resolve_weights("auto", ["vgg16"])["vgg16"]
+        weights.resolve("imagenet", ["vgg16"])
+    found = weights.resolve("auto", ["vgg16"])["vgg16"]
     assert found.origin == "random"
     assert "download failed" in found.note
 
@@ -191,19 +192,19 @@ def test_offline_is_told_once_for_all_networks(weights_server, monkeypatch):
         looks.append(request.full_url)
         raise OSError("no network")
 
-    monkeypatch.setattr(backbones.urllib.request, "urlopen", no_network)
-    found = backbones.resolve_weights("auto", list(BACKBONES))
+    monkeypatch.setattr(weights.urllib.request, "urlopen", no_network)
+    found = weights.resolve("auto", list(BACKBONES))
     assert {weights.origin for weights in found.values()} == {"random"}
     assert len(looks) == 1
     with pytest.raises(ValueError, match=r"ImageNet weights of VGG16.*no network.*--weights DIR"):
-        backbones.resolve_weights("imagenet", ["vgg16"])
+        weights.resolve("imagenet", ["vgg16"])
 
 
 def test_a_server_that_never_answers_costs_seconds(weights_server, monkeypatch):
-    monkeypatch.setattr(backbones, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(weights, "PROBE_SECONDS", 0.05)
     release = threading.Event()
-    monkeypatch.setattr(backbones.urllib.request, "urlopen", lambda *_, **__: release.wait(30))
-    assert backbones.resolve_weights("auto", ["vgg16"])["vgg16"].origin == "random"
+    monkeypatch.setattr(weights.urllib.request, "urlopen", lambda *_, **__: release.wait(30))
+    assert weights.resolve("auto", ["vgg16"])["vgg16"].origin == "random"
     release.set()
 
 

@@ -8,12 +8,12 @@ import keras
 import numpy as np
 import pytest
 
-from gradcam_adv import backbones, classifiers, gradcam
+from gradcam_adv import backbones, classifiers, gradcam, weights
 
 
 @pytest.fixture(scope="module")
 def parts():
-    base = backbones.build("vgg16", 32, backbones.Weights("random"))
+    base = backbones.build("vgg16", 32, weights.Weights("random"))
     extractor = classifiers.features(base)
     head = classifiers.dense_head(512, 4, seed=0)
     return extractor, head, classifiers.assemble(extractor, head)
@@ -37,7 +37,7 @@ def test_one_flat_graph_that_ends_in_logits(parts):
 
 
 def test_flattening_head():
-    base = backbones.build("vgg16", 64, backbones.Weights("random"))
+    base = backbones.build("vgg16", 64, weights.Weights("random"))
     assert classifiers.features(base, "flatten").output_shape == (None, 2 * 2 * 512)
 
 

@@ -13,7 +13,7 @@ from conftest import write_photo
 from PIL import Image
 
 import gradcam_adv
-from gradcam_adv import artifacts, classifiers, gradcam, photos
+from gradcam_adv import artifacts, classifiers, export, gradcam, photos, pipeline, study
 
 STUDY = """
 name = "tiny"
@@ -241,7 +241,12 @@ def test_export_writes_the_perturbed_set_of_any_epsilon(run):
     pixels = photos.decode_all([run / "people" / photo for photo in rows["photo"]], 48)
     (folder,) = (run / "runs" / "tiny" / "attack" / "resnet50").iterdir()
     signs = np.load(folder / "0000000.npy")
-    expected = np.clip(pixels + 0.3 * signs, 0, 1)
+    expected = np.clip(pixels + np.float32(0.3) * signs, 0, 1)
+    read = study.read(run / "study.toml", photos=str(run / "people"))
+    made = pipeline.Pipeline(read, run / "runs" / "tiny", run / "models" / "tiny")
+    kept, images = export.perturbed_set(made.setting, "resnet50", 0.3)
+    assert kept["photo"].tolist() == rows["photo"].tolist()
+    np.testing.assert_array_equal(images, expected.astype(np.float32))
     exported = photos.decode_all([run / "out" / path for path in written], 48)
     np.testing.assert_allclose(exported, expected, atol=0.51 / 255)
 
@@ -272,6 +277,7 @@ def test_bad_input_is_refused_before_any_work(tmp_path):
     write_photo(folder / "one" / "ann" / "1.png", 1)
     layers = STUDY.replace('"block1_conv2"', '"block1_conv9"')
     (folder / "layers.toml").write_text(layers)
+    (folder / "native.toml").write_text(STUDY + '[readings]\nheatmap_size = "native"\n')
     (folder / "epsilon.toml").write_text(STUDY.replace("0.02", "-0.02"))
     (folder / "network.toml").write_text(STUDY.replace('"vgg16"', '"vgg"', 1))
     cases = {
@@ -283,6 +289,7 @@ def test_bad_input_is_refused_before_any_work(tmp_path):
         ("reproduce", "study.toml", "--photos", "one"): "at least two identities",
         ("reproduce", "study.toml", "--photos", "people", "--weights", "empty"): "vgg16*.h5",
         ("reproduce", "layers.toml", "--photos", "people"): "Nearest: block1_conv",
+        ("reproduce", "native.toml", "--photos", "people"): "Received: 3 x 3 at block5_conv3",
         ("export", "study.toml", "--photos", "people", "--network", "vgg19", "--epsilon", "0.1",
          "--output", "out"): "Expected --network out of the study's",
         ("export", "study.toml", "--photos", "people", "--network", "vgg16", "--epsilon", "-1",
@@ -301,3 +308,50 @@ def test_clean_deletes_only_what_was_made(tmp_path):
     left = [path for path in (folder / "runs").rglob("*") if path.is_file()]
     assert left == [folder / "runs" / "tiny" / "notes.txt"]
     assert len(list((folder / "people").rglob("*.png"))) == 36
+
+
+OTHER_READINGS = """
+name = "tiny"
+image_size = 112
+networks = ["vgg16"]
+source = "vgg16"
+weights = "random"
+epochs = 3
+epsilons = [0.1]
+examples = 1
+layers = {vgg16 = ["block5_conv3"]}
+[readings]
+epsilon_unit = "network"
+pooling = "flatten"
+attacked_label = "predicted"
+explained_class = "true"
+perturbed_set = "png"
+heatmap_size = "native"
+vid_levels = "all"
+"""
+
+
+@pytest.mark.slow
+def test_other_readings_do_what_they_say(tmp_path):
+    folder = new_folder(tmp_path)
+    (folder / "other.toml").write_text(OTHER_READINGS)
+    reproduce(folder, "other.toml")
+    mod = table(folder, "mod")
+    assert set(mod["target"]) == {"true", "clean"}
+    assert set(mod["size"]) == {"input", "native"}
+    assert (table(folder, "vid")["levels"] == 2).all()
+    text = (folder / "runs" / "tiny" / "report.md").read_text()
+    assert "epsilon_unit = network" in text
+    assert "heatmap_size = native" in text
+    # 0.1 of VGG16's own unit is a tenth of an 8-bit step, which rounding to PNG swallows whole.
+    psnr = table(folder, "psnr").query("epsilon == 0.1")
+    assert np.isinf(psnr["psnr"]).all()
+    assert (psnr["unchanged"] == psnr["photos"]).all()
+    # The attack moves away from what the clean photo is taken for.
+    model = gradcam_adv.load(folder / "models" / "tiny" / "vgg16.keras")
+    rows = table(folder, "photos").query("split == 'test'")
+    clean = photos.decode_all([folder / "people" / photo for photo in rows["photo"]], 112)
+    predicted = gradcam.predict(model, clean, 8).argmax(axis=1)
+    (attack,) = (folder / "runs" / "tiny" / "attack" / "vgg16").iterdir()
+    signs = gradcam_adv.sign(model, clean, predicted)
+    assert (np.load(attack / "0000000.npy") == signs).mean() > 0.999

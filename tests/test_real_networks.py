@@ -7,7 +7,7 @@ from test_fgsm import foolbox_fgsm
 from tf_keras_vis.gradcam import Gradcam
 from tf_keras_vis.utils.scores import CategoricalScore
 
-from gradcam_adv import backbones, classifiers, datasets, gradcam, gradients, photos, sign
+from gradcam_adv import backbones, classifiers, datasets, gradcam, gradients, photos, sign, weights
 
 pytestmark = pytest.mark.slow
 SIZE = 160
@@ -28,7 +28,7 @@ def orl_photos(count: int) -> np.ndarray:
 
 
 def classifier(name: str, pixels: np.ndarray):
-    base = backbones.build(name, SIZE, backbones.Weights("random"))
+    base = backbones.build(name, SIZE, weights.Weights("random"))
     backbones.calibrate_batch_norm(base, [pixels])
     extractor = classifiers.features(base)
     head = classifiers.dense_head(extractor.output_shape[-1], 10, seed=0)

@@ -1,0 +1,152 @@
+"""The stage score: NISSIM of every photo, layer and level, and the ceiling of unrelated photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from gradcam_adv import artifacts, backbones, gradcam, metrics
+from gradcam_adv.setting import (
+    SLICE,
+    Setting,
+    attacks_of,
+    condition_key,
+    conditions,
+    example_rows,
+    predictions,
+    slices,
+    targets,
+    with_white_box_of_source,
+)
+from gradcam_adv.study import Study
+
+# How many unrelated photos each photo's map is held against for the ceiling of MOD.
+CEILING_PAIRS = 5
+
+
+def score(setting: Setting, folder: Path, network: str) -> list[Path]:
+    table = predictions(setting, network)
+    explained = setting.folders[f"explain/{network}"]
+    files = []
+    for name, rows in slices(setting.test, f"score {network}"):
+        path = folder / f"nissim-{name}.csv"
+        if not path.exists():
+            with np.load(explained / f"last-{name}.npz") as maps:
+                scored = _score_slice(setting, network, rows, maps, table)
+            artifacts.write_table(path, scored)
+        files.append(path)
+    for name, make in (("ceiling", _ceiling), ("layers", _score_layers)):
+        path = folder / f"{name}.csv"
+        if not path.exists():
+            artifacts.write_table(path, make(setting, network, explained))
+        files.append(path)
+    return files
+
+
+def at_sizes(study: Study, maps: np.ndarray) -> dict[str, np.ndarray]:
+    """Heatmaps at the input's size and, where SSIM's window fits into them, at their own."""
+    sizes = {"input": gradcam.resize(maps, study.image_size)}
+    if min(maps.shape[-2:]) >= metrics.WINDOW:
+        sizes["native"] = maps
+    return sizes
+
+
+def _score_slice(
+    setting: Setting, network: str, rows: pd.DataFrame, maps: Any, table: pd.DataFrame
+) -> pd.DataFrame:
+    study = setting.study
+    layer = backbones.BACKBONES[network].last_activation
+    clean = maps["clean"]
+    clean_at = at_sizes(study, clean)
+    parts = []
+    for attack in attacks_of(study, network):
+        for epsilon in study.epsilons:
+            found = table[(table["attack"] == attack) & (table["epsilon"] == epsilon)]
+            found = found.set_index("photo").loc[rows["photo"]]
+            perturbed = maps[condition_key(attack, epsilon)] if epsilon else clean
+            for size, compared in at_sizes(study, perturbed).items():
+                values = metrics.nissim(clean_at[size], compared)
+                for i, target in enumerate(targets(study)):
+                    parts.append(
+                        rows[["photo", "identity"]].assign(
+                            network=network,
+                            layer=layer,
+                            attack=attack,
+                            epsilon=epsilon,
+                            target=target,
+                            size=size,
+                            nissim=values[:, i],
+                            flipped=(found["predicted"] != found["predicted_clean"]).to_numpy(),
+                            empty_clean=~clean[:, i].any(axis=(1, 2)),
+                            empty_perturbed=~perturbed[:, i].any(axis=(1, 2)),
+                        )
+                    )
+    return with_white_box_of_source(study, network, pd.concat(parts, ignore_index=True))
+
+
+def _ceiling(setting: Setting, network: str, explained: Path) -> pd.DataFrame:
+    """NISSIM between clean maps of photos of different people: what no relation at all gives."""
+    test = setting.test
+    maps = []
+    for path in sorted(explained.glob("last-*.npz")):
+        with np.load(path) as arrays:
+            maps.append(arrays["clean"][:, 0])
+    clean = np.concatenate(maps)
+    chance = np.random.default_rng(setting.study.seed)
+    identities = test["identity"].to_numpy()
+    own, other = [], []
+    for row, identity in enumerate(identities):
+        strangers = np.flatnonzero(identities != identity)
+        chosen = chance.choice(strangers, min(CEILING_PAIRS, len(strangers)), replace=False)
+        own += [row] * len(chosen)
+        other += chosen.tolist()
+    parts = []
+    for start in range(0, len(own), SLICE):
+        pair = slice(start, start + SLICE)
+        others = at_sizes(setting.study, clean[other[pair]])
+        for size, mine in at_sizes(setting.study, clean[own[pair]]).items():
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "photo": test["photo"].to_numpy()[own[pair]],
+                        "identity": identities[own[pair]],
+                        "other": test["photo"].to_numpy()[other[pair]],
+                        "network": network,
+                        "size": size,
+                        "nissim": metrics.nissim(mine, others[size]),
+                    }
+                )
+            )
+    return pd.concat(parts, ignore_index=True)
+
+
+def _score_layers(setting: Setting, network: str, explained: Path) -> pd.DataFrame:
+    """NISSIM of every layer for the example photos, at the input's size."""
+    study = setting.study
+    levels = [c for c in conditions(study, network, ("black-box", "white-box")) if c[1]]
+    tables = []
+    for row in tqdm(example_rows(setting), f"score {network}, layers", unit="photo", disable=None):
+        photo = setting.test.iloc[row]
+        with np.load(explained / f"example-{row:07d}.npz") as maps:
+            layers = [key.split("/", 1)[1] for key in maps.files if key.startswith("clean/")]
+            for depth, layer in enumerate(layers):
+                stack = np.stack(
+                    [maps[f"{condition_key(*c)}/{layer}"] for c in (("clean", 0.0), *levels)]
+                )
+                clean, *attacked = gradcam.resize(stack, study.image_size)
+                values = metrics.nissim(np.broadcast_to(clean, np.shape(attacked)), attacked)
+                tables.append(
+                    pd.DataFrame(levels, columns=["attack", "epsilon"]).assign(
+                        photo=photo["photo"],
+                        identity=photo["identity"],
+                        network=network,
+                        depth=depth,
+                        layer=layer,
+                        nissim=values,
+                    )
+                )
+    return with_white_box_of_source(study, network, pd.concat(tables, ignore_index=True))

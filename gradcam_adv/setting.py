@@ -1,0 +1,155 @@
+"""What all stages of a run share: its photos, models and folders, and which conditions it has."""
+
+from __future__ import annotations
+
+import functools
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from gradcam_adv import artifacts, backbones, classifiers, datasets, fgsm, photos
+from gradcam_adv.study import Study
+from gradcam_adv.weights import Weights
+
+if TYPE_CHECKING:
+    import keras
+
+# Photos a file: what an interrupted stage does again at most.
+SLICE = 32
+ATTACKS = ("black-box", "white-box", "noise")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all stages of one run share.
+
+    Attributes:
+        study: what to do.
+        models: folder of the ``.keras`` files.
+        listing: the files of the data set.
+        weights: by network, where its weights come from.
+        folders: by task, such as "attack/vgg16", the folder of its files.
+        fingerprints: by task.
+    """
+
+    study: Study
+    models: Path
+    listing: datasets.Listing
+    weights: dict[str, Weights]
+    folders: dict[str, Path]
+    fingerprints: dict[str, str]
+
+    @functools.cached_property
+    def table(self) -> pd.DataFrame:
+        return artifacts.read_table(self.folders["data"] / "photos.csv")
+
+    @functools.cached_property
+    def test(self) -> pd.DataFrame:
+        return self.table[self.table["split"] == "test"].reset_index(drop=True)
+
+    @functools.cached_property
+    def identities(self) -> list[str]:
+        return sorted(self.table["identity"].unique())
+
+    def pixels(self, rows: pd.DataFrame) -> np.ndarray:
+        """The photos of ``rows`` as the networks get them, float32 (n, size, size, 3)."""
+        paths = [self.listing.root / photo for photo in rows["photo"]]
+        clean = photos.decode_all(paths, self.study.image_size)
+        return photos.as_stored(clean, self.study.readings.perturbed_set)
+
+    def model(self, network: str) -> keras.Model:
+        path = self.models / f"{network}.keras"
+        model = classifiers.load(path)
+        facts = artifacts.read_json(path.with_suffix(".json"))
+        classifiers.check_classes(model, facts, self.identities)
+        return model
+
+    def perturb(
+        self, network: str, clean: np.ndarray, signs: np.ndarray, epsilon: float
+    ) -> np.ndarray:
+        """The perturbed photos that ``network`` gets at ``epsilon``, float32."""
+        readings = self.study.readings
+        unit = backbones.epsilon_unit(network, readings.epsilon_unit, readings.preprocessing)
+        return photos.as_stored(fgsm.perturb(clean, signs, epsilon * unit), readings.perturbed_set)
+
+
+def slices(rows: pd.DataFrame, what: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Cut a table of photos into slices, each with the name of its file; draws a bar."""
+    with tqdm(total=len(rows), desc=what, unit="photo", disable=None) as bar:
+        for start in range(0, len(rows), SLICE):
+            part = rows.iloc[start : start + SLICE].reset_index(drop=True)
+            yield f"{start:07d}", part
+            bar.update(len(part))
+
+
+def versions() -> dict[str, str]:
+    packages = ("gradcam-adv", "keras", "tensorflow", "numpy", "scikit-image", "pillow")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def signs_of(
+    setting: Setting, attack: str, network: str, name: str, rows: pd.DataFrame
+) -> np.ndarray:
+    """int8 signs, (n, H, W, 3), with which ``attack`` perturbs slice ``name`` for ``network``."""
+    if attack == "noise":
+        shape = (setting.study.image_size, setting.study.image_size, 3)
+        return np.stack(
+            [fgsm.random_sign(shape, setting.study.seed, sha256) for sha256 in rows["sha256"]]
+        )
+    maker = setting.study.source if attack == "black-box" else network
+    return np.load(setting.folders[f"attack/{maker}"] / f"{name}.npy")
+
+
+def attacks_of(study: Study, network: str) -> tuple[str, ...]:
+    """The attacks to compute; on the source network the black-box attack is the white-box one."""
+    return ("black-box", "noise") if network == study.source else ATTACKS
+
+
+def with_white_box_of_source(study: Study, network: str, table: pd.DataFrame) -> pd.DataFrame:
+    """The source's rows of the black-box attack once more, as the white-box attack they are."""
+    if network != study.source:
+        return table
+    own = table[table["attack"] == "black-box"]
+    return pd.concat([table, own.assign(attack="white-box")], ignore_index=True)
+
+
+def predictions(setting: Setting, network: str) -> pd.DataFrame:
+    """One row a test photo, attack and epsilon: what ``network`` predicts."""
+    files = sorted(setting.folders[f"evaluate/{network}"].glob("*.csv"))
+    return pd.concat([artifacts.read_table(path) for path in files], ignore_index=True)
+
+
+def targets(study: Study) -> list[str]:
+    """The classes explained: as the study reads the paper, then the clean photo's prediction."""
+    return list(dict.fromkeys([study.readings.explained_class, "clean"]))
+
+
+def example_rows(setting: Setting) -> np.ndarray:
+    """Rows of the test photos that get heatmaps of all layers, spread evenly over the test set."""
+    count = min(setting.study.examples, len(setting.test))
+    return np.linspace(0, len(setting.test) - 1, count).round().astype(int)
+
+
+def conditions(study: Study, network: str, attacks: tuple[str, ...]) -> list[tuple[str, float]]:
+    """Clean photos, then every attack at every epsilon above 0."""
+    return [
+        ("clean", 0.0),
+        *(
+            (a, e)
+            for a in attacks_of(study, network)
+            if a in attacks
+            for e in study.attacked_epsilons
+        ),
+    ]
+
+
+def condition_key(attack: str, epsilon: float) -> str:
+    """Name of a condition's array, such as "clean" or "black-box 0.05"."""
+    return "clean" if attack == "clean" else f"{attack} {epsilon!r}"
