@@ -100,7 +100,7 @@ BACKBONES = {
 
 def find(name: str) -> Backbone:
     """The backbone called ``name``; ValueError with the nearest names when there is none."""
-    if name not in BACKBONES:
+    if not isinstance(name, str) or name not in BACKBONES:
         near = difflib.get_close_matches(str(name).lower(), BACKBONES, n=2, cutoff=0.4)
         hint = f" Nearest: {', '.join(near)}." if near else ""
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,13 @@ if TYPE_CHECKING:
     import keras
 
 BATCH_SIZE = 8
+
+
+def cores() -> int:
+    """How many cores this process may use: the default number of threads."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def padded(batch_size: int, *arrays: np.ndarray) -> Iterator[tuple[slice, list[np.ndarray]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -29,15 +29,22 @@ OPTIONS = (
 )
 
 
+class UserError(click.BadParameter):
+    """One line on what was expected and what came, and exit status 2; no usage around it."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"Error: {self.message}", file=file, err=True)
+
+
 def _user_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """ValueError is what the library raises for what a user gave; here it is one line, exit 2."""
+    """What the library raises for what a user gave, and what a file system says, in one line."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-        except ValueError as error:
-            raise click.BadParameter(" ".join(str(error).split())) from error
+        except (ValueError, OSError) as error:
+            raise UserError(" ".join(str(error).split())) from error
 
     return wrapped
 
@@ -101,12 +108,13 @@ _stage("reproduce", "report", "All stages.")
 @_user_errors
 def export(network: str, epsilon: float, output: Path, **options: Any) -> None:
     """Write the perturbed test photos of one epsilon as PNG files (rounded to 8 bits)."""
+    from gradcam_adv import backbones
     from gradcam_adv import export as exports
 
     if not 0 <= epsilon <= 1:  # NaN fails this, too
         raise ValueError(f"Expected --epsilon from 0 to 1. Received: {epsilon}")
     pipeline = _pipeline(**options)
-    if network not in pipeline.study.networks:
+    if backbones.find(network).name not in pipeline.study.networks:
         raise ValueError(
             f"Expected --network out of the study's, {', '.join(pipeline.study.networks)}. "
             f"Received: {network!r}"

@@ -23,7 +23,8 @@ class Listing:
 
     Attributes:
         root: folder of one folder per identity.
-        files: columns photo (path below root, with /), identity, sha256; sorted by photo.
+        files: columns photo (path below root, with /), identity, sha256 (empty for a file that
+            can't be read); sorted by photo.
     """
 
     root: Path
@@ -53,8 +54,11 @@ def list_photos(source: str) -> Listing:
         if not identity.is_dir() or identity.name.startswith("."):
             continue
         for path in sorted(identity.iterdir()):
-            if path.suffix.lower() in suffixes and not path.name.startswith("."):
-                rows.append((f"{identity.name}/{path.name}", identity.name, _hash(path)))
+            if path.suffix.lower() not in suffixes or path.name.startswith("."):
+                continue
+            if not path.is_dir():
+                photo = _utf8(f"{identity.name}/{path.name}", root)
+                rows.append((photo, identity.name, _hash(path)))
     if not rows:
         raise ValueError(
             f"Expected photos ({', '.join(photos.SUFFIXES)}) in folders, one folder per identity, "
@@ -64,10 +68,21 @@ def list_photos(source: str) -> Listing:
 
 
 def _hash(path: Path) -> str:
+    """sha256 of a photo; empty where it can't be read, which decoding then gives the reason of."""
     try:
         return artifacts.sha256(path)
-    except OSError as error:
-        raise ValueError(f"Expected a readable photo. Received: {path}: {error}") from None
+    except OSError:
+        return ""
+
+
+def _utf8(photo: str, root: Path) -> str:
+    try:
+        photo.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"Expected names of photos and identities in UTF-8. Received: {photo!a} in {root}"
+        ) from None
+    return photo
 
 
 def _orl() -> Path:
@@ -105,8 +120,8 @@ def make_table(
     """Choose identities and photos, leave out what can't be used, and split the rest.
 
     Each identity's photos are put in an order of chance that follows from the seed and its name,
-    then cut: test and validation get their rounded shares, at least one photo each, training the
-    rest. Of files with equal bytes the first is kept, so no copy straddles two splits.
+    then cut: test and validation get their rounded shares, training the rest, each at least one
+    photo. Of files with equal bytes the first is kept, so no copy straddles two splits.
 
     Args:
         listing: from :func:`list_photos`.
@@ -165,7 +180,7 @@ def _reasons_to_leave_out(root: Path, files: pd.DataFrame, size: int) -> dict[in
     for row, photo, sha256 in tqdm(
         rows, total=len(files), desc="reading photos", unit="photo", disable=None
     ):
-        if sha256 in first_of:
+        if sha256 and sha256 in first_of:
             reasons[row] = f"exact duplicate of {first_of[sha256]}"
             continue
         try:
@@ -181,5 +196,7 @@ def _splits(count: int, shares: tuple[float, float, float]) -> list[str]:
     _, validation, test = shares
     tests = max(1, round(count * test))
     validations = max(1, round(count * validation))
+    if tests + validations >= count:  # training keeps one photo of three or more, too
+        tests, validations = (count - 1) // 2, count - 1 - (count - 1) // 2
     train = count - tests - validations
     return ["train"] * train + ["validation"] * validations + ["test"] * tests

@@ -37,7 +37,11 @@ def write_all(
         figure.text(0.01, 0.005, textwrap.fill(caveat, 110), fontsize=7, va="bottom")
         for suffix in (".png", ".svg"):
             path = folder / f"{name}{suffix}"
-            with artifacts.whole_file(path) as temporary:
+            # A fixed salt and no date: equal runs give equal files.
+            with (
+                artifacts.whole_file(path) as temporary,
+                plt.rc_context({"svg.hashsalt": "gradcam-adv"}),
+            ):
                 figure.savefig(temporary, dpi=150, metadata=_undated(suffix))
             files.append(path)
         plt.close(figure)
@@ -45,7 +49,6 @@ def write_all(
 
 
 def _undated(suffix: str) -> dict[str, None]:
-    # Without a date equal runs give equal files.
     return {"Date": None} if suffix == ".svg" else {}
 
 
@@ -119,7 +122,9 @@ def nissim_density(setting: Setting, nissim: pd.DataFrame, vid: pd.DataFrame) ->
             else:
                 axis.axvline(sample.iloc[0], color=palette[level], label=f"ε = {level:g}")
         shown = f"VID = {vids[network]:.4f}" if network in vids else "VID –"
-        axis.set_title(f"{backbones.BACKBONES[network].title}\n{shown}", fontsize=10)
+        own_attack = " (source: white-box)" if network == setting.study.source else ""
+        title = f"{backbones.BACKBONES[network].title}{own_attack}"
+        axis.set_title(f"{title}\n{shown}", fontsize=10)
         axis.set_xlabel("NISSIM")
         axis.set_ylabel("density" if axis is axes[0, 0] else "")
     axes[0, 0].set_xlim(0, min(1, 1.25 * values["nissim"].max() + 0.02))

@@ -51,7 +51,7 @@ def find_layers(model: keras.Model, layers: str | Sequence[str]) -> list[str]:
                 "Expected a layer of the model with an output of shape (N, H, W, C). "
                 f"Received: {name!r}. Nearest: {', '.join(near) or 'none'}."
             )
-    return list(layers)
+    return list(dict.fromkeys(layers))  # a layer named twice is still one layer
 
 
 def heatmaps(

@@ -13,6 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gradcam_adv import batches
+
 if keras.backend.backend() != "tensorflow":
     raise ImportError(
         "Expected Keras' tensorflow backend (unset KERAS_BACKEND, or set it to 'tensorflow'). "
@@ -38,8 +40,7 @@ def configure(threads: int) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
     except RuntimeError:
-        own_choice = len(os.sched_getaffinity(0))
-        running = tf.config.threading.get_intra_op_parallelism_threads() or own_choice
+        running = tf.config.threading.get_intra_op_parallelism_threads() or batches.cores()
         if running != threads:
             raise ValueError(
                 f"Expected TensorFlow to run with {threads} threads. Received: it has already "

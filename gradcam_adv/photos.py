@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -41,15 +42,25 @@ def decode(path: Path, size: int) -> np.ndarray:
                 raise ValueError(
                     f"more than {MAXIMUM_PIXELS:,} pixels: {image.width} x {image.height}"
                 )
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            upright = _rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         raise ValueError("not an image") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"more than {MAXIMUM_PIXELS:,} pixels: {error}") from None
-    except (OSError, SyntaxError, EOFError) as error:  # what Pillow raises for damaged files
+    except (OSError, SyntaxError, EOFError, TypeError, LookupError, struct.error) as error:
+        # what Pillow raises for damaged files
         raise ValueError(f"unreadable: {error}") from None
     resized = upright.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(resized, np.float32) / 255
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, whose range is not known")
+    if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would cut off at 255
+        grey = np.asarray(image.convert("I"), np.float64) / 257
+        image = Image.fromarray(np.rint(grey.clip(0, 255)).astype(np.uint8))
+    return image.convert("RGB")
 
 
 def decode_all(paths: Iterable[Path], size: int) -> np.ndarray:

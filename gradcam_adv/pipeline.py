@@ -17,6 +17,7 @@ import pandas as pd
 from gradcam_adv import (
     artifacts,
     backbones,
+    batches,
     datasets,
     metrics,
     report,
@@ -52,26 +53,46 @@ class Task:
         folder: of its files; it follows from name and fingerprint, so a result is never mixed
             with that of other inputs, and comes back to use when the inputs come back.
         make: writes the files and returns them.
+        needs: names of the tasks whose files it reads.
     """
 
     name: str
     fingerprint: str
     folder: Path
     make: Callable[[Path], list[Path]]
+    needs: tuple[str, ...]
 
     @property
     def stage(self) -> str:
         return self.name.split("/")[0]
 
     def manifest(self) -> dict[str, Any] | None:
-        """What was recorded when the task was done; None when it isn't, or a file has changed."""
+        """What was recorded when the task was done; None when it never was."""
         path = self.folder / artifacts.MANIFEST
-        if not path.is_file():
+        try:
+            manifest = artifacts.read_json(path)
+        except (FileNotFoundError, ValueError):  # a damaged manifest records nothing
             return None
-        manifest = artifacts.read_json(path)
-        if not artifacts.files_intact(manifest["files"], self.folder):
+        return manifest if {"files", "needs", "seconds"} <= manifest.keys() else None
+
+    def result(self) -> str | None:
+        """Hash of the contents of the task's files; None unless done and all files untouched."""
+        manifest = self.manifest()
+        if manifest is None or not artifacts.files_intact(manifest["files"], self.folder):
             return None
-        return manifest
+        return artifacts.fingerprint(
+            {name: facts["sha256"] for name, facts in manifest["files"].items()}
+        )
+
+    def discard(self, keep_intact: bool) -> None:
+        """Delete the files of a result that no longer holds, so that none is taken for whole.
+
+        ``keep_intact`` spares those that are still as they were made.
+        """
+        for name, facts in (self.manifest() or {"files": {}})["files"].items():
+            if not (keep_intact and artifacts.files_intact({name: facts}, self.folder)):
+                Path(os.path.normpath(self.folder / name)).unlink(missing_ok=True)
+        (self.folder / artifacts.MANIFEST).unlink(missing_ok=True)
 
 
 class Pipeline:
@@ -83,6 +104,7 @@ class Pipeline:
     def __init__(self, study: Study, folder: Path, models: Path) -> None:
         self.study = study
         self.folder = folder
+        self._started = False
         self.setting = Setting(
             study=study,
             models=models,
@@ -94,12 +116,14 @@ class Pipeline:
         self.tasks = {task.name: task for task in self._tasks()}
 
     def _task(self, name: str, inputs: dict[str, Any], make: Callable[[Path], list[Path]]) -> Task:
+        done = self.setting.fingerprints
+        needs = tuple(needed for needed, print_ in done.items() if print_ in inputs.values())
         version = STAGE_VERSIONS[name.split("/")[0]]
         fingerprint = artifacts.fingerprint({"task": name, "version": version, **inputs})
         folder = self.folder / name / fingerprint[:12]
         self.setting.folders[name] = folder
         self.setting.fingerprints[name] = fingerprint
-        return Task(name, fingerprint, folder, make)
+        return Task(name, fingerprint, folder, make, needs)
 
     def _tasks(self) -> Iterator[Task]:
         study, setting, done = self.study, self.setting, self.setting.fingerprints
@@ -225,37 +249,62 @@ class Pipeline:
         """How long each stage took when it was done, by stage."""
         by_stage = dict.fromkeys(STAGES, 0.0)
         for task in self.tasks.values():
-            manifest = task.manifest()
-            if manifest is not None:
-                by_stage[task.stage] += manifest["seconds"]
+            by_stage[task.stage] += (task.manifest() or {"seconds": 0.0})["seconds"]
         return pd.Series(by_stage, name="seconds").drop("report")
 
     def run(self, until: str = "report") -> None:
         """Run every task up to the stage ``until`` that isn't done yet."""
         started = time.perf_counter()
         last = STAGES.index(until)
-        todo = [
-            task
-            for task in self.tasks.values()
-            if STAGES.index(task.stage) <= last and task.manifest() is None
-        ]
+        wanted = [task for task in self.tasks.values() if STAGES.index(task.stage) <= last]
+        todo = [task for task in wanted if not self._is_done(task)]
         if not todo:
             click.echo(f"{self.study.name}: nothing to do, every stage up to {until} is done")
-        if any(task.stage == "explain" for task in todo):
-            _check_layers(self.study)
-        networks_needed = [task for task in todo if task.stage not in ("data", "report")]
-        for task in todo:
-            if networks_needed and task is networks_needed[0]:
+        self._check_networks({task.stage for task in todo})
+        for task in wanted:
+            # Asked again for each: a task done anew may have come out otherwise than before.
+            if self._is_done(task):
+                continue
+            if task.stage not in ("data", "report"):
                 self._start()
+            task.discard(keep_intact=self._needs_unchanged(task))
             began = time.perf_counter()
             files = task.make(task.folder)
             seconds = time.perf_counter() - began
             self._record(task, files, seconds)
             _forget_networks()
             click.echo(f"{task.name}: {seconds:.1f} s")
-        self._write_manifest(until)
+        self._write_manifest()
         if todo:
             click.echo(f"{self.study.name}: {time.perf_counter() - started:.0f} s in all")
+
+    def _is_done(self, task: Task) -> bool:
+        """Whether a task's files are as they were made, out of what its needs hold now."""
+        return task.result() is not None and self._needs_unchanged(task)
+
+    def _needs_unchanged(self, task: Task) -> bool:
+        manifest = task.manifest()
+        return manifest is not None and manifest["needs"] == self._results_needed(task)
+
+    def _results_needed(self, task: Task) -> dict[str, str | None]:
+        return {name: self.tasks[name].result() for name in task.needs}
+
+    def _check_networks(self, stages_to_do: set[str]) -> None:
+        """Look at what only a built network can tell, where a study leaves the defaults.
+
+        Raises:
+            ValueError: a weights file that isn't the network's, or as :func:`_check_layers`.
+        """
+        if "train" in stages_to_do:
+            for network, chosen in self.setting.weights.items():
+                if chosen.origin == "file":
+                    self._start()
+                    backbones.build(network, self.study.image_size, chosen)
+                    _forget_networks()
+        native = self.study.readings.heatmap_size == "native"
+        if "explain" in stages_to_do and (native or self.study.layers != "all"):
+            self._start()
+            _check_layers(self.study)
 
     def results(self, stage: str) -> list[Path]:
         """What a user wants to look at after ``stage``."""
@@ -269,6 +318,10 @@ class Pipeline:
         return sorted(task.folder.glob("*.csv"))
 
     def _start(self) -> None:
+        """Bring up TensorFlow, once, before the first network."""
+        if self._started:
+            return
+        self._started = True
         from gradcam_adv import gradients
 
         gradients.configure(self._threads())
@@ -284,7 +337,7 @@ class Pipeline:
             )
 
     def _threads(self) -> int:
-        return self.study.threads or len(os.sched_getaffinity(0))
+        return self.study.threads or batches.cores()
 
     def _record(self, task: Task, files: list[Path], seconds: float) -> None:
         artifacts.write_json(
@@ -296,12 +349,13 @@ class Pipeline:
                 "threads": self._threads(),
                 "batch_size": self.study.batch_size,
                 "versions": versions(),
+                "needs": self._results_needed(task),
                 "files": artifacts.describe_files(files, task.folder),
             },
         )
 
-    def _write_manifest(self, until: str) -> None:
-        last = STAGES.index(until)
+    def _write_manifest(self) -> None:
+        """Record what the run is of; each task's own manifest says how its files were made."""
         artifacts.write_json(
             self.folder / artifacts.MANIFEST,
             {
@@ -318,22 +372,17 @@ class Pipeline:
                 "tasks": {
                     task.name: str(task.folder.relative_to(self.folder))
                     for task in self.tasks.values()
-                    if STAGES.index(task.stage) <= last
+                    if task.manifest() is not None
                 },
             },
         )
 
 
 def _check_layers(study: Study) -> None:
-    """ValueError for layers that a network doesn't have or whose maps are too small to compare.
-
-    The networks are only built to ask that, and only where a study leaves the defaults.
-    """
-    native = study.readings.heatmap_size == "native"
-    if study.layers == "all" and not native:
-        return
+    """ValueError for layers that a network doesn't have or whose maps are too small to compare."""
     from gradcam_adv import gradcam
 
+    native = study.readings.heatmap_size == "native"
     for network in study.networks:
         backbone = backbones.find(network)
         base = backbones.build(network, study.image_size, weights.Weights("random"))
@@ -369,13 +418,10 @@ def clean(folder: Path, models: Path) -> int:
     manifest says, and folders only go when nothing else is left in them.
     """
     places = (folder.resolve(), models.resolve())
-    manifests = sorted(folder.rglob(artifacts.MANIFEST))
-    named = {
-        (manifest.parent / name).resolve()
-        for manifest in manifests
-        for name in artifacts.read_json(manifest).get("files", {})
-    }
-    named |= {manifest.resolve() for manifest in manifests}
+    named = set()
+    for manifest in sorted(folder.rglob(artifacts.MANIFEST)):
+        named.add(manifest.resolve())
+        named.update((manifest.parent / name).resolve() for name in _files_named_in(manifest))
     removed = 0
     for path in named:
         if path.is_file() and any(path.is_relative_to(place) for place in places):
@@ -388,3 +434,10 @@ def clean(folder: Path, models: Path) -> int:
         if place.is_dir() and not any(place.iterdir()):
             place.rmdir()
     return removed
+
+
+def _files_named_in(manifest: Path) -> list[str]:
+    try:
+        return list(artifacts.read_json(manifest).get("files", {}))
+    except ValueError:  # a damaged manifest names nothing
+        return []

@@ -46,7 +46,8 @@ def caveat(setting: Setting) -> str:
     """One line on what every number of this run rests on; it stands over each table and figure."""
     table, options = setting.table, setting.study
     people = table["identity"].nunique()
-    data = "ORL faces" if options.photos == "orl" else f"photos in {Path(options.photos).name}"
+    folder = Path(options.photos).resolve().name
+    data = "ORL faces (not VGGFace2)" if options.photos == "orl" else f"photos in {folder}"
     random = [n for n, weights in setting.weights.items() if weights.origin == "random"]
     if not random:
         bases = "pretrained bases"
@@ -55,7 +56,7 @@ def caveat(setting: Setting) -> str:
     else:
         bases = f"RANDOM BASES (no ImageNet): {', '.join(random)}"
     return (
-        f"{data} (not the paper's VGGFace2), {people} people, {len(table)} photos, "
+        f"{data}, {people} people, {len(table)} photos, "
         f"{len(setting.test)} in the test set; {options.image_size} px; {bases}"
     )
 
@@ -65,7 +66,8 @@ def _beside_paper(
 ) -> pd.DataFrame:
     """The black-box rows of ``measured`` with the paper's value of the same place beside them."""
     own = measured[measured["attack"] == "black-box"]
-    rows = own[["network", "epsilon", "photos", value, "low", "high"]].copy()
+    controls = [column for column in ("mod_noise", "ceiling") if column in own]
+    rows = own[["network", "epsilon", "photos", value, "low", "high", *controls]].copy()
     rows.insert(
         2,
         "paper",
@@ -110,7 +112,7 @@ def _banner(setting: Setting) -> list[str]:
         "random": "random, batch norm calibrated on the training photos",
     }
     weights = [
-        f"- {_title(setting, name)}: {origins[w.origin]}"
+        f"- {_title(name)}: {origins[w.origin]}"
         + (f" ({w.path.name})" if w.path is not None else "")
         for name, w in setting.weights.items()
     ]
@@ -119,9 +121,15 @@ def _banner(setting: Setting) -> list[str]:
         "Weights of the frozen bases:\n\n" + "\n".join(weights),
         f"Split train/validation/test {'/'.join(f'{share:g}' for share in options.split)}, "
         f"{options.epochs} epochs of the head, seed {options.seed}; black-box attack made on "
-        f"{_title(setting, options.source)}, so that network's own row is white-box. "
-        "The paper: 50 people of VGGFace2, ImageNet weights, 296 test photos.",
+        f"{_title(options.source)}, so that network's own row is white-box. "
+        "The paper: 50 people of VGGFace2, ImageNet weights, 296 test photos, black-box attack "
+        "made on ResNet50.",
     ]
+    if options.source != "resnet50":
+        lines.append(
+            f"**The attack is another one than the paper's**: made on {_title(options.source)}, so "
+            "the paper's numbers beside this run's are for orientation only."
+        )
     if options.image_size < 224:
         lines.append(
             f"**Small profile**: {options.image_size} pixels instead of 224 and "
@@ -139,7 +147,7 @@ def _banner(setting: Setting) -> list[str]:
     return lines
 
 
-def _title(setting: Setting, network: str) -> str:
+def _title(network: str) -> str:
     return backbones.BACKBONES[network].title
 
 
@@ -161,12 +169,8 @@ def _markdown(rows: Sequence[Mapping[Any, Any]]) -> str:
     return str(escaped.to_markdown(index=False, disable_numparse=True))
 
 
-def _levels(setting: Setting) -> tuple[float, ...]:
-    return setting.study.epsilons
-
-
 def _name_of_row(setting: Setting, network: str) -> str:
-    title = _title(setting, network)
+    title = _title(network)
     return f"{title} (source: white-box)" if network == setting.study.source else title
 
 
@@ -186,7 +190,7 @@ def _accuracy(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
         rows.append(row)
     white = []
     for network in setting.study.networks:
-        row = {"Network": _title(setting, network)}
+        row = {"Network": _title(network)}
         own = _select(summary["accuracy"], network=network, attack="white-box")
         for _, cell in own.iterrows():
             row[f"ε = {cell['epsilon']:g}"] = _interval(
@@ -195,7 +199,7 @@ def _accuracy(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
         white.append(row)
     zero = summary["zero_gradients"]
     shares = ", ".join(
-        f"{_title(setting, network)} {100 * share:.3f} %"
+        f"{_title(network)} {100 * share:.3f} %"
         for network, share in zip(zero["network"], zero["zero_gradient"], strict=True)
     )
     return [
@@ -207,7 +211,8 @@ def _accuracy(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
         "### Accuracy under the white-box attack, % (the paper prints no such table)",
         f"> {caveat(setting)}",
         _markdown(white),
-        f"Pixels whose gradient is exactly zero, which FGSM leaves unchanged: {shares}.",
+        "Share of pixel values (each of a pixel's three colours counts) whose gradient is exactly "
+        f"zero, which FGSM leaves unchanged: {shares}.",
     ]
 
 
@@ -219,7 +224,7 @@ def _psnr(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
     white_box = [("white-box", network) for network in setting.study.networks]
     rows = []
     for attack, network in (*black_box, *white_box):
-        row = {"Perturbed set": f"{attack}, {_title(setting, network)}"}
+        row = {"Perturbed set": f"{attack}, {_title(network)}"}
         for _, cell in _select(summary["psnr"], network=network, attack=attack).iterrows():
             finite = math.isfinite(cell["psnr"])
             shown = f"{cell['psnr']:.2f} ± {cell['spread']:.2f}" if finite else "∞"
@@ -257,9 +262,7 @@ def _mod_rows(
     headline = _select(_headline(setting, summary["mod"]), attack=attack)
     for network in setting.study.networks:
         own = _select(headline, network=network)
-        title = (
-            _name_of_row(setting, network) if attack == "black-box" else _title(setting, network)
-        )
+        title = _name_of_row(setting, network) if attack == "black-box" else _title(network)
         shown, noise = {"Network": title}, {"Network": "– random-sign noise"}
         for _, cell in own.iterrows():
             column = f"ε = {cell['epsilon']:g}"
@@ -276,7 +279,9 @@ def _mod_rows(
         column = f"ε = {epsilon:g}"
         mean[column] = _number(cells["mod"].mean())
         if attack == "black-box":
-            known = epsilon in paper.TABLE_3_MEAN_SHIFT.index
+            # The paper's mean is over five networks: it stands beside no other mean.
+            five = set(setting.study.networks) == set(paper.TABLE_3.columns)
+            known = five and epsilon in paper.TABLE_3_MEAN_SHIFT.index
             shift = f"{paper.TABLE_3_MEAN_SHIFT[epsilon]:.4f}" if known else "–"
             mean[column] = f"{shift} | {mean[column]}"
     return [*rows, mean | {"Ceiling": ""}]
@@ -296,7 +301,7 @@ def _controls(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
         native = _select(same, target=headline, size="native")
         rows.append(
             {
-                "Network": _title(setting, cell["network"]),
+                "Network": _title(cell["network"]),
                 "Attack": cell["attack"],
                 "ε": f"{cell['epsilon']:g}",
                 f"MOD, class {headline}": _number(cell["mod"]),
@@ -334,7 +339,7 @@ def _vid(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
     rows = []
     headline = _headline(setting, summary["vid"])
     for network in setting.study.networks:
-        row = {"Network": _title(setting, network)}
+        row = {"Network": _title(network)}
         for attack in ("black-box", "white-box", "noise"):
             for _, cell in _select(headline, network=network, attack=attack).iterrows():
                 row[attack] = _interval(cell["vid"], cell["low"], cell["high"])

@@ -94,7 +94,7 @@ def _ceiling(setting: Setting, network: str, explained: Path) -> pd.DataFrame:
     maps = []
     for path in sorted(explained.glob("last-*.npz")):
         with np.load(path) as arrays:
-            maps.append(arrays["clean"][:, 0])
+            maps.append(arrays["clean"])
     clean = np.concatenate(maps)
     chance = np.random.default_rng(setting.study.seed)
     identities = test["identity"].to_numpy()
@@ -109,18 +109,21 @@ def _ceiling(setting: Setting, network: str, explained: Path) -> pd.DataFrame:
         pair = slice(start, start + SLICE)
         others = at_sizes(setting.study, clean[other[pair]])
         for size, mine in at_sizes(setting.study, clean[own[pair]]).items():
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "photo": test["photo"].to_numpy()[own[pair]],
-                        "identity": identities[own[pair]],
-                        "other": test["photo"].to_numpy()[other[pair]],
-                        "network": network,
-                        "size": size,
-                        "nissim": metrics.nissim(mine, others[size]),
-                    }
+            values = metrics.nissim(mine, others[size])
+            for i, target in enumerate(targets(setting.study)):
+                parts.append(
+                    pd.DataFrame(
+                        {
+                            "photo": test["photo"].to_numpy()[own[pair]],
+                            "identity": identities[own[pair]],
+                            "other": test["photo"].to_numpy()[other[pair]],
+                            "network": network,
+                            "target": target,
+                            "size": size,
+                            "nissim": values[:, i],
+                        }
+                    )
                 )
-            )
     return pd.concat(parts, ignore_index=True)
 
 

@@ -119,7 +119,9 @@ def train(setting: Setting, folder: Path, network: str) -> list[Path]:
 def _calibrate(setting: Setting, base: keras.Model, network: str) -> None:
     rows = setting.table[setting.table["split"] == "train"].reset_index(drop=True)
     shuffled = rows.iloc[np.random.default_rng(setting.study.seed).permutation(len(rows))]
-    starts = range(0, len(rows), CALIBRATION_BATCH)
+    # A last, smaller batch is left out: it would weigh as much as the whole ones.
+    whole = max(len(rows) - len(rows) % CALIBRATION_BATCH, 1)
+    starts = range(0, whole, CALIBRATION_BATCH)
     bar = tqdm(starts, f"batch norm {network}", unit="batch", disable=None)
     backbones.calibrate_batch_norm(
         base,

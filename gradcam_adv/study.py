@@ -193,11 +193,18 @@ def _text(key: str, value: object) -> str:
 def _integer(key: str, value: object, minimum: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
         raise _wrong(key, f"a whole number, {minimum} or more", value)
+    if value >= 2**32:
+        raise _wrong(key, "a whole number below 2^32", value)
     return value
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number too large for a float
+        return False
 
 
 def _split(value: object) -> tuple[float, float, float]:
@@ -226,9 +233,12 @@ def _epsilons(value: object) -> tuple[float, ...]:
 
 
 def _networks(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or not value or len(set(value)) != len(value):
+    if not isinstance(value, list | tuple) or not value:
         raise _wrong("networks", "a list of networks, each once", value)
-    return tuple(backbones.find(name).name for name in value)
+    names = tuple(backbones.find(name).name for name in value)
+    if len(set(names)) != len(names):
+        raise _wrong("networks", "a list of networks, each once", value)
+    return names
 
 
 def _layers(value: object) -> Literal["all"] | dict[str, tuple[str, ...]]:
@@ -260,6 +270,7 @@ def reading_choices(key: str) -> tuple[str, ...]:
 
 def _check_together(study: Study) -> None:
     if study.source not in study.networks:
+        backbones.find(study.source)
         raise _wrong(
             "source", f"one of the study's networks, {', '.join(study.networks)}", study.source
         )

@@ -61,7 +61,7 @@ def mod(nissim: pd.DataFrame, ceiling: pd.DataFrame, seed: int) -> pd.DataFrame:
     Args:
         nissim: columns network, attack, epsilon, target, size, identity, nissim, flipped,
             empty_clean, empty_perturbed; one row a photo.
-        ceiling: columns network, size, nissim; one row a pair of unrelated photos.
+        ceiling: columns network, target, size, nissim; one row a pair of unrelated photos.
         seed: of the bootstrap.
 
     Returns:
@@ -73,7 +73,7 @@ def mod(nissim: pd.DataFrame, ceiling: pd.DataFrame, seed: int) -> pd.DataFrame:
     """
     keys = ["network", "attack", "epsilon", "target", "size"]
     means = nissim.groupby(keys)["nissim"].mean().to_dict()
-    ceilings = ceiling.groupby(["network", "size"])["nissim"].mean().to_dict()
+    ceilings = ceiling.groupby(["network", "target", "size"])["nissim"].mean().to_dict()
     rows = []
     attacked = nissim[nissim["attack"] != "noise"]
     for key, group in attacked.groupby(keys, sort=False):
@@ -89,7 +89,7 @@ def mod(nissim: pd.DataFrame, ceiling: pd.DataFrame, seed: int) -> pd.DataFrame:
                 "low": low,
                 "high": high,
                 "mod_noise": means[network, "noise", epsilon, target, size],
-                "ceiling": ceilings[network, size],
+                "ceiling": ceilings[network, target, size],
                 "flipped": int(flipped.sum()),
                 "mod_flipped": _mean(values[flipped]),
                 "mod_unflipped": _mean(values[~flipped]),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
+import http.client
 import os
 import re
 import socket
@@ -67,13 +67,12 @@ def resolve(wanted: str, names: Iterable[str]) -> dict[str, Weights]:
 
 
 def _file_in(directory: Path, backbone: Backbone) -> Path:
-    # "inception_v3_weights...h5" and "InceptionV3.weights.h5" are InceptionV3's;
-    # "resnet50v2..." and "resnet50_v2..." are not ResNet50's.
-    own = re.compile(rf"{backbone.name}(?!v?\d)")
+    # "inception_v3_weights.h5" and "InceptionV3.weights.h5" are InceptionV3's;
+    # "resnet50v2.h5" and "resnet50_v2.h5" are not ResNet50's.
+    letters, number = re.split(r"(?=v?\d|$)", backbone.name, maxsplit=1)
+    own = re.compile(rf"{letters}[-_]?{number}(?!\d|[-_]?v\d)", re.IGNORECASE)
     found = [
-        path
-        for path in sorted(directory.glob("*.h5"))
-        if own.match(re.sub(r"[^a-z0-9.]", "", path.name.lower()))
+        path for path in sorted(directory.glob("*.h5")) if own.match(path.name) and path.is_file()
     ]
     if len(found) > 1:
         found = [path for path in found if "notop" in path.name.lower()] or found
@@ -122,6 +121,8 @@ def _imagenet_file(backbone: Backbone) -> tuple[Path | None, str]:
             cache_subdir="models",
         )
     except Exception as error:  # get_file raises bare Exception for a failed transfer
+        if not isinstance(error, ValueError):  # which says that the file is not the right one
+            _problems[_address(backbone.weights_url)] = str(error)
         return None, f"{not_cached}, and the download failed: {error}"
     finally:
         socket.setdefaulttimeout(timeout)
@@ -135,11 +136,19 @@ def _md5(path: Path) -> str:
 
 def _unreachable(url: str) -> str:
     """Why the server of ``url`` doesn't answer, or an empty string when it does."""
-    scheme_and_host = "/".join(url.split("/", 3)[:3])
-    return _probe(scheme_and_host)
+    if _address(url) not in _problems:
+        _problems[_address(url)] = _probe(_address(url))
+    return _problems[_address(url)]
 
 
-@functools.cache  # one look for all networks: being offline costs PROBE_SECONDS once
+def _address(url: str) -> str:
+    return "/".join(url.split("/", 3)[:3])
+
+
+# What was wrong with a server, once found: being offline costs one look for all networks.
+_problems: dict[str, str] = {}
+
+
 def _probe(address: str) -> str:
     # urllib, so that a proxy counts; a thread, since name resolution knows no time limit.
     problem = f"no answer from {address} within {PROBE_SECONDS:g} s"
@@ -152,7 +161,7 @@ def _probe(address: str) -> str:
             ).close()
         except urllib.error.HTTPError:
             problem = ""  # an answer, if not a friendly one: the server is there
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             problem = f"{address}: {getattr(error, 'reason', error)}"
         else:
             problem = ""

@@ -18,17 +18,24 @@ MODULES = {"resnet101": "resnet", "inceptionv3": "inception_v3"}
 RANDOM = Weights("random")
 
 
-@pytest.mark.parametrize("name", ["vgg16", "xception"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vgg16",
+        "xception",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in MODULES | {"resnet50": ""}),
+    ],
+)
 def test_base_equals_the_application_on_preprocessed_pixels(name, tmp_path):
-    pixels = np.random.default_rng(0).random((2, 71, 71, 3), dtype=np.float32)
+    pixels = np.random.default_rng(0).random((2, 75, 75, 3), dtype=np.float32)
     application = getattr(keras.applications, BACKBONES[name].application)
-    plain = application(include_top=False, weights=None, input_shape=(71, 71, 3))
+    plain = application(include_top=False, weights=None, input_shape=(75, 75, 3))
     path = tmp_path / f"{name}.weights.h5"
     plain.save_weights(path)
     module = importlib.import_module(f"keras.applications.{MODULES.get(name, name)}")
     expected = plain.predict(module.preprocess_input(pixels * 255), verbose=0)
 
-    base = backbones.build(name, 71, weights.resolve(str(tmp_path), [name])[name])
+    base = backbones.build(name, 75, weights.resolve(str(tmp_path), [name])[name])
     ours = base.predict(pixels, verbose=0)
     np.testing.assert_allclose(ours, expected, atol=1e-4 * np.abs(expected).max())
     assert not base.trainable_weights
@@ -83,6 +90,7 @@ def test_calibrated_statistics_are_those_of_the_photos():
         ("InceptionV3.weights.h5", "inceptionv3"),
         ("resnet50_imagenet.weights.h5", "resnet50"),
         ("ResNet-101.h5", "resnet101"),
+        ("vgg16_224.h5", "vgg16"),
     ],
 )
 def test_finds_a_networks_file(tmp_path, file, network):
@@ -151,11 +159,11 @@ def weights_server(tmp_path, monkeypatch):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     (tmp_path / "keras").mkdir()
-    weights._probe.cache_clear()
+    weights._problems.clear()
     yield served, f"http://127.0.0.1:{server.server_port}", requests
     server.shutdown()
     server.server_close()
-    weights._probe.cache_clear()
+    weights._problems.clear()
 
 
 def test_downloads_once_and_then_reads_the_cache(weights_server, monkeypatch):
@@ -185,6 +193,16 @@ def test_a_damaged_download_is_refused_and_auto_says_why(weights_server, monkeyp
     assert "download failed" in found.note
 
 
+def test_a_server_that_breaks_off_is_not_asked_for_the_next_network(weights_server, monkeypatch):
+    _, address, requests = weights_server  # it answers, but has no file: 404
+    for name in ("vgg16", "resnet50"):
+        entry = replace(BACKBONES[name], weights_url=f"{address}/{name}.h5")
+        monkeypatch.setitem(BACKBONES, name, entry)
+    found = weights.resolve("auto", ["vgg16", "resnet50"])
+    assert {chosen.origin for chosen in found.values()} == {"random"}
+    assert {path for path in requests if path.endswith(".h5")} == {"/vgg16.h5"}
+
+
 def test_offline_is_told_once_for_all_networks(weights_server, monkeypatch):
     looks = []
 
@@ -195,7 +213,7 @@ def test_offline_is_told_once_for_all_networks(weights_server, monkeypatch):
     monkeypatch.setattr(weights.urllib.request, "urlopen", no_network)
     found = weights.resolve("auto", list(BACKBONES))
     assert {weights.origin for weights in found.values()} == {"random"}
-    assert len(looks) == 1
+    assert len(looks) == 1  # of all networks
     with pytest.raises(ValueError, match=r"ImageNet weights of VGG16.*no network.*--weights DIR"):
         weights.resolve("imagenet", ["vgg16"])
 
@@ -203,7 +221,7 @@ def test_offline_is_told_once_for_all_networks(weights_server, monkeypatch):
 def test_a_server_that_never_answers_costs_seconds(weights_server, monkeypatch):
     monkeypatch.setattr(weights, "PROBE_SECONDS", 0.05)
     release = threading.Event()
-    monkeypatch.setattr(weights.urllib.request, "urlopen", lambda *_, **__: release.wait(30))
+    monkeypatch.setattr(weights.urllib.request, "urlopen", lambda *_, **__: release.wait())
     assert weights.resolve("auto", ["vgg16"])["vgg16"].origin == "random"
     release.set()
 

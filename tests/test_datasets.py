@@ -1,9 +1,12 @@
 """The table of photos: who, which split, and what is left out with its reason."""
 
+import os
 import shutil
 
 import pytest
 from conftest import write_photo
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gradcam_adv import datasets
 
@@ -56,7 +59,7 @@ def test_an_identitys_split_does_not_hang_on_the_others(photo_folder):
 def test_three_photos_are_one_for_each_split(tmp_path):
     for name in ("a", "b"):
         for number in range(3):
-            write_photo(tmp_path / name / f"{number}.png", hash((name, number)) % 1000)
+            write_photo(tmp_path / name / f"{number}.png", 10 * ord(name) + number)
     assert (
         sorted(table(tmp_path).kept["split"])
         == ["test", "test", "train", "train"] + ["validation"] * 2
@@ -135,3 +138,28 @@ def test_refuses_too_few_photos_of_an_identity(photo_folder):
 def test_refuses_more_identities_than_there_are(photo_folder):
     with pytest.raises(ValueError, match="identities of at most 3.*Received: 4"):
         table(photo_folder, identities=4)
+
+
+shares = st.floats(0.01, 1)
+
+
+@given(st.integers(3, 200), st.tuples(shares, shares, shares))
+def test_every_split_gets_a_photo_whatever_the_shares(count, weights):
+    split = tuple(weight / sum(weights) for weight in weights)
+    made = datasets._splits(count, split)
+    assert len(made) == count
+    assert set(made) == set(datasets.SPLITS)
+
+
+def test_files_that_cannot_be_opened_are_listed(photo_folder):
+    (photo_folder / "ann" / "gone.png").symlink_to(photo_folder / "nowhere.png")
+    (photo_folder / "ann" / "folder.png").mkdir()
+    excluded = table(photo_folder).excluded
+    assert excluded["photo"].tolist() == ["ann/gone.png"]
+    assert "No such file" in excluded["reason"].item()
+
+
+def test_refuses_names_that_are_no_utf8(photo_folder):
+    os.rename(photo_folder / "ann", os.fsencode(photo_folder) + b"/an\xff")
+    with pytest.raises(ValueError, match=r"names of photos and identities in UTF-8. Received: 'an"):
+        datasets.list_photos(str(photo_folder))

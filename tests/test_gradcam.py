@@ -138,6 +138,11 @@ def test_preprocessing_has_no_heatmap():
     assert layer_names(model) == ["conv"]
 
 
+def test_a_layer_named_twice_is_one_layer(small_cnn, images):
+    maps = heatmaps(small_cnn, images, ["relu_b", "relu_b"])
+    assert maps["relu_b"].shape == (11, 12, 12)
+
+
 def test_refuses_an_unknown_layer_with_the_nearest_names(small_cnn, images):
     with pytest.raises(ValueError, match=r"Received: 'conv_c'. Nearest: conv_"):
         heatmaps(small_cnn, images, "conv_c")

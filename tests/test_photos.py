@@ -20,6 +20,20 @@ def test_grey_becomes_three_equal_channels(tmp_path):
     np.testing.assert_allclose(photos.decode(tmp_path / "a.pgm", 8), 0.2, atol=1e-7)
 
 
+@pytest.mark.parametrize("suffix", ["png", "pgm", "tif"])
+def test_16_bits_keep_their_range(tmp_path, suffix):
+    ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    Image.fromarray(ramp).save(tmp_path / f"a.{suffix}")
+    decoded = photos.decode(tmp_path / f"a.{suffix}", 64)
+    np.testing.assert_allclose(decoded[..., 0], ramp / 65535, atol=0.003)
+
+
+def test_floating_point_pixels_are_refused(tmp_path):
+    Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match="floating-point pixels"):
+        photos.decode(tmp_path / "a.tif", 8)
+
+
 def test_exif_orientation_is_honoured(tmp_path):
     image = Image.new("RGB", (8, 8))
     image.paste((255, 255, 255), (0, 0, 8, 4))  # the upper half is white as stored

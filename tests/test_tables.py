@@ -100,7 +100,9 @@ def nissim():
     return table.assign(network="vgg16", target="predicted", size="input", **empty)
 
 
-CEILING = pd.DataFrame({"network": "vgg16", "size": "input", "nissim": [0.4, 0.5]})
+CEILING = pd.DataFrame(
+    {"network": "vgg16", "target": "predicted", "size": "input", "nissim": [0.4, 0.5]}
+)
 
 
 def test_mod_and_its_controls_by_hand(nissim):
