@@ -21,10 +21,18 @@ OPTIONS = (
         help="auto, imagenet, random, or a directory of files such as vgg16*.h5.",
     ),
     click.option(
-        "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True
+        "--runs",
+        type=click.Path(path_type=Path),
+        default=Path("runs"),
+        show_default=True,
+        help="Where results go, a folder a study.",
     ),
     click.option(
-        "--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True
+        "--models",
+        type=click.Path(path_type=Path),
+        default=Path("models"),
+        show_default=True,
+        help="Where .keras files go, a folder a study.",
     ),
 )
 
