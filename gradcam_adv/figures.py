@@ -106,7 +106,7 @@ def nissim_density(setting: Setting, nissim: pd.DataFrame, vid: pd.DataFrame) ->
     vids = chosen(vid).set_index("network")["vid"]
     networks = setting.study.networks
     figure, axes = plt.subplots(
-        1, len(networks), figsize=(1 + 2.8 * len(networks), 3.9), sharex=True, squeeze=False
+        1, len(networks), figsize=(2 + 2.8 * len(networks), 3.9), sharex=True, squeeze=False
     )
     levels = sorted(values["epsilon"].unique())
     palette = dict(zip(levels, sns.color_palette("viridis_r", len(levels)), strict=True))
@@ -128,7 +128,7 @@ def nissim_density(setting: Setting, nissim: pd.DataFrame, vid: pd.DataFrame) ->
         axis.set_xlabel("NISSIM")
         axis.set_ylabel("density" if axis is axes[0, 0] else "")
     axes[0, 0].set_xlim(0, min(1, 1.25 * values["nissim"].max() + 0.02))
-    axes[0, -1].legend(fontsize=8)
+    axes[0, -1].legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False)
     figure.suptitle(
         f"NISSIM under the black-box attack from {backbones.BACKBONES[setting.study.source].title}",
         fontsize=12,
