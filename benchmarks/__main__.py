@@ -40,7 +40,7 @@ def page(rows: pd.DataFrame) -> str:
 
 Written by `make bench` (`python -m benchmarks`) on {datetime.date.today()}.
 
-- Machine: {processor()}, {processes.threads()} cores, {platform.system()} {platform.release()}.
+- Machine: {processor()}, {batches.cores()} cores, {platform.system()} {platform.release()}.
 - Versions: {", ".join(f"{name} {number}" for name, number in versions.items())}.
 - Explaining: batches of {batches.BATCH_SIZE} photos of {explaining.IMAGE_SIZE} px, random weights.
 - Every comparison has a process of its own. Its two sides take turns, and the ratio is the median

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import resource
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+
+from gradcam_adv import batches
 
 Row = dict[str, str | int]
 Comparison = Callable[[str], Row]
@@ -24,12 +25,8 @@ def measured(compare: Comparison, network: str) -> Row:
     """``compare(network)``, set up as a study sets itself up, with the process' peak memory."""
     from gradcam_adv import gradients
 
-    gradients.configure(threads())
+    gradients.configure(batches.cores())
     row = compare(network)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak *= 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
     return row | {"peak RSS (GB)": f"{peak / 1e9:.1f}"}
-
-
-def threads() -> int:
-    return len(os.sched_getaffinity(0))
