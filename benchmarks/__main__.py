@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from benchmarks import explaining, processes, training
+from benchmarks import detecting, explaining, processes, training
 from gradcam_adv import artifacts, backbones, batches, setting
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
@@ -19,13 +19,15 @@ COMPARISONS: list[tuple[processes.Comparison, str]] = [
     *((explaining.against_input_gradient, network) for network in backbones.BACKBONES),
     (explaining.against_tf_keras_vis, "resnet50"),
     (training.cached_features, "resnet50"),
+    (detecting.against_naive_loop, "112"),
+    (detecting.against_naive_loop, "250"),
 ]
 
 
 def main() -> None:
     rows = [
-        processes.alone(compare, network)
-        for compare, network in tqdm(COMPARISONS, "bench", unit="comparison", disable=None)
+        processes.alone(compare, of)
+        for compare, of in tqdm(COMPARISONS, "bench", unit="comparison", disable=None)
     ]
     text = page(pd.DataFrame(rows))
     artifacts.write_text(PAGE, text)

@@ -14,6 +14,11 @@ import numpy as np
 import pandas as pd
 
 MANIFEST = "manifest.json"
+# Columns of tables that are text whatever they look like.
+_TEXT = {
+    "photo", "identity", "name", "sha256", "group", "note", "reason", "crops", "detector",
+    "network", "attack", "layer", "target", "size",
+}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -68,10 +73,21 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False)
 
 
+def write_tables(folder: Path, **by_name: pd.DataFrame) -> list[Path]:
+    """Write each table as ``<name>.csv`` into ``folder``; the files."""
+    paths = [folder / f"{name}.csv" for name in by_name]
+    for path, table in zip(paths, by_name.values(), strict=True):
+        write_table(path, table)
+    return paths
+
+
 def read_table(path: Path) -> pd.DataFrame:
-    # An identity may be called "NA" or "007": text stays text, and only an empty cell is a gap.
-    text = dict.fromkeys(("photo", "identity", "sha256", "network", "attack", "layer"), str)
-    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+    # An identity may be called "NA" or "007": text stays text, and only an empty cell of numbers
+    # is a gap.
+    columns = pd.read_csv(path, nrows=0).columns
+    text = [column for column in columns if column in _TEXT]
+    table = pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=[""])
+    return table.fillna(dict.fromkeys(text, ""))
 
 
 def write_array(path: Path, array: np.ndarray) -> None:

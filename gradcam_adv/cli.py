@@ -11,10 +11,15 @@ import click
 
 if TYPE_CHECKING:
     from gradcam_adv.pipeline import Pipeline
+    from gradcam_adv.study import Arm
 
 STUDY = click.argument("study", type=click.Path(path_type=Path), default=Path("studies/quick.toml"))
 OPTIONS = (
-    click.option("--photos", metavar="DIR", help="Folder of one folder per identity, or 'orl'."),
+    click.option(
+        "--photos",
+        metavar="P",
+        help="Folder of one folder per identity, or orl, lfw, lfw:DIR, vggface2:DIR.",
+    ),
     click.option(
         "--weights",
         metavar="W",
@@ -33,6 +38,11 @@ OPTIONS = (
         default=Path("models"),
         show_default=True,
         help="Where .keras files go, a folder a study.",
+    ),
+    click.option(
+        "--allow-left-out",
+        is_flag=True,
+        help="Go on when more than 10 % of the photos can't be used.",
     ),
 )
 
@@ -64,13 +74,20 @@ def _study_command(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _pipeline(
-    study: Path, photos: str | None, weights: str | None, runs: Path, models: Path
+    study: Path,
+    photos: str | None,
+    weights: str | None,
+    runs: Path,
+    models: Path,
+    allow_left_out: bool,
 ) -> Pipeline:
     from gradcam_adv import pipeline
     from gradcam_adv import study as studies
 
     read = studies.read(study, photos=photos, weights=weights)
-    return pipeline.Pipeline(read, runs / read.name, models / read.name)
+    return pipeline.Pipeline(
+        read, runs / read.name, models / read.name, allow_left_out=allow_left_out
+    )
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -94,7 +111,7 @@ def _stage(name: str, until: str, help_text: str) -> None:
             click.echo(f"  {path}")
 
 
-_stage("data", "data", "Choose identities and photos, check them, split them.")
+_stage("data", "data", "Choose identities and photos, check, split, find and align their faces.")
 _stage("train", "train", "Train a dense head on each frozen base.")
 _stage("attack", "attack", "Take the FGSM sign of every test photo on every network.")
 _stage("evaluate", "evaluate", "Accuracy and PSNR for each network, attack and epsilon.")
@@ -108,13 +125,20 @@ _stage("reproduce", "report", "All stages.")
 @_study_command
 @click.option("--network", required=True, help="The network on which the attack was made.")
 @click.option(
+    "--arm",
+    type=click.Choice(["plain", "aligned"]),
+    default="plain",
+    show_default=True,
+    help="Photos as they are, or aligned crops.",
+)
+@click.option(
     "--epsilon", type=float, required=True, help="Level of attack; any, not only the study's."
 )
 @click.option(
     "--output", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR"
 )
 @_user_errors
-def export(network: str, epsilon: float, output: Path, **options: Any) -> None:
+def export(network: str, arm: Arm, epsilon: float, output: Path, **options: Any) -> None:
     """Write the perturbed test photos of one epsilon as PNG files (rounded to 8 bits)."""
     from gradcam_adv import backbones
     from gradcam_adv import export as exports
@@ -127,8 +151,13 @@ def export(network: str, epsilon: float, output: Path, **options: Any) -> None:
             f"Expected --network out of the study's, {', '.join(pipeline.study.networks)}. "
             f"Received: {network!r}"
         )
+    if arm not in pipeline.study.arms:
+        raise ValueError(
+            f"Expected --arm out of the study's, {', '.join(pipeline.study.arms)}. "
+            f"Received: {arm!r}"
+        )
     pipeline.run("attack")
-    count = exports.write_png(pipeline.setting, network, epsilon, output)
+    count = exports.write_png(pipeline.settings[arm], network, epsilon, output)
     click.echo(f"{count} photos in {output}")
 
 

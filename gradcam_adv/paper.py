@@ -22,6 +22,18 @@ TABLE_1 = pd.DataFrame(
     index=pd.Index(EPSILONS, name="epsilon"),
 )
 
+# Accuracy under the black-box attack made on ResNet50, faces aligned and cropped.
+TABLE_2 = pd.DataFrame(
+    {
+        "vgg16": (0.8754, 0.8560, 0.8521, 0.8482, 0.8443),
+        "resnet50": (0.9416, 0.9455, 0.9066, 0.8521, 0.7509),
+        "resnet101": (0.9338, 0.9338, 0.8715, 0.8482, 0.7743),
+        "inceptionv3": (0.8521, 0.8482, 0.6692, 0.4785, 0.2996),
+        "xception": (0.8949, 0.9027, 0.7120, 0.5914, 0.4513),
+    },
+    index=pd.Index(EPSILONS, name="epsilon"),
+)
+
 # MOD under the black-box attack made on ResNet50.
 TABLE_3 = pd.DataFrame(
     {

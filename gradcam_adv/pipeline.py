@@ -1,256 +1,73 @@
-"""The stages in their order: what each hangs on, which are done already, run the rest."""
+"""Run the tasks of a study that are not done yet, and record what was done."""
 
 from __future__ import annotations
 
 import gc
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import click
 import pandas as pd
 
-from gradcam_adv import (
-    artifacts,
-    backbones,
-    batches,
-    datasets,
-    metrics,
-    report,
-    scoring,
-    stages,
-    tables,
-    weights,
-)
-from gradcam_adv.setting import Setting, predictions, versions
-from gradcam_adv.study import Study
-
-STAGES = ("data", "train", "attack", "evaluate", "explain", "score", "report")
-
-# Raised when a stage's result changes for the same inputs, so that old results count as stale.
-STAGE_VERSIONS = {
-    "data": 1,
-    "train": 1,
-    "attack": 1,
-    "evaluate": 1,
-    "explain": 1,
-    "score": 1,
-    "report": 1,
-}
-
-
-@dataclass(frozen=True)
-class Task:
-    """One stage of one network, or of all.
-
-    Attributes:
-        name: such as "attack/vgg16", "data".
-        fingerprint: of everything that its result depends on.
-        folder: of its files; it follows from name and fingerprint, so a result is never mixed
-            with that of other inputs, and comes back to use when the inputs come back.
-        make: writes the files and returns them.
-        needs: names of the tasks whose files it reads.
-    """
-
-    name: str
-    fingerprint: str
-    folder: Path
-    make: Callable[[Path], list[Path]]
-    needs: tuple[str, ...]
-
-    @property
-    def stage(self) -> str:
-        return self.name.split("/")[0]
-
-    def manifest(self) -> dict[str, Any] | None:
-        """What was recorded when the task was done; None when it never was."""
-        path = self.folder / artifacts.MANIFEST
-        try:
-            manifest = artifacts.read_json(path)
-        except (FileNotFoundError, ValueError):  # a damaged manifest records nothing
-            return None
-        return manifest if {"files", "needs", "seconds"} <= manifest.keys() else None
-
-    def result(self) -> str | None:
-        """Hash of the contents of the task's files; None unless done and all files untouched."""
-        manifest = self.manifest()
-        if manifest is None or not artifacts.files_intact(manifest["files"], self.folder):
-            return None
-        return artifacts.fingerprint(
-            {name: facts["sha256"] for name, facts in manifest["files"].items()}
-        )
-
-    def discard(self, keep_intact: bool) -> None:
-        """Delete the files of a result that no longer holds, so that none is taken for whole.
-
-        ``keep_intact`` spares those that are still as they were made.
-        """
-        for name, facts in (self.manifest() or {"files": {}})["files"].items():
-            if not (keep_intact and artifacts.files_intact({name: facts}, self.folder)):
-                Path(os.path.normpath(self.folder / name)).unlink(missing_ok=True)
-        (self.folder / artifacts.MANIFEST).unlink(missing_ok=True)
+from gradcam_adv import artifacts, backbones, batches, metrics, report, sources, weights
+from gradcam_adv.setting import Setting, versions
+from gradcam_adv.study import Arm, Study
+from gradcam_adv.tasks import STAGES, Graph, Task
 
 
 class Pipeline:
     """The tasks of one study in one run's folder.
 
     What can be wrong with a study's photos, weights and layers is looked at before any work.
+
+    Attributes:
+        settings: by arm, what its stages share.
+        tasks: by name, in the order in which they run.
     """
 
-    def __init__(self, study: Study, folder: Path, models: Path) -> None:
+    def __init__(
+        self, study: Study, folder: Path, models: Path, *, allow_left_out: bool = False
+    ) -> None:
+        """
+        Args:
+            study: what to do.
+            folder: of the run.
+            models: for the ``.keras`` files, a folder an arm.
+            allow_left_out: go on however many photos can't be used.
+        """
         self.study = study
         self.folder = folder
+        self.models = models
+        self.listing = sources.list_photos(
+            study.photos, classes=study.classes, min_photos=study.min_photos, seed=study.seed
+        )
+        self.weights = weights.resolve(study.weights, study.networks)
+        self.settings: dict[Arm, Setting] = {
+            arm: Setting(study, arm, models / arm, self.listing, self.weights, {}, {})
+            for arm in get_args(Arm)
+        }
+        self.tasks = Graph(
+            study, self.settings, folder, self._report, allow_left_out=allow_left_out
+        ).tasks
         self._started = False
-        self.setting = Setting(
-            study=study,
-            models=models,
-            listing=datasets.list_photos(study.photos),
-            weights=weights.resolve(study.weights, study.networks),
-            folders={},
-            fingerprints={},
-        )
-        self.tasks = {task.name: task for task in self._tasks()}
-
-    def _task(self, name: str, inputs: dict[str, Any], make: Callable[[Path], list[Path]]) -> Task:
-        done = self.setting.fingerprints
-        needs = tuple(needed for needed, print_ in done.items() if print_ in inputs.values())
-        version = STAGE_VERSIONS[name.split("/")[0]]
-        fingerprint = artifacts.fingerprint({"task": name, "version": version, **inputs})
-        folder = self.folder / name / fingerprint[:12]
-        self.setting.folders[name] = folder
-        self.setting.fingerprints[name] = fingerprint
-        return Task(name, fingerprint, folder, make, needs)
-
-    def _tasks(self) -> Iterator[Task]:
-        study, setting, done = self.study, self.setting, self.setting.fingerprints
-        readings = study.readings
-        files = setting.listing.files
-        yield self._task(
-            "data",
-            {
-                "files": files.to_numpy().tolist(),
-                "identities": study.identities,
-                "maximum_photos": study.maximum_photos,
-                "split": study.split,
-                "image_size": study.image_size,
-                "seed": study.seed,
-            },
-            lambda folder: stages.data(setting, folder),
-        )
-        inputs: dict[str, Callable[[str], dict[str, Any]]] = {
-            "train": lambda network: {
-                "data": done["data"],
-                "weights": [setting.weights[network].origin, setting.weights[network].sha256],
-                "image_size": study.image_size,
-                "preprocessing": readings.preprocessing,
-                "perturbed_set": readings.perturbed_set,
-                "pooling": readings.pooling,
-                "epochs": study.epochs,
-                "batch_size": study.batch_size,
-                "seed": study.seed,
-            },
-            "attack": lambda network: {
-                "train": done[f"train/{network}"],
-                "attacked_label": readings.attacked_label,
-            },
-            "evaluate": lambda network: {
-                "attack": done[f"attack/{network}"],
-                "source": done[f"attack/{study.source}"],
-                "is_source": network == study.source,
-                "epsilons": study.epsilons,
-                "epsilon_unit": readings.epsilon_unit,
-                "seed": study.seed,
-            },
-            "explain": lambda network: {
-                "evaluate": done[f"evaluate/{network}"],
-                "explained_class": readings.explained_class,
-                "layers": study.layers_of(network),
-                "examples": study.examples,
-            },
-            "score": lambda network: {"explain": done[f"explain/{network}"]},
-        }
-        for stage, inputs_of in inputs.items():
-            for network in study.networks:
-                yield self._task(
-                    f"{stage}/{network}", inputs_of(network), self._maker(stage, network)
-                )
-            if stage == "evaluate":
-                yield self._summary("evaluate", self._summarize_predictions, {})
-            if stage == "score":
-                choice = {"vid_levels": readings.vid_levels}
-                yield self._summary("score", self._summarize_nissim, choice)
-        yield self._task(
-            "report",
-            {
-                "study": asdict(study),
-                "evaluate": done["evaluate/summary"],
-                "score": done["score/summary"],
-            },
-            self._report,
-        )
-
-    def _maker(self, stage: str, network: str) -> Callable[[Path], list[Path]]:
-        by_network = {
-            "train": stages.train,
-            "attack": stages.attack,
-            "evaluate": stages.evaluate,
-            "explain": stages.explain,
-            "score": scoring.score,
-        }
-        return lambda folder: by_network[stage](self.setting, folder, network)
-
-    def _summary(
-        self, stage: str, make: Callable[[Path], list[Path]], choice: dict[str, Any]
-    ) -> Task:
-        prints = {n: self.setting.fingerprints[f"{stage}/{n}"] for n in self.study.networks}
-        return self._task(f"{stage}/summary", prints | {"seed": self.study.seed} | choice, make)
-
-    def _summarize_predictions(self, folder: Path) -> list[Path]:
-        predicted = pd.concat(
-            [predictions(self.setting, network) for network in self.study.networks],
-            ignore_index=True,
-        )
-        return _write_tables(
-            folder,
-            predictions=predicted,
-            accuracy=tables.accuracy(predicted),
-            psnr=tables.psnr(predicted),
-            zero_gradients=tables.zero_gradients(predicted),
-        )
-
-    def _summarize_nissim(self, folder: Path) -> list[Path]:
-        def scored(pattern: str) -> pd.DataFrame:
-            parts = [
-                artifacts.read_table(path)
-                for network in self.study.networks
-                for path in sorted(self.setting.folders[f"score/{network}"].glob(pattern))
-            ]
-            return pd.concat(parts, ignore_index=True)
-
-        nissim, ceiling = scored("nissim-*.csv"), scored("ceiling.csv")
-        with_zero = self.study.readings.vid_levels == "all"
-        return _write_tables(
-            folder,
-            nissim=nissim,
-            ceiling=ceiling,
-            layers=scored("layers.csv"),
-            mod=tables.mod(nissim, ceiling, self.study.seed),
-            vid=tables.vid(nissim, self.study.seed, with_zero=with_zero),
-        )
 
     def _report(self, folder: Path) -> list[Path]:
-        return report.write(self.setting, self.folder, self.seconds())
+        chosen = {arm: self.settings[arm] for arm in self.study.arms}
+        data = self.settings["plain"].folders["data"]
+        return report.write(chosen, data, self.folder, self.seconds())
 
-    def seconds(self) -> pd.Series[float]:
-        """How long each stage took when it was done, by stage."""
-        by_stage = dict.fromkeys(STAGES, 0.0)
+    def seconds(self) -> pd.DataFrame:
+        """How long each task took when it was done: columns arm, stage, task, seconds."""
+        rows = []
         for task in self.tasks.values():
-            by_stage[task.stage] += (task.manifest() or {"seconds": 0.0})["seconds"]
-        return pd.Series(by_stage, name="seconds").drop("report")
+            manifest = task.manifest()
+            if manifest is not None and task.stage != "report":
+                arm, key = task.name.split("/", 1)
+                rows.append((arm, task.stage, key, manifest["seconds"]))
+        return pd.DataFrame(rows, columns=["arm", "stage", "task", "seconds"])
 
     def run(self, until: str = "report") -> None:
         """Run every task up to the stage ``until`` that isn't done yet."""
@@ -265,7 +82,7 @@ class Pipeline:
             # Asked again for each: a task done anew may have come out otherwise than before.
             if self._is_done(task):
                 continue
-            if task.stage not in ("data", "report"):
+            if task.networks:
                 self._start()
             task.discard(keep_intact=self._needs_unchanged(task))
             began = time.perf_counter()
@@ -296,7 +113,7 @@ class Pipeline:
             ValueError: a weights file that isn't the network's, or as :func:`_check_layers`.
         """
         if "train" in stages_to_do:
-            for network, chosen in self.setting.weights.items():
+            for network, chosen in self.weights.items():
                 if chosen.origin == "file":
                     self._start()
                     backbones.build(network, self.study.image_size, chosen)
@@ -308,14 +125,18 @@ class Pipeline:
 
     def results(self, stage: str) -> list[Path]:
         """What a user wants to look at after ``stage``."""
-        if stage == "train":
-            return [self.setting.models]
-        if stage in ("attack", "explain"):
-            return [self.folder / stage]
         if stage == "report":
             return [self.folder / "report.md"]
-        task = self.tasks[stage if stage == "data" else f"{stage}/summary"]
-        return sorted(task.folder.glob("*.csv"))
+        paths: list[Path] = []
+        for arm in self.study.arms:
+            if stage == "train":
+                paths.append(self.models / arm)
+            elif stage in ("attack", "explain"):
+                paths.append(self.folder / arm / stage)
+            else:
+                key = stage if stage == "data" else f"{stage}/summary"
+                paths += sorted(self.settings[arm].folders[key].glob("*.csv"))
+        return paths
 
     def _start(self) -> None:
         """Bring up TensorFlow, once, before the first network."""
@@ -326,7 +147,7 @@ class Pipeline:
 
         gradients.configure(self._threads())
         notes: dict[str, list[str]] = {}
-        for network, chosen in self.setting.weights.items():
+        for network, chosen in self.weights.items():
             if chosen.note:
                 notes.setdefault(chosen.note, []).append(network)
         for note, networks in notes.items():
@@ -362,10 +183,10 @@ class Pipeline:
                 "study": asdict(self.study),
                 "weights": {
                     name: {"origin": chosen.origin, "sha256": chosen.sha256}
-                    for name, chosen in self.setting.weights.items()
+                    for name, chosen in self.weights.items()
                 },
-                "photos": str(self.setting.listing.root),
-                "models": str(self.setting.models),
+                "photos": str(self.listing.root),
+                "models": str(self.models),
                 "threads": self._threads(),
                 "batch_size": self.study.batch_size,
                 "versions": versions(),
@@ -396,12 +217,6 @@ def _check_layers(study: Study) -> None:
                 f"{study.image_size}"
             )
         _forget_networks()
-
-
-def _write_tables(folder: Path, **by_name: pd.DataFrame) -> list[Path]:
-    for name, table in by_name.items():
-        artifacts.write_table(folder / f"{name}.csv", table)
-    return [folder / f"{name}.csv" for name in by_name]
 
 
 def _forget_networks() -> None:

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from gradcam_adv import artifacts, backbones, gradcam, metrics
+from gradcam_adv import artifacts, backbones, gradcam, metrics, tables
 from gradcam_adv.setting import (
     SLICE,
+    TARGETS,
     Setting,
     attacks_of,
     condition_key,
@@ -30,19 +31,19 @@ CEILING_PAIRS = 5
 
 def score(setting: Setting, folder: Path, network: str) -> list[Path]:
     table = predictions(setting, network)
-    explained = setting.folders[f"explain/{network}"]
+    evaluated = setting.folders[f"evaluate/{network}"]
     files = []
-    for name, rows in slices(setting.test, f"score {network}"):
+    for name, rows in slices(setting.test, f"score {network}, {setting.arm}"):
         path = folder / f"nissim-{name}.csv"
         if not path.exists():
-            with np.load(explained / f"last-{name}.npz") as maps:
+            with np.load(evaluated / f"last-{name}.npz") as maps:
                 scored = _score_slice(setting, network, rows, maps, table)
             artifacts.write_table(path, scored)
         files.append(path)
     for name, make in (("ceiling", _ceiling), ("layers", _score_layers)):
         path = folder / f"{name}.csv"
         if not path.exists():
-            artifacts.write_table(path, make(setting, network, explained))
+            artifacts.write_table(path, make(setting, network))
         files.append(path)
     return files
 
@@ -60,14 +61,16 @@ def _score_slice(
 ) -> pd.DataFrame:
     study = setting.study
     layer = backbones.BACKBONES[network].last_activation
-    clean = maps["clean"]
+    # Of the maps kept, those of the classes scored, in their order.
+    wanted = [TARGETS.index(target) for target in targets(study)]
+    clean = maps["clean"][:, wanted]
     clean_at = at_sizes(study, clean)
     parts = []
     for attack in attacks_of(study, network):
         for epsilon in study.epsilons:
             found = table[(table["attack"] == attack) & (table["epsilon"] == epsilon)]
             found = found.set_index("photo").loc[rows["photo"]]
-            perturbed = maps[condition_key(attack, epsilon)] if epsilon else clean
+            perturbed = maps[condition_key(attack, epsilon)][:, wanted] if epsilon else clean
             for size, compared in at_sizes(study, perturbed).items():
                 values = metrics.nissim(clean_at[size], compared)
                 for i, target in enumerate(targets(study)):
@@ -88,13 +91,14 @@ def _score_slice(
     return with_white_box_of_source(study, network, pd.concat(parts, ignore_index=True))
 
 
-def _ceiling(setting: Setting, network: str, explained: Path) -> pd.DataFrame:
+def _ceiling(setting: Setting, network: str) -> pd.DataFrame:
     """NISSIM between clean maps of photos of different people: what no relation at all gives."""
     test = setting.test
+    wanted = [TARGETS.index(target) for target in targets(setting.study)]
     maps = []
-    for path in sorted(explained.glob("last-*.npz")):
+    for path in sorted(setting.folders[f"evaluate/{network}"].glob("last-*.npz")):
         with np.load(path) as arrays:
-            maps.append(arrays["clean"])
+            maps.append(arrays["clean"][:, wanted])
     clean = np.concatenate(maps)
     chance = np.random.default_rng(setting.study.seed)
     identities = test["identity"].to_numpy()
@@ -127,12 +131,14 @@ def _ceiling(setting: Setting, network: str, explained: Path) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _score_layers(setting: Setting, network: str, explained: Path) -> pd.DataFrame:
+def _score_layers(setting: Setting, network: str) -> pd.DataFrame:
     """NISSIM of every layer for the example photos, at the input's size."""
     study = setting.study
+    explained = setting.folders[f"explain/{network}"]
     levels = [c for c in conditions(study, network, ("black-box", "white-box")) if c[1]]
-    tables = []
-    for row in tqdm(example_rows(setting), f"score {network}, layers", unit="photo", disable=None):
+    what = f"score {network}, {setting.arm}, layers"
+    parts = []
+    for row in tqdm(example_rows(setting), what, unit="photo", disable=None):
         photo = setting.test.iloc[row]
         with np.load(explained / f"example-{row:07d}.npz") as maps:
             layers = [key.split("/", 1)[1] for key in maps.files if key.startswith("clean/")]
@@ -142,7 +148,7 @@ def _score_layers(setting: Setting, network: str, explained: Path) -> pd.DataFra
                 )
                 clean, *attacked = gradcam.resize(stack, study.image_size)
                 values = metrics.nissim(np.broadcast_to(clean, np.shape(attacked)), attacked)
-                tables.append(
+                parts.append(
                     pd.DataFrame(levels, columns=["attack", "epsilon"]).assign(
                         photo=photo["photo"],
                         identity=photo["identity"],
@@ -152,4 +158,27 @@ def _score_layers(setting: Setting, network: str, explained: Path) -> pd.DataFra
                         nissim=values,
                     )
                 )
-    return with_white_box_of_source(study, network, pd.concat(tables, ignore_index=True))
+    return with_white_box_of_source(study, network, pd.concat(parts, ignore_index=True))
+
+
+def summarize(setting: Setting, folder: Path) -> list[Path]:
+    """MOD and VID with their controls, over all networks."""
+
+    def scored(pattern: str) -> pd.DataFrame:
+        parts = [
+            artifacts.read_table(path)
+            for network in setting.study.networks
+            for path in sorted(setting.folders[f"score/{network}"].glob(pattern))
+        ]
+        return pd.concat(parts, ignore_index=True)
+
+    nissim, ceiling = scored("nissim-*.csv"), scored("ceiling.csv")
+    with_zero = setting.study.readings.vid_levels == "all"
+    return artifacts.write_tables(
+        folder,
+        nissim=nissim,
+        ceiling=ceiling,
+        layers=scored("layers.csv"),
+        mod=tables.mod(nissim, ceiling, setting.study.seed),
+        vid=tables.vid(nissim, setting.study.seed, with_zero=with_zero),
+    )

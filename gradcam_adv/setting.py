@@ -1,4 +1,4 @@
-"""What all stages of a run share: its photos, models and folders, and which conditions it has."""
+"""What the stages of one arm share: its photos, models and folders, and which conditions it has."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from gradcam_adv import artifacts, backbones, classifiers, datasets, fgsm, photos
-from gradcam_adv.study import Study
+from gradcam_adv import artifacts, backbones, classifiers, fgsm, photos
+from gradcam_adv.sources import Listing
+from gradcam_adv.study import Arm, Study
 from gradcam_adv.weights import Weights
 
 if TYPE_CHECKING:
@@ -28,20 +29,23 @@ ATTACKS = ("black-box", "white-box", "noise")
 
 @dataclass(frozen=True)
 class Setting:
-    """What all stages of one run share.
+    """What the stages of one arm share.
 
     Attributes:
         study: what to do.
-        models: folder of the ``.keras`` files.
+        arm: "plain", photos as they are, or "aligned", crops of their faces.
+        models: folder of the arm's ``.keras`` files.
         listing: the files of the data set.
         weights: by network, where its weights come from.
-        folders: by task, such as "attack/vgg16", the folder of its files.
+        folders: by task, such as "attack/vgg16", the folder of its files; "data" holds the arm's
+            own table of photos.
         fingerprints: by task.
     """
 
     study: Study
+    arm: Arm
     models: Path
-    listing: datasets.Listing
+    listing: Listing
     weights: dict[str, Weights]
     folders: dict[str, Path]
     fingerprints: dict[str, str]
@@ -60,9 +64,22 @@ class Setting:
 
     def pixels(self, rows: pd.DataFrame) -> np.ndarray:
         """The photos of ``rows`` as the networks get them, float32 (n, size, size, 3)."""
-        paths = [self.listing.root / photo for photo in rows["photo"]]
-        clean = photos.decode_all(paths, self.study.image_size)
+        if self.arm == "aligned":
+            clean = self._crops(rows)
+        else:
+            clean = photos.decode_all(self.paths(rows), self.study.image_size)
         return photos.as_stored(clean, self.study.readings.perturbed_set)
+
+    def paths(self, rows: pd.DataFrame) -> list[Path]:
+        return [self.listing.root / photo for photo in rows["photo"]]
+
+    def _crops(self, rows: pd.DataFrame) -> np.ndarray:
+        files = {
+            name: np.load(self.folders["data"] / name, mmap_mode="r")
+            for name in rows["crops"].unique()
+        }
+        crops = [files[name][i] for name, i in zip(rows["crops"], rows["crop"], strict=True)]
+        return np.stack(crops).astype(np.float32) / 255
 
     def model(self, network: str) -> keras.Model:
         path = self.models / f"{network}.keras"
@@ -126,8 +143,12 @@ def predictions(setting: Setting, network: str) -> pd.DataFrame:
     return pd.concat([artifacts.read_table(path) for path in files], ignore_index=True)
 
 
+# The classes that every last heatmap is made for, in this order.
+TARGETS = ("predicted", "clean", "true")
+
+
 def targets(study: Study) -> list[str]:
-    """The classes explained: as the study reads the paper, then the clean photo's prediction."""
+    """The classes scored: as the study reads the paper, then the clean photo's prediction."""
     return list(dict.fromkeys([study.readings.explained_class, "clean"]))
 
 

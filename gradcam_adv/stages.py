@@ -1,4 +1,4 @@
-"""The stages data to explain: a slice of photos in, whole files out, nothing else touched."""
+"""The stages train to explain: a slice of photos in, whole files out, nothing else touched."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from gradcam_adv import artifacts, backbones, classifiers, datasets, fgsm, gradcam, metrics
+from gradcam_adv import artifacts, backbones, classifiers, datasets, fgsm, gradcam, metrics, tables
 from gradcam_adv.setting import (
-    ATTACKS,
     SLICE,
+    TARGETS,
     Setting,
     attacks_of,
     condition_key,
@@ -21,7 +21,6 @@ from gradcam_adv.setting import (
     predictions,
     signs_of,
     slices,
-    targets,
     versions,
     with_white_box_of_source,
 )
@@ -31,21 +30,6 @@ if TYPE_CHECKING:
 
 # Statistics of smaller batches leave the features of deep random networks near useless.
 CALIBRATION_BATCH = 64
-
-
-def data(setting: Setting, folder: Path) -> list[Path]:
-    study = setting.study
-    table = datasets.make_table(
-        setting.listing,
-        identities=study.identities,
-        maximum_photos=study.maximum_photos,
-        split=study.split,
-        image_size=study.image_size,
-        seed=study.seed,
-    )
-    artifacts.write_table(folder / "excluded.csv", table.excluded)
-    artifacts.write_table(folder / "photos.csv", table.kept)
-    return [folder / "excluded.csv", folder / "photos.csv"]
 
 
 def train(setting: Setting, folder: Path, network: str) -> list[Path]:
@@ -65,7 +49,7 @@ def train(setting: Setting, folder: Path, network: str) -> list[Path]:
     extractor = classifiers.features(base, study.readings.pooling)
 
     files = []
-    for name, rows in slices(setting.table, f"features {network}"):
+    for name, rows in slices(setting.table, f"features {network}, {setting.arm}"):
         path = folder / f"features-{name}.npy"
         if not path.exists():
             pixels = setting.pixels(rows)
@@ -96,6 +80,7 @@ def train(setting: Setting, folder: Path, network: str) -> list[Path]:
     path = setting.models / f"{network}.keras"
     facts = {
         "network": network,
+        "arm": setting.arm,
         "classes": setting.identities,
         "image_size": study.image_size,
         "weights": {
@@ -148,7 +133,7 @@ def attack(setting: Setting, folder: Path, network: str) -> list[Path]:
     model = setting.model(network)
     make_sign = fgsm.compiled_sign(model, study.batch_size)
     files = []
-    for name, rows in slices(setting.test, f"attack {network}"):
+    for name, rows in slices(setting.test, f"attack {network}, {setting.arm}"):
         path = folder / f"{name}.npy"
         if not path.exists():
             pixels = setting.pixels(rows)
@@ -161,77 +146,93 @@ def attack(setting: Setting, folder: Path, network: str) -> list[Path]:
 
 
 def evaluate(setting: Setting, folder: Path, network: str) -> list[Path]:
+    """What ``network`` predicts under every condition, and the last heatmap of that same pass."""
     model = setting.model(network)
+    last = backbones.BACKBONES[network].last_activation
+    explain_last = gradcam.compiled_heatmaps(model, [last], setting.study.batch_size, len(TARGETS))
     files = []
-    for name, rows in slices(setting.test, f"evaluate {network}"):
-        path = folder / f"{name}.csv"
-        if not path.exists():
-            table = _evaluate_slice(setting, model, network, name, rows)
+    for name, rows in slices(setting.test, f"evaluate {network}, {setting.arm}"):
+        maps_path, path = folder / f"last-{name}.npz", folder / f"{name}.csv"
+        if not (path.exists() and maps_path.exists()):
+            table, maps = _evaluate_slice(setting, explain_last, network, name, rows)
+            artifacts.write_arrays(maps_path, maps)
             artifacts.write_table(path, table)
-        files.append(path)
+        files += [maps_path, path]
     return files
 
 
 def _evaluate_slice(
-    setting: Setting, model: keras.Model, network: str, name: str, rows: pd.DataFrame
-) -> pd.DataFrame:
+    setting: Setting,
+    explain_last: gradcam.compiled_heatmaps,
+    network: str,
+    name: str,
+    rows: pd.DataFrame,
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    from gradcam_adv.gradients import PREDICTED
+
+    (last,) = explain_last.layers
     clean = setting.pixels(rows)
+    labels = rows["label"].to_numpy()
+    maps = {}
 
-    def predicted(images: np.ndarray) -> np.ndarray:
-        return gradcam.predict(model, images, setting.study.batch_size).argmax(axis=1)
+    def answer(images: np.ndarray, condition: str, *classes: np.ndarray | int) -> np.ndarray:
+        wanted = np.stack(np.broadcast_arrays(*classes), axis=1)
+        by_layer, logits = explain_last(images, wanted)
+        maps[condition] = by_layer[last]
+        return logits.argmax(axis=1)
 
-    predicted_clean = predicted(clean)
+    # On the clean photos the prediction and the clean photo's prediction are the same class.
+    predicted_clean = answer(clean, "clean", PREDICTED, PREDICTED, labels)
     parts = []
     for attack in attacks_of(setting.study, network):
         signs = signs_of(setting, attack, network, name, rows)
         for epsilon in setting.study.epsilons:
-            images = setting.perturb(network, clean, signs, epsilon) if epsilon else clean
+            images, predicted = clean, predicted_clean
+            if epsilon:
+                images = setting.perturb(network, clean, signs, epsilon)
+                key = condition_key(attack, epsilon)
+                predicted = answer(images, key, PREDICTED, predicted_clean, labels)
             parts.append(
                 rows[["photo", "identity", "label"]].assign(
                     network=network,
                     attack=attack,
                     epsilon=epsilon,
                     predicted_clean=predicted_clean,
-                    predicted=predicted(images) if epsilon else predicted_clean,
+                    predicted=predicted,
                     psnr=metrics.psnr(clean, images),
                     zero_gradient=(signs == 0).mean(axis=(1, 2, 3)),
                 )
             )
-    return with_white_box_of_source(setting.study, network, pd.concat(parts, ignore_index=True))
+    table = with_white_box_of_source(setting.study, network, pd.concat(parts, ignore_index=True))
+    return table, maps
+
+
+def summarize(setting: Setting, folder: Path) -> list[Path]:
+    """Accuracy, PSNR and what share of gradients is zero, over all networks."""
+    predicted = pd.concat(
+        [predictions(setting, network) for network in setting.study.networks],
+        ignore_index=True,
+    )
+    return artifacts.write_tables(
+        folder,
+        predictions=predicted,
+        accuracy=tables.accuracy(predicted),
+        psnr=tables.psnr(predicted),
+        zero_gradients=tables.zero_gradients(predicted),
+    )
 
 
 def explain(setting: Setting, folder: Path, network: str) -> list[Path]:
+    """Heatmaps of all the study's layers for the example photos, one file a photo."""
     study = setting.study
     model = setting.model(network)
     table = predictions(setting, network)
-    last = backbones.BACKBONES[network].last_activation
-    wanted = targets(study)
-    explain_last = gradcam.compiled_heatmaps(model, [last], study.batch_size, len(wanted))
-    files = []
-    for name, rows in slices(setting.test, f"explain {network}, {last}"):
-        path = folder / f"last-{name}.npz"
-        if not path.exists():
-            clean = setting.pixels(rows)
-            maps = {}
-            for attack, epsilon in conditions(study, network, ATTACKS):
-                images = _images(setting, network, name, rows, clean, attack, epsilon)
-                classes = _classes(table, rows, attack, epsilon, wanted)
-                maps[condition_key(attack, epsilon)] = explain_last(images, classes)[last]
-            artifacts.write_arrays(path, maps)
-        files.append(path)
-    return files + _explain_examples(setting, folder, network, model, table)
-
-
-def _explain_examples(
-    setting: Setting, folder: Path, network: str, model: keras.Model, table: pd.DataFrame
-) -> list[Path]:
-    """Heatmaps of all the study's layers for the example photos, one file a photo."""
-    study = setting.study
     names = gradcam.find_layers(model, study.layers_of(network))
     explain_layers = gradcam.compiled_heatmaps(model, names, study.batch_size, 1)
     files = []
     rows_of = example_rows(setting)
-    for row in tqdm(rows_of, f"explain {network}, {len(names)} layers", unit="photo", disable=None):
+    what = f"explain {network}, {setting.arm}, {len(names)} layers"
+    for row in tqdm(rows_of, what, unit="photo", disable=None):
         path = folder / f"example-{row:07d}.npz"
         if not path.exists():
             start = row - row % SLICE
@@ -241,15 +242,13 @@ def _explain_examples(
             levels = conditions(study, network, ("black-box", "white-box"))
             images, classes = [], []
             for attack, epsilon in levels:
-                signs = None
+                attacked = clean
                 if attack != "clean":
                     signs = signs_of(setting, attack, network, f"{start:07d}", slice_rows)
-                    signs = signs[[row - start]]
-                images.append(
-                    clean if signs is None else setting.perturb(network, clean, signs, epsilon)
-                )
-                classes.append(_classes(table, rows, attack, epsilon, targets(study)[:1]))
-            maps = explain_layers(np.concatenate(images), np.concatenate(classes))
+                    attacked = setting.perturb(network, clean, signs[[row - start]], epsilon)
+                images.append(attacked)
+                classes.append(_explained_class(setting, table, rows, attack, epsilon))
+            maps, _ = explain_layers(np.concatenate(images), np.concatenate(classes)[:, None])
             artifacts.write_arrays(
                 path,
                 {
@@ -262,27 +261,12 @@ def _explain_examples(
     return files
 
 
-def _images(
-    setting: Setting,
-    network: str,
-    name: str,
-    rows: pd.DataFrame,
-    clean: np.ndarray,
-    attack: str,
-    epsilon: float,
+def _explained_class(
+    setting: Setting, table: pd.DataFrame, rows: pd.DataFrame, attack: str, epsilon: float
 ) -> np.ndarray:
-    if attack == "clean":
-        return clean
-    signs = signs_of(setting, attack, network, name, rows)
-    return setting.perturb(network, clean, signs, epsilon)
-
-
-def _classes(
-    table: pd.DataFrame, rows: pd.DataFrame, attack: str, epsilon: float, wanted: list[str]
-) -> np.ndarray:
-    """Which classes to explain, int (n, targets), from the predictions of ``evaluate``."""
+    """The class to explain on each photo, int (n,), from what ``evaluate`` found predicted."""
     any_attack = "black-box" if attack == "clean" else attack
     found = table[(table["attack"] == any_attack) & (table["epsilon"] == epsilon)]
-    found = found.set_index("photo").loc[rows["photo"]]
     column = {"predicted": "predicted", "clean": "predicted_clean", "true": "label"}
-    return found[[column[target] for target in wanted]].to_numpy()
+    target = setting.study.readings.explained_class
+    return found.set_index("photo").loc[rows["photo"], column[target]].to_numpy()

@@ -17,6 +17,9 @@ def _reading(default: str, question: str, unoffered: str = "") -> Any:
     return field(default=default, metadata={"question": question, "unoffered": unoffered})
 
 
+Arm = Literal["plain", "aligned"]
+
+
 @dataclass(frozen=True)
 class Readings:
     """What the paper leaves open, and how it is read here; the first value is the default."""
@@ -65,9 +68,12 @@ class Study:
 
     Attributes:
         name: of the run's folder and the models' folder.
-        photos: "orl", or a folder of one folder per identity.
-        identities: how many identities to choose at random; None for all.
-        maximum_photos: at most so many photos an identity; None for all.
+        photos: "orl", "lfw", "lfw:DIR", "vggface2:DIR", or a folder of one folder per identity.
+        classes: how many identities to choose at random; None for all.
+        min_photos: identities with fewer photos are not chosen; 3 or more, one for each split.
+        max_photos: at most so many photos an identity, chosen at random; None for all.
+        arms: "plain" (photos as they are, Table 1), "aligned" (MTCNN's crops, Table 2), or both.
+        margin: around an aligned face on each side, in units of the face.
         split: shares of train, validation and test.
         image_size: side of the square images in pixels.
         networks: out of the five.
@@ -85,8 +91,11 @@ class Study:
 
     name: str
     photos: str = "orl"
-    identities: int | None = None
-    maximum_photos: int | None = None
+    classes: int | None = None
+    min_photos: int = 3
+    max_photos: int | None = None
+    arms: tuple[Arm, ...] = ("plain", "aligned")
+    margin: float = 0.1
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)
     image_size: int = 224
     networks: tuple[str, ...] = tuple(backbones.BACKBONES)
@@ -136,8 +145,9 @@ def parse(content: dict[str, Any]) -> Study:
         if key in content:
             values[key] = _text(key, content[key])
     for key, minimum in (
-        ("identities", 2),
-        ("maximum_photos", 3),
+        ("classes", 2),
+        ("min_photos", 3),
+        ("max_photos", 3),
         ("image_size", 1),
         ("epochs", 1),
         ("examples", 1),
@@ -149,6 +159,10 @@ def parse(content: dict[str, Any]) -> Study:
             values[key] = _integer(key, content[key], minimum)
     if "split" in content:
         values["split"] = _split(content["split"])
+    if "arms" in content:
+        values["arms"] = _arms(content["arms"])
+    if "margin" in content:
+        values["margin"] = _margin(content["margin"])
     if "epsilons" in content:
         values["epsilons"] = _epsilons(content["epsilons"])
     if "networks" in content:
@@ -219,6 +233,24 @@ def _split(value: object) -> tuple[float, float, float]:
     return train, validation, test
 
 
+def _arms(value: object) -> tuple[Arm, ...]:
+    arms: tuple[Arm, ...] = get_args(Arm)
+    if (
+        not isinstance(value, list | tuple)
+        or not value
+        or any(arm not in arms for arm in value)
+        or len(set(value)) != len(value)
+    ):
+        raise _wrong("arms", f"a list out of {', '.join(arms)}, each at most once", value)
+    return tuple(arm for arm in arms if arm in value)
+
+
+def _margin(value: object) -> float:
+    if not _is_number(value) or not 0 <= value <= 2:  # type: ignore[operator]
+        raise _wrong("margin", "a number from 0 to 2", value)
+    return float(value)  # type: ignore[arg-type]
+
+
 def _epsilons(value: object) -> tuple[float, ...]:
     expected = "numbers from 0 to 1, at least one above 0"
     if not isinstance(value, list | tuple):
@@ -269,6 +301,8 @@ def reading_choices(key: str) -> tuple[str, ...]:
 
 
 def _check_together(study: Study) -> None:
+    if study.max_photos is not None and study.max_photos < study.min_photos:
+        raise _wrong("max_photos", f"at least min_photos = {study.min_photos}", study.max_photos)
     if study.source not in study.networks:
         backbones.find(study.source)
         raise _wrong(

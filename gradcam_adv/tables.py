@@ -128,3 +128,32 @@ def vid(nissim: pd.DataFrame, seed: int, *, with_zero: bool = False) -> pd.DataF
         )
         rows.append((*key, *values.shape, metrics.vid(values), low, high))
     return pd.DataFrame(rows, columns=[*keys, "levels", "photos", "vid", "low", "high"])
+
+
+def paired(
+    plain: pd.DataFrame, aligned: pd.DataFrame, keys: list[str], value: str, seed: int
+) -> pd.DataFrame:
+    """How a number differs between the arms, photo by photo, on the photos that both have.
+
+    Args:
+        plain: columns photo, identity, ``value`` and ``keys``, among them "attack"; one row a
+            photo and condition.
+        aligned: the same of the other arm.
+        keys: columns that tell conditions apart.
+        value: the column compared.
+        seed: of the bootstrap.
+
+    Returns:
+        One row a condition (but noise): keys, photos, plain, aligned (means over those photos),
+        difference (aligned less plain), low, high (bootstrap over identities).
+    """
+    both = plain.merge(aligned, on=[*keys, "photo", "identity"], suffixes=("_plain", "_aligned"))
+    rows = []
+    for key, group in both[both["attack"] != "noise"].groupby(keys, sort=False):
+        before = group[f"{value}_plain"].to_numpy(dtype=np.float64)
+        after = group[f"{value}_aligned"].to_numpy(dtype=np.float64)
+        low, high = statistics.bootstrap_mean_interval(after - before, group["identity"], seed)
+        difference = (after - before).mean()
+        rows.append((*key, len(group), before.mean(), after.mean(), difference, low, high))
+    columns = [*keys, "photos", "plain", "aligned", "difference", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)

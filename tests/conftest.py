@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -56,3 +60,20 @@ def photo_folder(tmp_path: Path) -> Path:
         for number in range(10):
             write_photo(root / name / f"{number}.png", 100 * person + number)
     return root
+
+
+# What TensorFlow prints when it starts, and nothing turns off.
+NOTICE = re.compile(r"WARNING: All log messages before absl|[IWE]0000 ")
+
+
+def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``gradcam-adv`` in ``folder`` as a user would."""
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [str(Path(sys.executable).parent / "gradcam-adv"), *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

@@ -221,7 +221,12 @@ def test_offline_is_told_once_for_all_networks(weights_server, monkeypatch):
 def test_a_server_that_never_answers_costs_seconds(weights_server, monkeypatch):
     monkeypatch.setattr(weights, "PROBE_SECONDS", 0.05)
     release = threading.Event()
-    monkeypatch.setattr(weights.urllib.request, "urlopen", lambda *_, **__: release.wait())
+
+    def never(*_, **__):
+        release.wait()
+        raise OSError("too late")
+
+    monkeypatch.setattr(weights.urllib.request, "urlopen", never)
     assert weights.resolve("auto", ["vgg16"])["vgg16"].origin == "random"
     release.set()
 

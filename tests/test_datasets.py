@@ -2,31 +2,31 @@
 
 import os
 import shutil
+from collections import Counter
 
+import numpy as np
+import pandas as pd
 import pytest
 from conftest import write_photo
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from gradcam_adv import datasets
+from gradcam_adv import artifacts, datasets, photos, sources
 
-
-def table(source, **changes):
-    settings = {
-        "identities": None,
-        "maximum_photos": None,
-        "split": (0.8, 0.1, 0.1),
-        "image_size": 16,
-        "seed": 0,
-    }
-    return datasets.make_table(datasets.list_photos(str(source)), **settings | changes)
+SHARES = (0.8, 0.1, 0.1)
 
 
-def test_orl_is_there_without_a_network():
-    listing = datasets.list_photos("orl")
-    assert len(listing.files) == 400
-    assert listing.files["identity"].nunique() == 40
-    assert listing.files["sha256"].nunique() == 400
+def table(folder, **changes):
+    settings = {"classes": None, "min_photos": 3, "max_photos": None, "split": SHARES, "seed": 0}
+    settings |= changes
+    listed = {name: settings[name] for name in ("classes", "min_photos", "seed")}
+    return datasets.make_table(sources.list_photos(str(folder), **listed), **settings)
+
+
+def near_duplicate(path, of, brightness):
+    with Image.open(of) as image:
+        image.point(lambda value: brightness * value).save(path)
 
 
 def test_split_is_stratified(photo_folder):
@@ -42,10 +42,34 @@ def test_split_is_stratified(photo_folder):
     }
 
 
+def test_columns_and_order(photo_folder):
+    result = table(photo_folder)
+    assert list(result.kept.columns) == [
+        *("photo", "identity", "label", "split", "sha256", "group", "note")
+    ]
+    assert list(result.excluded.columns) == ["photo", "identity", "sha256", "reason"]
+    assert list(result.identities.columns) == [
+        *("identity", "name", "photos", "chosen", "reason", "usable")
+    ]
+    assert result.kept["photo"].is_monotonic_increasing
+    assert (result.kept[["group", "note"]] == "").all(axis=None)
+    assert len(result.excluded) == 0
+    assert result.identities["usable"].tolist() == [10, 10, 10]
+
+
 def test_split_follows_from_the_seed(photo_folder):
     first = table(photo_folder).kept
     assert first.equals(table(photo_folder).kept)
     assert not first.equals(table(photo_folder, seed=1).kept)
+
+
+def test_the_split_of_a_folder_without_near_duplicates(photo_folder):
+    # As it always was: an order of chance by seed and name, cut.
+    kept = table(photo_folder, seed=5).kept
+    ann = kept[kept["identity"] == "ann"]
+    order = np.random.default_rng([5, *b"ann"]).permutation(10)
+    expected = dict(zip(order, ["train"] * 8 + ["validation", "test"], strict=True))
+    assert ann["split"].tolist() == [expected[number] for number in range(10)]
 
 
 def test_an_identitys_split_does_not_hang_on_the_others(photo_folder):
@@ -78,88 +102,240 @@ def test_exact_duplicates_never_straddle_splits(photo_folder):
     assert len(reasons) == 9
 
 
+def test_a_copy_under_a_readable_name_takes_the_place_of_the_first(photo_folder):
+    os.rename(photo_folder / "ann" / "0.png", photo_folder / "ann" / "0.heic")
+    shutil.copy(photo_folder / "ann" / "0.heic", photo_folder / "ann" / "z.png")
+    result = table(photo_folder)
+    assert result.excluded["photo"].tolist() == ["ann/0.heic"]
+    assert "ann/z.png" in set(result.kept["photo"])
+
+
+def test_photos_without_a_hash_are_no_duplicates(photo_folder, monkeypatch):
+    def fails(path):
+        raise OSError(5, "Input/output error")  # once, and not when the photo is read
+
+    monkeypatch.setattr(artifacts, "sha256", fails)
+    assert len(table(photo_folder).kept) == 30
+
+
 def test_what_cannot_be_read_is_listed_with_its_reason(photo_folder):
     (photo_folder / "ann" / "empty.jpg").write_bytes(b"")
     (photo_folder / "bob" / "text.png").write_text("words")
+    (photo_folder / "cem" / "gone.png").symlink_to(photo_folder / "nowhere.png")
+    write_photo(photo_folder / "alone.png", 700)
     result = table(photo_folder)
-    assert dict(zip(result.excluded["photo"], result.excluded["reason"], strict=True)) == {
-        "ann/empty.jpg": "empty file",
-        "bob/text.png": "not an image",
-    }
+    assert result.excluded[["photo", "identity", "reason"]].to_numpy().tolist() == [
+        ["alone.png", "", "in no identity's folder"],
+        ["ann/empty.jpg", "ann", "empty file"],
+        ["bob/text.png", "bob", "not an image"],
+        ["cem/gone.png", "cem", "unreadable: No such file or directory"],
+    ]
     assert len(result.kept) == 30
+    assert result.identities["photos"].tolist() == [11, 11, 11]
+    assert result.identities["usable"].tolist() == [10, 10, 10]
 
 
-def test_identities_are_chosen_by_the_seed():
-    chosen = {
-        seed: tuple(table("orl", identities=5, seed=seed).kept["identity"].unique())
-        for seed in range(3)
+def test_max_photos_are_chosen_by_the_seed_and_are_no_loss(photo_folder):
+    result = table(photo_folder, max_photos=6)
+    assert (result.kept.groupby("identity").size() == 6).all()
+    assert result.identities["usable"].tolist() == [10, 10, 10]
+    assert datasets.share_left_out(result) == 0
+    assert set(result.kept["photo"]) != set(table(photo_folder, max_photos=6, seed=1).kept["photo"])
+
+
+def test_only_the_chosen_are_in_the_table():
+    result = table("orl", classes=3)
+    chosen = result.identities[result.identities["chosen"]]
+    assert result.kept["identity"].unique().tolist() == chosen["identity"].tolist()
+    assert chosen["usable"].tolist() == [10, 10, 10]
+    assert result.identities["usable"].isna().sum() == 37
+
+
+def test_notes_come_along(photo_folder):
+    frames = [Image.new("L", (9, 9), colour) for colour in (0, 90)]
+    frames[0].save(photo_folder / "ann" / "film.gif", save_all=True, append_images=frames[1:])
+    result = table(photo_folder)
+    assert result.kept.set_index("photo")["note"]["ann/film.gif"] == "first of 2 frames"
+    assert datasets.summary(result).endswith("; 1 with a note (1 first of several frames)")
+
+
+# --- near-duplicates ---
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_near_duplicates_of_an_identity_stay_together(photo_folder, seed):
+    ann = photo_folder / "ann"
+    for number in range(4):
+        near_duplicate(ann / f"darker{number}.png", ann / "0.png", 0.99 - 0.01 * number)
+    near_duplicate(ann / "5 darker.png", ann / "5.png", 0.98)
+    near_duplicate(photo_folder / "bob" / "ann.png", ann / "7.png", 0.98)
+    kept = table(photo_folder, seed=seed).kept
+    grouped = kept[kept["group"] != ""]
+    assert grouped.groupby("group")["photo"].apply(list).to_dict() == {
+        "ann/0.png": ["ann/0.png", *(f"ann/darker{number}.png" for number in range(4))],
+        "ann/5 darker.png": ["ann/5 darker.png", "ann/5.png"],
     }
-    assert all(len(names) == 5 for names in chosen.values())
-    assert len(set(chosen.values())) == 3
+    assert len(grouped.drop_duplicates(["group", "split"])) == 2
+    # 15 photos: 11, 2 and 2 as without near-duplicates
+    assert Counter(kept["split"][kept["identity"] == "ann"]) == {
+        "train": 11,
+        "validation": 2,
+        "test": 2,
+    }
 
 
-def test_maximum_photos(photo_folder):
-    assert (table(photo_folder, maximum_photos=6).kept.groupby("identity").size() == 6).all()
+def test_near_duplicates_are_linked_in_chains():
+    bits = np.zeros((5, 64), bool)
+    bits[1, :4] = True  # 4 bits from photo 0
+    bits[2, :8] = True  # 4 bits from photo 1, 8 from photo 0
+    bits[3, 20:25] = True  # 5 bits from photo 0
+    bits[4] = True
+    groups = datasets.near_duplicates(bits)
+    assert groups[0] == groups[1] == groups[2]
+    assert len(set(groups)) == 3
+    assert len(datasets.near_duplicates(bits[:0])) == 0
 
 
-def test_hidden_files_and_other_files_are_no_photos(photo_folder):
-    (photo_folder / "Thumbs.db").write_text("x")
-    (photo_folder / ".git").mkdir()
-    (photo_folder / "ann" / "notes.txt").write_text("x")
-    (photo_folder / "ann" / "._0.png").write_text("x")
-    assert len(datasets.list_photos(str(photo_folder)).files) == 30
+groupings = st.lists(st.integers(0, 12), min_size=3, max_size=60).filter(
+    lambda groups: len(set(groups)) >= 3
+)
+share = st.floats(0.01, 1)
+shares = st.tuples(share, share, share).map(
+    lambda weights: tuple(weight / sum(weights) for weight in weights)
+)
 
 
-def test_refuses_no_folder(tmp_path):
-    with pytest.raises(ValueError, match="photos 'orl' or a folder .*which is no folder"):
-        datasets.list_photos(str(tmp_path / "none"))
-
-
-def test_refuses_a_folder_without_photos(tmp_path):
-    (tmp_path / "ann").mkdir()
-    with pytest.raises(ValueError, match=r"Expected photos \(.jpg.*Received: none"):
-        datasets.list_photos(str(tmp_path))
-
-
-def test_refuses_one_identity(photo_folder):
-    shutil.rmtree(photo_folder / "ann")
-    shutil.rmtree(photo_folder / "bob")
-    with pytest.raises(ValueError, match=r"at least two identities .*Received: 1 \(cem\)"):
-        table(photo_folder)
-
-
-def test_refuses_too_few_photos_of_an_identity(photo_folder):
-    for number in range(8):
-        (photo_folder / "bob" / f"{number}.png").unlink()
-    with pytest.raises(ValueError, match="at least 3 usable photos .*Received: 2 of 'bob'"):
-        table(photo_folder)
-
-
-def test_refuses_more_identities_than_there_are(photo_folder):
-    with pytest.raises(ValueError, match="identities of at most 3.*Received: 4"):
-        table(photo_folder, identities=4)
-
-
-shares = st.floats(0.01, 1)
-
-
-@given(st.integers(3, 200), st.tuples(shares, shares, shares))
-def test_every_split_gets_a_photo_whatever_the_shares(count, weights):
-    split = tuple(weight / sum(weights) for weight in weights)
-    made = datasets._splits(count, split)
-    assert len(made) == count
+@given(groupings, shares)
+def test_groups_never_straddle_splits_and_every_split_gets_one(groups, split):
+    made = datasets.assign(np.array(groups), split)
+    assert len({*zip(groups, made, strict=True)}) == len(set(groups))
     assert set(made) == set(datasets.SPLITS)
 
 
-def test_files_that_cannot_be_opened_are_listed(photo_folder):
-    (photo_folder / "ann" / "gone.png").symlink_to(photo_folder / "nowhere.png")
-    (photo_folder / "ann" / "folder.png").mkdir()
-    excluded = table(photo_folder).excluded
-    assert excluded["photo"].tolist() == ["ann/gone.png"]
-    assert "No such file" in excluded["reason"].item()
+@given(st.integers(3, 200), shares)
+def test_photos_without_near_duplicates_are_cut_in_order(count, split):
+    made = datasets.assign(np.arange(count), split)
+    assert set(made) == set(datasets.SPLITS)
+    assert made == sorted(made, key=datasets.SPLITS.index)
+    for name, share in zip(datasets.SPLITS[1:], split[1:], strict=True):
+        wanted = max(1, round(count * share))
+        assert made.count(name) == wanted or made.count("train") <= 2
 
 
-def test_refuses_names_that_are_no_utf8(photo_folder):
-    os.rename(photo_folder / "ann", os.fsencode(photo_folder) + b"/an\xff")
-    with pytest.raises(ValueError, match=r"names of photos and identities in UTF-8. Received: 'an"):
-        datasets.list_photos(str(photo_folder))
+@pytest.mark.parametrize(
+    ("groups", "counts"),
+    [
+        ([0] * 4 + [1] * 4 + [2, 3], (8, 1, 1)),
+        ([0, 0, 1, 1, 2, 2, 3, 3, 4, 4], (6, 2, 2)),
+        ([0] * 8 + [1, 2], (8, 1, 1)),
+        ([0, 1] + [2] * 18, (18, 1, 1)),
+        ([*range(14), *[14] * 3, *[15] * 3], (16, 2, 2)),
+    ],
+)
+def test_shares_are_met_as_nearly_as_groups_allow(groups, counts):
+    made = datasets.assign(np.array(groups), SHARES)
+    assert tuple(made.count(name) for name in datasets.SPLITS) == counts
+
+
+def test_a_group_goes_where_it_fits():
+    made = datasets.assign(np.array([0, 0, 0, 1, 1, 1, 2, 3, 4, 5]), (0.4, 0.3, 0.3))
+    assert tuple(made.count(name) for name in datasets.SPLITS) == (4, 3, 3)
+
+
+# --- too few ---
+
+
+def keep_two_of_bob(root):
+    for number in range(2, 10):
+        (root / "bob" / f"{number}.png").write_bytes(b"")
+
+
+def test_an_identity_with_too_few_usable_photos_is_left_out(photo_folder):
+    keep_two_of_bob(photo_folder)
+    result = table(photo_folder)
+    assert result.kept.groupby("identity")["label"].first().to_dict() == {"ann": 0, "cem": 1}
+    bob = result.identities.set_index("identity").loc["bob"]
+    assert not bob["chosen"]
+    assert bob["reason"] == "only 2 usable photos"
+    assert bob["usable"] == 2
+    reasons = result.excluded.set_index("photo")["reason"]
+    assert reasons["bob/1.png"] == "its identity has only 2 usable photos"
+    assert reasons["bob/2.png"] == "empty file"
+    assert len(reasons) == 10
+    assert datasets.share_left_out(result) == 10 / 30
+
+
+def test_an_identity_of_near_duplicates_is_left_out(photo_folder):
+    bob = photo_folder / "bob"
+    for number in range(1, 9):
+        near_duplicate(bob / f"{number}.png", bob / "0.png", 1 - 0.005 * number)
+    result = table(photo_folder)
+    assert set(result.excluded["reason"]) == {
+        "its identity has only 2 photos besides near-duplicates"
+    }
+    assert len(result.excluded) == 10
+
+
+def test_with_classes_an_identity_with_too_few_is_an_error(photo_folder):
+    keep_two_of_bob(photo_folder)
+    match = (
+        "Expected 3 identities with three or more .*fewer classes, or min_photos above 4.*"
+        "Received: 'bob' with only 2 usable photos$"
+    )
+    with pytest.raises(ValueError, match=match):
+        table(photo_folder, classes=3, min_photos=4)
+
+
+def test_refuses_one_identity_left(photo_folder):
+    keep_two_of_bob(photo_folder)
+    shutil.rmtree(photo_folder / "ann")
+    with pytest.raises(ValueError, match=r"at least two identities .*Received: 1 \(cem\)$"):
+        table(photo_folder)
+
+
+def test_refuses_when_nobody_is_left(tmp_path):
+    for name in ("ann", "bob"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            (tmp_path / name / f"{number}.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"at least two identities .*Received: 0 \(\)$"):
+        table(tmp_path)
+
+
+def test_a_folder_that_vanishes_while_it_is_read(photo_folder, monkeypatch):
+    read = photos.read
+
+    def then_gone(path):
+        if path.parent.name == "cem" and photo_folder.exists():
+            shutil.move(photo_folder, photo_folder.with_name("moved"))
+        return read(path)
+
+    monkeypatch.setattr(photos, "read", then_gone)
+    with pytest.raises(ValueError, match="folder of photos, .*people, to stay .*it is gone$"):
+        table(photo_folder)
+
+
+def test_the_summary(photo_folder):
+    keep_two_of_bob(photo_folder)
+    shutil.copy(photo_folder / "ann" / "0.png", photo_folder / "ann" / "a: b.png")
+    shutil.copy(photo_folder / "ann" / "0.png", photo_folder / "cem" / "copy.png")
+    (photo_folder / "cem" / "gone.png").symlink_to("nowhere.png")
+    near_duplicate(photo_folder / "cem" / "dark.png", photo_folder / "cem" / "3.png", 0.98)
+    assert datasets.summary(table(photo_folder)) == (
+        "21 photos of 2 people; 13 left out (8 empty file, 2 exact duplicate, "
+        "2 its identity has only 2 usable photos, 1 unreadable); "
+        "1 group of near-duplicates (2 photos), each in one split"
+    )
+
+
+def test_the_summary_of_a_clean_folder(photo_folder):
+    assert datasets.summary(table(photo_folder)) == "30 photos of 3 people; 0 left out"
+
+
+def test_the_share_left_out():
+    identities = pd.DataFrame(
+        {"chosen": [True, False], "usable": pd.array([19, pd.NA], dtype="Int64")}
+    )
+    excluded = pd.DataFrame({"reason": ["empty file"]})
+    result = datasets.Table(pd.DataFrame(), excluded, identities)
+    assert datasets.share_left_out(result) == 0.05

@@ -98,11 +98,12 @@ def test_layers_at_once_equal_layers_one_by_one(small_cnn, images):
 
 def test_two_targets_in_one_pass_equal_two_passes(small_cnn, images, labels):
     explain = gradcam.compiled_heatmaps(small_cnn, ["conv_b", "relu_b"], 4, targets=2)
-    both = explain(images, np.stack([labels, (labels + 1) % 5], axis=1))
+    both, logits = explain(images, np.stack([labels, (labels + 1) % 5], axis=1))
     for name, maps in both.items():
         for target in range(2):
             alone = heatmaps(small_cnn, images, name, (labels + target) % 5, batch_size=4)[name]
             np.testing.assert_allclose(maps[:, target], alone, atol=1e-6)
+    np.testing.assert_allclose(logits, small_cnn.predict(images, verbose=0), atol=1e-5)
 
 
 def test_a_padded_batch_gives_the_same_bits(small_cnn, images, labels):

@@ -1,7 +1,5 @@
 """A whole small study through two real networks, from the command line, on photos made here."""
 
-import os
-import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import write_photo
+from conftest import NOTICE, command, write_photo
 from PIL import Image
 
 import gradcam_adv
@@ -24,26 +22,11 @@ weights = "random"
 epochs = 3
 epsilons = [0.02, 0.1]
 examples = 2
+arms = ["plain"]
 [layers]
 vgg16 = ["block1_conv2", "block5_conv3"]
 resnet50 = ["conv1_relu", "conv5_block3_out"]
 """
-
-
-# What TensorFlow prints when it starts, and nothing turns off.
-NOTICE = re.compile(r"WARNING: All log messages before absl|[IWE]0000 ")
-
-
-def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        [str(Path(sys.executable).parent / "gradcam-adv"), *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def reproduce(folder: Path, study: str = "study.toml", *arguments: str) -> str:
@@ -70,7 +53,9 @@ def run(tmp_path_factory):
 
 
 def table(folder: Path, name: str) -> pd.DataFrame:
-    return artifacts.read_table(folder / "runs" / "tiny" / "tables" / f"{name}.csv")
+    tables = folder / "runs" / "tiny" / "tables"
+    place = tables if (tables / f"{name}.csv").exists() else tables / "plain"
+    return artifacts.read_table(place / f"{name}.csv")
 
 
 def test_a_second_run_finds_nothing_to_do_and_starts_no_tensorflow(run):
@@ -89,10 +74,11 @@ def test_a_second_run_finds_nothing_to_do_and_starts_no_tensorflow(run):
 def test_two_runs_from_nothing_give_the_same_tables(run, tmp_path):
     again = new_folder(tmp_path)
     reproduce(again)
-    first = sorted((run / "runs" / "tiny" / "tables").iterdir())
+    tables = run / "runs" / "tiny" / "tables"
+    first = sorted(tables.rglob("*.csv"))
     assert {path.stem for path in first} >= {"accuracy", "mod", "vid", "psnr", "nissim", "layers"}
     for path in first:
-        other = again / "runs" / "tiny" / "tables" / path.name
+        other = again / "runs" / "tiny" / "tables" / path.relative_to(tables)
         assert path.read_bytes() == other.read_bytes(), path.name
 
 
@@ -102,7 +88,7 @@ def test_numbers_are_those_of_the_library_called_by_hand(run):
     pixels = photos.decode_all([run / "people" / photo for photo in rows["photo"]], 48)
     labels = rows["label"].to_numpy()
     source, target = (
-        gradcam_adv.load(run / "models" / "tiny" / f"{name}.keras")
+        gradcam_adv.load(run / "models" / "tiny" / "plain" / f"{name}.keras")
         for name in ("resnet50", "vgg16")
     )
     attacked = gradcam_adv.perturb(pixels, gradcam_adv.sign(source, pixels, labels), 0.1)
@@ -178,13 +164,13 @@ def test_report_says_what_it_rests_on_beside_every_table(run):
     assert "ann/broken.jpg" in text
     assert "empty file" in text
     for name in ("figure_2.png", "figure_4.png"):
-        with Image.open(run / "runs" / "tiny" / "figures" / name) as image:
+        with Image.open(run / "runs" / "tiny" / "figures" / "plain" / name) as image:
             assert image.width > 600
-        assert f"figures/{name}" in text
+        assert f"figures/plain/{name}" in text
 
 
 def test_models_come_with_their_facts(run):
-    facts = artifacts.read_json(run / "models" / "tiny" / "vgg16.json")
+    facts = artifacts.read_json(run / "models" / "tiny" / "plain" / "vgg16.json")
     assert facts["classes"] == ["ann", "bob", "cem"]
     assert facts["image_size"] == 48
     assert facts["weights"]["origin"] == "random"
@@ -218,24 +204,24 @@ def test_other_epsilons_reuse_the_gradients(run):
 
 
 def test_a_deleted_artifact_is_made_again_and_nothing_else(run):
-    before = (run / "runs" / "tiny" / "tables" / "nissim.csv").read_bytes()
+    before = (run / "runs" / "tiny" / "tables" / "plain" / "nissim.csv").read_bytes()
     tasks = artifacts.read_json(run / "runs" / "tiny" / "manifest.json")["tasks"]
-    (run / "runs" / "tiny" / tasks["score/vgg16"] / "nissim-0000000.csv").unlink()
+    (run / "runs" / "tiny" / tasks["plain/score/vgg16"] / "nissim-0000000.csv").unlink()
     done = reproduce(run)
     assert [line.split(":")[0] for line in done.splitlines() if " s" in line][:-1] == [
-        "score/vgg16"
+        "plain/score/vgg16"
     ]
-    assert (run / "runs" / "tiny" / "tables" / "nissim.csv").read_bytes() == before
+    assert (run / "runs" / "tiny" / "tables" / "plain" / "nissim.csv").read_bytes() == before
 
 
 def test_an_edited_artifact_is_noticed_and_made_again(run):
-    before = (run / "runs" / "tiny" / "tables" / "nissim.csv").read_bytes()
+    before = (run / "runs" / "tiny" / "tables" / "plain" / "nissim.csv").read_bytes()
     tasks = artifacts.read_json(run / "runs" / "tiny" / "manifest.json")["tasks"]
-    scores = run / "runs" / "tiny" / tasks["score/vgg16"] / "nissim-0000000.csv"
+    scores = run / "runs" / "tiny" / tasks["plain/score/vgg16"] / "nissim-0000000.csv"
     scores.write_text(scores.read_text().replace("vgg16", "vgg61", 1))
     assert "score/vgg16" in reproduce(run)
     assert "vgg61" not in scores.read_text()
-    assert (run / "runs" / "tiny" / "tables" / "nissim.csv").read_bytes() == before
+    assert (run / "runs" / "tiny" / "tables" / "plain" / "nissim.csv").read_bytes() == before
 
 
 def test_what_came_of_another_model_is_made_anew(run, tmp_path):
@@ -243,7 +229,7 @@ def test_what_came_of_another_model_is_made_anew(run, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(run, folder)
     tasks = artifacts.read_json(folder / "runs" / "tiny" / "manifest.json")["tasks"]
-    manifest = folder / "runs" / "tiny" / tasks["data"] / "manifest.json"
+    manifest = folder / "runs" / "tiny" / tasks["plain/data"] / "manifest.json"
     facts = artifacts.read_json(manifest)
     facts["files"]["photos.csv"]["sha256"] = "0" * 64
     facts["files"]["photos.csv"]["mtime_ns"] = 0
@@ -253,9 +239,9 @@ def test_what_came_of_another_model_is_made_anew(run, tmp_path):
     assert "data:" in done
     assert "train/vgg16" not in done
     # ... and one that comes out otherwise is followed by all that hangs on it.
-    model = classifiers.load(folder / "models" / "tiny" / "vgg16.keras")
+    model = classifiers.load(folder / "models" / "tiny" / "plain" / "vgg16.keras")
     model.get_layer("logits").bias.assign_add(np.ones(3))
-    model.save(folder / "models" / "tiny" / "vgg16.keras")
+    model.save(folder / "models" / "tiny" / "plain" / "vgg16.keras")
     done = command(folder, "attack", "study.toml", "--photos", "people").stdout
     assert "train/vgg16" in done
     assert "train/resnet50" not in done
@@ -265,7 +251,7 @@ def test_a_damaged_manifest_records_nothing(run, tmp_path):
     folder = new_folder(tmp_path)
     assert command(folder, "data", "study.toml", "--photos", "people").returncode == 0
     for text in ("", "{}", "[1]"):
-        (manifest,) = (folder / "runs" / "tiny" / "data").glob("*/manifest.json")
+        (manifest,) = (folder / "runs" / "tiny" / "plain" / "data").glob("*/manifest.json")
         manifest.write_text(text)
         result = command(folder, "data", "study.toml", "--photos", "people")
         assert result.returncode == 0, result.stderr
@@ -289,12 +275,12 @@ def test_export_writes_the_perturbed_set_of_any_epsilon(run):
     written = sorted(path.relative_to(run / "out") for path in (run / "out").rglob("*.png"))
     assert [str(path) for path in written] == [f"{photo}.png" for photo in rows["photo"]]
     pixels = photos.decode_all([run / "people" / photo for photo in rows["photo"]], 48)
-    (folder,) = (run / "runs" / "tiny" / "attack" / "resnet50").iterdir()
+    (folder,) = (run / "runs" / "tiny" / "plain" / "attack" / "resnet50").iterdir()
     signs = np.load(folder / "0000000.npy")
     expected = np.clip(pixels + np.float32(0.3) * signs, 0, 1)
     read = study.read(run / "study.toml", photos=str(run / "people"))
     made = pipeline.Pipeline(read, run / "runs" / "tiny", run / "models" / "tiny")
-    kept, images = export.perturbed_set(made.setting, "resnet50", 0.3)
+    kept, images = export.perturbed_set(made.settings["plain"], "resnet50", 0.3)
     assert kept["photo"].tolist() == rows["photo"].tolist()
     np.testing.assert_array_equal(images, expected.astype(np.float32))
     exported = photos.decode_all([run / "out" / path for path in written], 48)
@@ -328,9 +314,9 @@ def test_bad_input_is_refused_before_any_work(tmp_path):
         ("reproduce", "none.toml"): "Expected a study file",
         ("reproduce", "epsilon.toml"): "Expected epsilons as numbers from 0 to 1",
         ("reproduce", "network.toml"): "Nearest: vgg16",
-        ("reproduce", "study.toml", "--photos", "nowhere"): "which is no folder",
+        ("reproduce", "study.toml", "--photos", "nowhere"): "'nowhere' is no folder",
         ("reproduce", "study.toml", "--photos", "empty"): "Received: none",
-        ("reproduce", "study.toml", "--photos", "one"): "at least two identities",
+        ("reproduce", "study.toml", "--photos", "one"): "two identities with min_photos = 3",
         ("reproduce", "study.toml", "--photos", "people", "--weights", "empty"): "vgg16*.h5",
         ("reproduce", "layers.toml", "--photos", "people"): "Nearest: block1_conv",
         ("reproduce", "native.toml", "--photos", "people"): "Received: 3 x 3 at block5_conv3",
@@ -339,7 +325,7 @@ def test_bad_input_is_refused_before_any_work(tmp_path):
         ("export", "study.toml", "--photos", "people", "--network", "xception", "--epsilon", "0.1",
          "--output", "out"): "Expected --network out of the study's",
         ("data", "study.toml", "--photos", "people", "--runs", "study.toml"): "Not a directory",
-        ("data", "study.toml", "--photos", "x" * 5000): "File name too long",
+        ("data", "study.toml", "--photos", "x" * 5000): "is no folder",
         ("reproduce", "study.toml", "--photos", "people", "--weights", "wrong"): "weights of VGG16",
         ("export", "study.toml", "--photos", "people", "--network", "vgg16", "--epsilon", "-1",
          "--output", "out"): "Expected --epsilon from 0 to 1. Received: -1.0",
@@ -368,6 +354,7 @@ weights = "random"
 epochs = 3
 epsilons = [0.1]
 examples = 1
+arms = ["plain"]
 layers = {vgg16 = ["block5_conv3"]}
 [readings]
 epsilon_unit = "network"
@@ -397,10 +384,10 @@ def test_other_readings_do_what_they_say(tmp_path):
     assert np.isinf(psnr["psnr"]).all()
     assert (psnr["unchanged"] == psnr["photos"]).all()
     # The attack moves away from what the clean photo is taken for.
-    model = gradcam_adv.load(folder / "models" / "tiny" / "vgg16.keras")
+    model = gradcam_adv.load(folder / "models" / "tiny" / "plain" / "vgg16.keras")
     rows = table(folder, "photos").query("split == 'test'")
     clean = photos.decode_all([folder / "people" / photo for photo in rows["photo"]], 112)
     predicted = gradcam.predict(model, clean, 8).argmax(axis=1)
-    (attack,) = (folder / "runs" / "tiny" / "attack" / "vgg16").iterdir()
+    (attack,) = (folder / "runs" / "tiny" / "plain" / "attack" / "vgg16").iterdir()
     signs = gradcam_adv.sign(model, clean, predicted)
     assert (np.load(attack / "0000000.npy") == signs).mean() > 0.999

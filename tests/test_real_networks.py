@@ -7,7 +7,7 @@ from test_fgsm import foolbox_fgsm
 from tf_keras_vis.gradcam import Gradcam
 from tf_keras_vis.utils.scores import CategoricalScore
 
-from gradcam_adv import backbones, classifiers, datasets, gradcam, gradients, photos, sign, weights
+from gradcam_adv import backbones, classifiers, gradcam, gradients, photos, sign, sources, weights
 
 pytestmark = pytest.mark.slow
 SIZE = 160
@@ -21,7 +21,7 @@ LAYERS = {
 
 
 def orl_photos(count: int) -> np.ndarray:
-    listing = datasets.list_photos("orl")
+    listing = sources.list_photos("orl", classes=None, min_photos=3, seed=0)
     return photos.decode_all(
         [listing.root / photo for photo in listing.files["photo"][:: 400 // count]], SIZE
     )

@@ -16,7 +16,7 @@ def test_the_shipped_studies_can_be_read():
 
 def test_papers_study_has_the_papers_settings():
     read = study.read(SHIPPED / "paper.toml")
-    assert read.identities == 50
+    assert read.classes == 50
     assert read.split == (0.8, 0.1, 0.1)
     assert read.epochs == 60
     assert read.epsilons == paper.EPSILONS
@@ -56,7 +56,13 @@ REFUSED = [
     ({"name": ".."}, "name as the name of a folder"),
     ({"photos": ""}, "photos as text, not empty"),
     ({"weights": 3}, "weights as text"),
-    ({"identities": 1}, "identities as a whole number, 2 or more. Received: 1"),
+    ({"classes": 1}, "classes as a whole number, 2 or more. Received: 1"),
+    ({"min_photos": 2}, "min_photos as a whole number, 3 or more. Received: 2"),
+    ({"min_photos": 9, "max_photos": 8}, "max_photos as at least min_photos = 9. Received: 8"),
+    ({"arms": []}, "arms as a list out of plain, aligned, each at most once"),
+    ({"arms": ["cropped"]}, "arms as a list out of plain, aligned"),
+    ({"arms": ["plain", "plain"]}, "each at most once"),
+    ({"margin": -0.1}, "margin as a number from 0 to 2. Received: -0.1"),
     ({"image_size": 224.0}, "image_size as a whole number"),
     ({"epochs": True}, "epochs as a whole number"),
     ({"batch_size": 0}, "batch_size as a whole number, 1 or more"),

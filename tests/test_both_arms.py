@@ -1,0 +1,154 @@
+"""A study of both arms from the command line, on real photos laid out as VGGFace2 is."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import command, write_photo
+from PIL import Image
+
+import gradcam_adv
+from gradcam_adv import artifacts, gradcam, metrics, photos, sources
+
+STUDY = """
+name = "arms"
+photos = "vggface2:VGGFace2"
+classes = 4
+image_size = 48
+networks = ["vgg16"]
+source = "vgg16"
+weights = "random"
+epochs = 2
+epsilons = [0.1]
+examples = 1
+[layers]
+vgg16 = ["block5_conv3"]
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("arms")
+    (folder / "study.toml").write_text(STUDY)
+    listing = sources.list_photos("orl", classes=5, min_photos=3, seed=1)
+    meta = ["Class_ID, Name, Sample_Num, Flag, Gender"]
+    for number, (identity, rows) in enumerate(listing.files.groupby("identity")):
+        person = f"n{number + 1:06d}"
+        place = folder / "VGGFace2" / ("test" if number == 4 else "train") / person
+        place.mkdir(parents=True)
+        meta.append(f'{person}, "Person_{identity}", 12, 1, m')
+        for i, photo in enumerate(rows["photo"]):
+            photos.read(listing.root / photo)[0].save(place / f"{i:04d}_01.jpg", quality=95)
+        write_photo(place / "9999_01.jpg", number)
+    (folder / "VGGFace2" / "identity_meta.csv").write_text("\n".join(meta) + "\n")
+    result = command(folder, "reproduce", "study.toml")
+    assert result.returncode == 0, result.stderr
+    (folder / "log.txt").write_text(result.stdout)
+    return folder
+
+
+def table(run, name: str) -> pd.DataFrame:
+    return artifacts.read_table(run / "runs" / "arms" / "tables" / f"{name}.csv")
+
+
+def test_says_what_was_chosen_and_left_out(run):
+    log = (run / "log.txt").read_text()
+    assert "44 photos of 4 people" in log
+    assert "aligned: 40 photos with a face; left out without one: 4" in log
+    identities = table(run, "identities")
+    assert identities["chosen"].sum() == 4
+    assert identities["name"].str.startswith("Person ").all()
+    assert "not among the 4 chosen" in identities.loc[~identities["chosen"], "reason"].item()
+    excluded = table(run, "aligned/excluded")
+    assert set(excluded["reason"]) == {"no face found"}
+    assert len(excluded) == 4
+
+
+def test_the_report_has_table_2_and_the_number_of_photos_of_each_arm(run):
+    text = (run / "runs" / "arms" / "report.md").read_text()
+    assert text.index("## Table 1:") < text.index("## Table 2:")
+    assert r"87.54 \| " in text  # the paper's VGG16 with preprocessing, beside this run's
+    assert "VGGFace2, photos as they are, 4 people, 44 photos" in text
+    assert "VGGFace2, faces aligned by MTCNN, margin 0.1, 4 people, 40 photos" in text
+    assert "not VGGFace2" not in text
+    assert text.count("## VID") == 2
+    assert text.count("## Table 3: MOD") == 2
+    assert "n000001/9999_01.jpg" in text or "n000002/9999_01.jpg" in text
+    tests = [len(table(run, f"{arm}photos").query("split == 'test'")) for arm in ("", "aligned/")]
+    both = len(set(table(run, "aligned/photos").query("split == 'test'")["photo"]))
+    assert f"On the {both} test photos that both arms have ({tests[0]} plain, {tests[1]}" in text
+    with Image.open(run / "runs" / "arms" / "figures" / "aligned" / "crops.png") as image:
+        assert image.width > 300
+
+
+def test_the_aligned_arm_is_that_of_crops(run):
+    """Accuracy and MOD from the saved model and the crops, by public functions."""
+    rows = table(run, "aligned/photos").query("split == 'test'")
+    (data,) = {path.parent for path in (run / "runs" / "arms").rglob("crops-0000000.npy")}
+    pixels = np.stack(
+        [np.load(data / f)[i] for f, i in zip(rows["crops"], rows["crop"], strict=True)]
+    )
+    pixels = pixels.astype(np.float32) / 255
+    model = gradcam_adv.load(run / "models" / "arms" / "aligned" / "vgg16.keras")
+    labels = rows["label"].to_numpy()
+    attacked = gradcam_adv.perturb(pixels, gradcam_adv.sign(model, pixels, labels), 0.1)
+    right = [
+        (gradcam.predict(model, x, 8).argmax(axis=1) == labels).sum() for x in (pixels, attacked)
+    ]
+    stated = table(run, "aligned/accuracy").query("attack == 'black-box'")
+    assert stated["right"].tolist() == right
+    maps = [
+        gradcam_adv.resize(gradcam_adv.heatmaps(model, x, "block5_conv3")["block5_conv3"], 48)
+        for x in (pixels, attacked)
+    ]
+    mod = table(run, "aligned/table_3").query("epsilon == 0.1")["mod"].item()
+    assert mod == pytest.approx(metrics.mod(gradcam_adv.nissim(*maps)), abs=1e-3)
+
+
+def test_the_arms_are_compared_on_the_photos_of_both(run):
+    keys = ["network", "attack", "epsilon", "photo"]
+    plain, aligned = (
+        table(run, f"{arm}/predictions").set_index(keys) for arm in ("plain", "aligned")
+    )
+    both = plain.index.intersection(aligned.index)
+    assert len(both) < len(plain)
+    gain = (aligned["predicted"] == aligned["label"]).loc[both].astype(int) - (
+        plain["predicted"] == plain["label"]
+    ).loc[both].astype(int)
+    stated = table(run, "arms_accuracy").query("attack == 'black-box' and epsilon == 0.1")
+    own = gain[gain.index.get_level_values("attack") == "black-box"]
+    own = own[own.index.get_level_values("epsilon") == 0.1]
+    assert stated["photos"].item() == len(own)
+    assert stated["difference"].item() == pytest.approx(own.mean())
+    assert stated["low"].item() <= own.mean() <= stated["high"].item()
+
+
+def test_another_margin_crops_anew_and_detects_nothing(run):
+    (run / "other.toml").write_text("margin = 0.3\n" + STUDY)
+    done = command(run, "data", "other.toml")
+    assert done.returncode == 0, done.stderr
+    assert "aligned/data:" in done.stdout
+    assert "plain/faces:" not in done.stdout
+    assert "plain/data:" not in done.stdout
+
+
+def test_export_of_the_aligned_arm(run):
+    arguments = ["--network", "vgg16", "--epsilon", "0", "--output", "out", "--arm", "aligned"]
+    result = command(run, "export", "study.toml", *arguments)
+    assert result.returncode == 0, result.stderr
+    rows = table(run, "aligned/photos").query("split == 'test'")
+    assert len(list((run / "out").rglob("*.png"))) == len(rows)
+    (run / "plain.toml").write_text('arms = ["plain"]\n' + STUDY)
+    refused = command(run, "export", "plain.toml", *arguments)
+    assert refused.returncode == 2
+    assert "Expected --arm out of the study's, plain. Received: 'aligned'" in refused.stderr
+
+
+def test_a_study_of_the_aligned_arm_alone(run):
+    (run / "alone.toml").write_text('arms = ["aligned"]\n' + STUDY)
+    result = command(run, "reproduce", "alone.toml")
+    assert result.returncode == 0, result.stderr
+    assert "train/" not in result.stdout  # all is there already, but for the report
+    text = (run / "runs" / "arms" / "report.md").read_text()
+    assert "Table 2" in text
+    assert "Table 1:" not in text
+    assert "What alignment changes" not in text
