@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks import timing
-from gradcam_adv import backbones, batches, classifiers, gradcam, weights
+from gradcam_adv import backbones, batches, classifiers, gradcam, networks, weights
 
 if TYPE_CHECKING:
     import keras
@@ -44,9 +44,10 @@ def explain_all(model: keras.Model, names: list[str], images: np.ndarray) -> Exp
     """What is timed: the weighted sums of the layers ``names``, and the logits, of one batch."""
     from gradcam_adv import gradients
 
-    outputs = [model.get_layer(name).output for name in names]
+    network = networks.flatten(model)
+    sums = gradients.gradcam_sums(network.extractor(network.find(names)), names, len(images))
     predicted = np.full((len(images), 1), gradients.PREDICTED, np.int32)
-    return functools.partial(gradients.gradcam_sums(model, outputs, len(images)), images, predicted)
+    return functools.partial(sums, images, predicted)
 
 
 def against_input_gradient(network: str) -> dict[str, str | int]:

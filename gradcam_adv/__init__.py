@@ -10,5 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "fgsm": ["perturb", "sign"],
         "gradcam": ["heatmaps", "layer_names", "resize"],
         "metrics": ["mod", "nissim", "psnr", "vid"],
+        "networks": ["flatten"],
+        "whole_model": ["dissimilarity"],
     },
 )

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    import keras
 
 BATCH_SIZE = 8
 
@@ -37,10 +33,10 @@ def padded(batch_size: int, *arrays: np.ndarray) -> Iterator[tuple[slice, list[n
         yield slice(start, stop), [array[rows] for array in arrays]
 
 
-def check_images(model: keras.Model, images: npt.ArrayLike) -> np.ndarray:
-    """``images`` as float32 (N, H, W, 3) in [0, 1]; ValueError for what the model can't take."""
+def check_images(shape: Sequence[int | None], images: npt.ArrayLike) -> np.ndarray:
+    """``images`` as float32 (N, H, W, C) in [0, 1]; ValueError for what ``shape`` can't take."""
     array = np.asarray(images)
-    expected = model.input_shape[1:]
+    expected = shape[1:]
     if array.ndim != 4 or any(
         want is not None and want != got
         for want, got in zip(expected, array.shape[1:], strict=True)
@@ -85,27 +81,3 @@ def check_finite(values: np.ndarray, what: str) -> np.ndarray:
     if not np.isfinite(values).all():
         raise ValueError(f"Expected finite {what}. Received: NaN or infinite values")
     return values
-
-
-def check_logits(model: keras.Model) -> int:
-    """How many classes a model has; ValueError where its output isn't logits of two or more."""
-    import keras
-
-    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.output_shape) != 2:
-        raise ValueError(
-            "Expected a model with one input and one output of shape (N, classes). "
-            f"Received: inputs {model.input_shape}, outputs {model.output_shape}"
-        )
-    activation = getattr(model.layers[-1], "activation", keras.activations.linear)
-    if isinstance(model.layers[-1], keras.layers.Softmax):
-        activation = keras.activations.softmax
-    if activation is not keras.activations.linear:
-        raise ValueError(
-            "Expected a model that ends in logits, without softmax: gradients of probabilities "
-            f"vanish. Received: activation {activation.__name__!r} at {model.layers[-1].name!r}"
-        )
-    if model.output_shape[-1] < 2:
-        raise ValueError(
-            f"Expected a model of two or more classes. Received: {model.output_shape[-1]}"
-        )
-    return int(model.output_shape[-1])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from gradcam_adv import batches
+from gradcam_adv import batches, networks
 
 if TYPE_CHECKING:
     import keras
@@ -26,7 +26,8 @@ def sign(
     It does not depend on epsilon: one gradient serves every level of attack.
 
     Args:
-        model: from pixels to logits.
+        model: any classifier that :func:`gradcam_adv.networks.flatten` takes, from pixels in
+            [0, 1] to logits or their softmax.
         images: float, (N, H, W, 3), values in [0, 1].
         labels: int, (N,), the class to move away from.
         batch_size: how many images at a time; bounds the memory.
@@ -38,19 +39,19 @@ def sign(
         ValueError: images or labels that the model can't take, an output that isn't logits, or
             a gradient that isn't finite.
     """
-    attack = compiled_sign(model, batch_size)
-    classes = batches.check_logits(model)
-    images = batches.check_images(model, images)
-    return attack(images, batches.check_labels(labels, len(images), classes, "labels"))
+    network = networks.flatten(model)
+    images = batches.check_images(network.input.shape, images)
+    labels = batches.check_labels(labels, len(images), network.classes, "labels")
+    return compiled_sign(network, batch_size)(images, labels)
 
 
 class compiled_sign:
-    """:func:`sign` for one model, compiled once and called for slice after slice of photos."""
+    """:func:`sign` for one network, compiled once and called for slice after slice of photos."""
 
-    def __init__(self, model: keras.Model, batch_size: int) -> None:
+    def __init__(self, network: networks.Network, batch_size: int) -> None:
         from gradcam_adv import gradients
 
-        self._gradient = gradients.loss_gradient(model, batch_size)
+        self._gradient = gradients.loss_gradient(network.classifier(), batch_size)
         self._batch_size = batch_size
 
     def __call__(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:

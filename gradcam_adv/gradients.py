@@ -25,6 +25,8 @@ if keras.backend.backend() != "tensorflow":
 PREDICTED = -1
 
 LossGradient = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# From logits, (N, classes), to scores, (N,).
+Score = Callable[[Any], Any]
 WeightedSums = Callable[[np.ndarray, np.ndarray], tuple[list[np.ndarray], np.ndarray]]
 
 
@@ -85,7 +87,7 @@ def loss_gradient(model: keras.Model, batch_size: int) -> LossGradient:
 
 
 def gradcam_sums(
-    model: keras.Model, layers: Sequence[keras.KerasTensor], batch_size: int, targets: int = 1
+    extractor: keras.Model, layers: Sequence[str], batch_size: int, targets: int | Score = 1
 ) -> WeightedSums:
     """Compile Grad-CAM's weighted sums of many layers: one forward pass, one backward a target.
 
@@ -94,49 +96,65 @@ def gradcam_sums(
     and 2 before the ReLU.
 
     Args:
-        model: from pixels to logits.
-        layers: the layers' outputs in the model's graph, each (None, H, W, C).
+        extractor: from pixels to a list of the layers' outputs, each (None, H, W, C), and at its
+            end the logits.
+        layers: names of the layers, for the message.
         batch_size: the one batch shape it is compiled for.
-        targets: how many classes are explained for each photo.
+        targets: how many classes are explained for each photo; or a function that gives the
+            scores, (batch_size,), of the logits, (batch_size, classes), in ``keras.ops``.
 
     Returns:
         Function of images, float32 (batch_size, H, W, 3), and classes, int (batch_size, targets)
         or PREDICTED, giving a list of float32 (batch_size, targets, h, w), one a layer, and the
-        logits, float32 (batch_size, C).
+        logits, float32 (batch_size, C). The classes do not matter to a function of the logits.
 
     Raises:
-        ValueError: the logits do not depend on one of the layers.
+        ValueError: the scores do not depend on one of the layers, or have another shape.
     """
-    extractor = keras.Model(model.inputs, [*layers, model.output])
-    shape = (batch_size, *model.input_shape[1:])
+    shape = (batch_size, *extractor.input_shape[1:])
+    count = targets if isinstance(targets, int) else 1
+    # Half-precision gradients of early layers would fade to zero: scaled up on their way there.
+    half = any(tensor.dtype == "float16" for tensor in extractor.outputs)
+    scale = 1024.0 if half else 1.0
+
+    def scores_of(logits: tf.Tensor, classes: tf.Tensor) -> list[tf.Tensor]:
+        if not isinstance(targets, int):
+            scores = targets(logits)
+            if tuple(scores.shape) != (batch_size,):
+                raise ValueError(
+                    f"Expected targets to give one score an image, shape ({batch_size},). "
+                    f"Received: shape {tuple(scores.shape)}"
+                )
+            return [scores]
+        predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)[:, tf.newaxis]
+        explained = tf.where(classes == PREDICTED, predicted, classes)
+        return tf.unstack(tf.gather(logits, explained, batch_dims=1), axis=1)
 
     @tf.function(
         input_signature=[
             tf.TensorSpec(shape, tf.float32),
-            tf.TensorSpec((batch_size, targets), tf.int32),
+            tf.TensorSpec((batch_size, count), tf.int32),
         ],
         autograph=False,
     )
     def sums(images: tf.Tensor, classes: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
-        with tf.GradientTape(persistent=targets > 1, watch_accessed_variables=False) as tape:
+        with tf.GradientTape(persistent=count > 1, watch_accessed_variables=False) as tape:
             tape.watch(images)
             *activations, logits = extractor(images, training=False)
-            predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)[:, tf.newaxis]
-            explained = tf.where(classes == PREDICTED, predicted, classes)
-            scores = tf.unstack(tf.gather(logits, explained, batch_dims=1), axis=1)
+            logits = tf.cast(logits, tf.float32)
+            scores = [score * scale for score in scores_of(logits, classes)]
         by_target = []
         for score in scores:
             by_layer = []
-            for layer, a, gradient in zip(
-                layers, activations, tape.gradient(score, activations), strict=True
-            ):
+            gradients = tape.gradient(score, activations)
+            for name, a, gradient in zip(layers, activations, gradients, strict=True):
                 if gradient is None:
                     raise ValueError(
-                        "Expected layers that the logits depend on. "
-                        f"Received: {layer.name}, which they don't"
+                        f"Expected layers that the scores depend on. Received: {name}, which "
+                        "they don't"
                     )
-                weights = tf.reduce_mean(gradient, axis=(1, 2))
-                by_layer.append(tf.einsum("bhwc,bc->bhw", a, weights))
+                weights = tf.reduce_mean(tf.cast(gradient, tf.float32), axis=(1, 2)) / scale
+                by_layer.append(tf.einsum("bhwc,bc->bhw", tf.cast(a, tf.float32), weights))
             by_target.append(by_layer)
         return [tf.stack(maps, axis=1) for maps in zip(*by_target, strict=True)], logits
 

@@ -6,10 +6,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 
+from gradcam_adv import threads
+
 # Window and constants of Wang et al. 2004 as scikit-image has them, for maps in [0, 1].
 WINDOW = 7
 _C1 = 0.01**2
 _C2 = 0.03**2
+# Pixels of a piece of a batch.
+_PIECE = 2**16
 
 
 def nissim(clean: npt.ArrayLike, perturbed: npt.ArrayLike) -> np.ndarray:
@@ -36,8 +40,20 @@ def nissim(clean: npt.ArrayLike, perturbed: npt.ArrayLike) -> np.ndarray:
             f"Expected clean and perturbed heatmaps of one shape. Received: {a.shape}, {b.shape}"
         )
 
+    # In pieces that fit into the processor's cache, each in a thread: NumPy and SciPy leave the
+    # interpreter for the sums.
+    pairs = a.reshape(-1, *a.shape[-2:]), b.reshape(-1, *b.shape[-2:])
+    step = max(1, _PIECE // (a.shape[-2] * a.shape[-1]))
+    pieces = (slice(start, start + step) for start in range(0, len(pairs[0]), step))
+    values = threads.ordered(lambda piece: _nissim(pairs[0][piece], pairs[1][piece]), pieces)
+    return np.concatenate([*values, np.empty(0)]).reshape(a.shape[:-2])
+
+
+def _nissim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """:func:`nissim` of checked heatmaps, float64 (N, H, W)."""
+
     def local_mean(x: np.ndarray) -> np.ndarray:
-        return uniform_filter(x, size=(1,) * (x.ndim - 2) + (WINDOW, WINDOW))
+        return uniform_filter(x, size=(1, WINDOW, WINDOW))
 
     unbiased = WINDOW**2 / (WINDOW**2 - 1)
     mean_a, mean_b = local_mean(a), local_mean(b)

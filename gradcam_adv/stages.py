@@ -9,7 +9,17 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from gradcam_adv import artifacts, backbones, classifiers, datasets, fgsm, gradcam, metrics, tables
+from gradcam_adv import (
+    artifacts,
+    backbones,
+    classifiers,
+    datasets,
+    fgsm,
+    gradcam,
+    metrics,
+    networks,
+    tables,
+)
 from gradcam_adv.setting import (
     SLICE,
     TARGETS,
@@ -131,7 +141,7 @@ def _check_same_logits(
 def attack(setting: Setting, folder: Path, network: str) -> list[Path]:
     study = setting.study
     model = setting.model(network)
-    make_sign = fgsm.compiled_sign(model, study.batch_size)
+    make_sign = fgsm.compiled_sign(networks.flatten(model), study.batch_size)
     files = []
     for name, rows in slices(setting.test, f"attack {network}, {setting.arm}"):
         path = folder / f"{name}.npy"
@@ -149,7 +159,9 @@ def evaluate(setting: Setting, folder: Path, network: str) -> list[Path]:
     """What ``network`` predicts under every condition, and the last heatmap of that same pass."""
     model = setting.model(network)
     last = backbones.BACKBONES[network].last_activation
-    explain_last = gradcam.compiled_heatmaps(model, [last], setting.study.batch_size, len(TARGETS))
+    explain_last = gradcam.Explainer(
+        networks.flatten(model), last, setting.study.batch_size, len(TARGETS)
+    )
     files = []
     for name, rows in slices(setting.test, f"evaluate {network}, {setting.arm}"):
         maps_path, path = folder / f"last-{name}.npz", folder / f"{name}.csv"
@@ -163,7 +175,7 @@ def evaluate(setting: Setting, folder: Path, network: str) -> list[Path]:
 
 def _evaluate_slice(
     setting: Setting,
-    explain_last: gradcam.compiled_heatmaps,
+    explain_last: gradcam.Explainer,
     network: str,
     name: str,
     rows: pd.DataFrame,
@@ -227,11 +239,12 @@ def explain(setting: Setting, folder: Path, network: str) -> list[Path]:
     study = setting.study
     model = setting.model(network)
     table = predictions(setting, network)
-    names = gradcam.find_layers(model, study.layers_of(network))
-    explain_layers = gradcam.compiled_heatmaps(model, names, study.batch_size, 1)
+    explain_layers = gradcam.Explainer(
+        networks.flatten(model), study.layers_of(network), study.batch_size
+    )
     files = []
     rows_of = example_rows(setting)
-    what = f"explain {network}, {setting.arm}, {len(names)} layers"
+    what = f"explain {network}, {setting.arm}, {len(explain_layers.layers)} layers"
     for row in tqdm(rows_of, what, unit="photo", disable=None):
         path = folder / f"example-{row:07d}.npz"
         if not path.exists():

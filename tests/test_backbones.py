@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from gradcam_adv import backbones, gradcam, weights
+from gradcam_adv import backbones, classifiers, gradcam, weights
 from gradcam_adv.backbones import BACKBONES
 from gradcam_adv.weights import Weights
 
@@ -62,7 +62,7 @@ def test_random_weights_follow_from_the_seed():
 def test_layers_counted_and_the_last_activation_among_them():
     # Layers with a heatmap as the design counts them: all of a base but its input.
     base = backbones.build("vgg16", 32, RANDOM)
-    names = gradcam.layer_names(base)
+    names = gradcam.layer_names(classifiers.features(base))
     assert len(names) == 18
     assert BACKBONES["vgg16"].last_activation in names
 

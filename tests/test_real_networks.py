@@ -7,7 +7,17 @@ from test_fgsm import foolbox_fgsm
 from tf_keras_vis.gradcam import Gradcam
 from tf_keras_vis.utils.scores import CategoricalScore
 
-from gradcam_adv import backbones, classifiers, gradcam, gradients, photos, sign, sources, weights
+from gradcam_adv import (
+    backbones,
+    classifiers,
+    gradcam,
+    gradients,
+    networks,
+    photos,
+    sign,
+    sources,
+    weights,
+)
 
 pytestmark = pytest.mark.slow
 SIZE = 160
@@ -83,9 +93,11 @@ def test_signs_equal_the_cross_entropys_on_resnet50(resnet, inside):
 @pytest.mark.parametrize(("name", "step"), [("vgg16", 1), ("inceptionv3", 40)])
 def test_raw_maps_equal_those_of_tf_keras_vis(name, step, pixels):
     model, images, classes = classifier(name, pixels), pixels[:2], [3, 7]
-    sampled = gradcam.layer_names(model)[::step]
-    outputs = [model.get_layer(layer).output for layer in sampled]
-    sums, _ = gradients.gradcam_sums(model, outputs, 2)(images, np.array(classes)[:, None])
+    network = networks.flatten(model)
+    places = network.places[::step]
+    sampled = [place.path for place in places]
+    run = gradients.gradcam_sums(network.extractor(places), sampled, 2)
+    sums, _ = run(images, np.array(classes)[:, None])
     peer = Gradcam(model, clone=True)
     for layer, ours in zip(sampled, sums, strict=True):
         theirs = peer(
