@@ -59,8 +59,8 @@ def detect(setting: Setting, folder: Path) -> list[Path]:
                 detector = detector or faces.Detector()
                 with photos.quiet():
                     images = list(threads.ordered(_for_detection, setting.paths(rows)))
-                found = zip(rows["sha256"], detector(images), strict=True)
-                known = {sha256: _as_row(face) for sha256, face in found} | known
+                for sha256, face in zip(rows["sha256"], detector(images), strict=True):
+                    known.setdefault(sha256, _as_row(face))
             table = pd.DataFrame([known[sha256] for sha256 in rows["sha256"]])
             artifacts.write_table(
                 path, rows[["photo", "sha256"]].join(table).assign(detector=DETECTOR)
@@ -148,12 +148,18 @@ def _check_left_out(share: float, folder: Path, allowed: bool) -> None:
 
 def _check_splits(setting: Setting, kept: pd.DataFrame) -> None:
     """ValueError when faces are missing where the aligned arm can't do without one."""
-    trained = set(kept.loc[kept["split"] == "train", "identity"])
-    missing = [name for name in setting.identities if name not in trained]
-    empty = [split for split in datasets.SPLITS if split not in set(kept["split"])]
-    if missing or empty:
+    people = kept.groupby("split")["identity"].agg(set)
+    problems = []
+    missing = sorted(set(setting.identities) - people.get("train", set()))
+    if missing:
+        problems.append(f"none of {', '.join(missing)} to train on")
+    if not people.get("validation"):
+        problems.append("none to validate on")
+    if len(people.get("test", ())) < 2:  # the ceiling of MOD compares people
+        problems.append(f"{len(people.get('test', ()))} people to test on")
+    if problems:
         raise ValueError(
-            "Expected a face on a training photo of every identity and on a validation and a test "
-            f"photo. Received: none of {', '.join(missing or empty)}. arms = ['plain'] goes on "
-            "without aligned faces"
+            "Expected a face on a training photo of every identity, on a validation photo, and on "
+            f"test photos of two people. Received: {'; '.join(problems)}. arms = ['plain'] in the "
+            "study goes on without aligned faces"
         )

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,13 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_table(path: Path, table: pd.DataFrame) -> None:
     with whole_file(path) as temporary:
         table.to_csv(temporary, index=False)
+
+
+def write_parts(path: Path, parts: Iterable[pd.DataFrame]) -> None:
+    """Write tables of the same columns one below the other, holding one at a time."""
+    with whole_file(path) as temporary:
+        for number, part in enumerate(parts):
+            part.to_csv(temporary, index=False, mode="a", header=number == 0)
 
 
 def write_tables(folder: Path, **by_name: pd.DataFrame) -> list[Path]:

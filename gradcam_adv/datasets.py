@@ -155,7 +155,9 @@ def _read_all(listing: Listing) -> tuple[pd.DataFrame, np.ndarray]:
                         f"Expected the folder of photos, {listing.root}, to stay while they are "
                         "read. Received: it is gone"
                     )
-            elif sha256 and first_of.setdefault(sha256, photo) != photo:
+            elif not sha256:  # a disk that fails now and then: what the file holds is not known
+                reason = "unreadable: at first, when its hash was taken"
+            elif first_of.setdefault(sha256, photo) != photo:
                 reason = f"exact duplicate of {first_of[sha256]}"
             else:
                 hashes[row], note = result

@@ -135,15 +135,20 @@ def align(photo: Image.Image, face: Face, size: int, margin: float) -> np.ndarra
             Image.Resampling.BILINEAR,
         )
     left, right = eyes * photo.size
-    # skimage knows pixels by their middles, MTCNN and Pillow by their corners.
-    middle, wanted = (left + right) / 2 - 0.5, np.array([size / 2, wanted_height]) - 0.5
+    middle, distance = (left + right) / 2, _eye_distance(photo, face, eyes)
+    # Cut to twice what the crop can show: a transform takes the whole photo as 64-bit floats.
+    reach = 1.5 * size * distance / wanted_distance
+    corner = np.maximum(middle - reach, 0).astype(int)
+    end = np.maximum(np.minimum(middle + reach, photo.size).astype(int), corner + 1)
+    part = photo.crop((*corner, *end))
     turn = transform.SimilarityTransform(
-        scale=wanted_distance / _eye_distance(photo, face, eyes),
-        rotation=-np.arctan2(*(right - left)[::-1]),
+        scale=wanted_distance / distance, rotation=-np.arctan2(*(right - left)[::-1])
     )
-    shift = transform.SimilarityTransform(translation=wanted - turn(middle)[0])
+    # skimage knows pixels by their middles, MTCNN and Pillow by their corners.
+    seen, wanted = middle - corner - 0.5, np.array([size / 2, wanted_height]) - 0.5
+    shift = transform.SimilarityTransform(translation=wanted - turn(seen)[0])
     similarity = turn + shift
-    crop = transform.warp(np.asarray(photo), similarity.inverse, output_shape=(size, size), order=1)
+    crop = transform.warp(np.asarray(part), similarity.inverse, output_shape=(size, size), order=1)
     return np.rint(crop * 255).astype(np.uint8)
 
 

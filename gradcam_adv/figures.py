@@ -16,6 +16,7 @@ import pandas as pd
 import seaborn as sns
 
 from gradcam_adv import artifacts, backbones
+from gradcam_adv.scoring import scores
 from gradcam_adv.setting import SLICE, signs_of
 
 CROPS_SHOWN = 40
@@ -32,7 +33,7 @@ def write_all(
     """Draw every figure as PNG and SVG; each says ``caveat`` under its title."""
     drawn = {
         "figure_2": successful_attack(setting, summary["predictions"]),
-        "figure_4": nissim_density(setting, summary["nissim"], summary["vid"]),
+        "figure_4": nissim_density(setting, summary["vid"]),
     }
     if setting.arm == "aligned":
         drawn["crops"] = aligned_faces(setting)
@@ -115,7 +116,7 @@ def aligned_faces(setting: Setting) -> Figure:
     return figure
 
 
-def nissim_density(setting: Setting, nissim: pd.DataFrame, vid: pd.DataFrame) -> Figure:
+def nissim_density(setting: Setting, vid: pd.DataFrame) -> Figure:
     """Figure 4: the density of NISSIM for each network and epsilon, VID printed beside it."""
     readings = setting.study.readings
 
@@ -126,10 +127,10 @@ def nissim_density(setting: Setting, nissim: pd.DataFrame, vid: pd.DataFrame) ->
             & (table["size"] == readings.heatmap_size)
         ]
 
-    values = chosen(nissim)
+    networks = setting.study.networks
+    values = pd.concat([chosen(scores(setting, network)) for network in networks])
     values = values[values["epsilon"] > 0]
     vids = chosen(vid).set_index("network")["vid"]
-    networks = setting.study.networks
     figure, axes = plt.subplots(
         1, len(networks), figsize=(2 + 2.8 * len(networks), 3.9), sharex=True, squeeze=False
     )

@@ -22,16 +22,16 @@ from gradcam_adv import threads
 MAXIMUM_PIXELS = 64_000_000
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
-    *(".pbm", ".pgm", ".ppm", ".pnm"),
+    *(".pbm", ".pgm", ".ppm", ".pnm", ".mpo", ".dib"),
 )
-# Pictures by their name, which are not read: what to call them. Some raw formats are TIFF files
-# whose first image is a thumbnail, so the name decides before the content does.
+# Pictures by their name, which are not read: what to call them where the content says no more.
 UNREAD = {
     **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC"),
     **dict.fromkeys((".avif", ".avifs"), "AVIF"),
     **dict.fromkeys((".jp2", ".j2k", ".jpf", ".jpx"), "JPEG 2000"),
     ".jxl": "JPEG XL",
     ".psd": "PSD",
+    ".tga": "TGA",
     ".svg": "SVG",
     **dict.fromkeys((".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2"), "raw"),
     **dict.fromkeys((".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f", ".3fr", ".iiq"), "raw"),
@@ -45,6 +45,8 @@ _FORMATS = ("JPEG", "PNG", "PPM", "WEBP", "BMP", "TIFF", "GIF")
 _FIRST_BYTES = re.compile(
     rb"\xff\xd8\xff|\x89PNG|P[1-6]\s|RIFF....WEBP|BM|II\*\0|MM\0\*|GIF8", re.DOTALL
 )
+# What a file of another name begins with when it is a photo all the same.
+_PHOTO = re.compile(rb"\xff\xd8\xff|\x89PNG|RIFF....WEBP|II\*\0|MM\0\*|GIF8|....ftyp[ham]", re.S)
 _HEIF = re.compile(rb"....ftyp(heic|heix|hevc|heim|mif1|msf1|avif|avis)", re.DOTALL)
 
 
@@ -67,6 +69,19 @@ class _File(io.BufferedReader):
         return content
 
 
+def may_be_photo(path: Path) -> bool:
+    """Whether a file is to be read, or listed as left out: by its name, or by its first bytes."""
+    if path.suffix.lower() in SUFFIXES or path.suffix.lower() in UNREAD:
+        return True
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+            return False
+        with path.open("rb") as file:
+            return _PHOTO.match(file.read(16)) is not None
+    except OSError:
+        return False
+
+
 def read(path: Path) -> tuple[Image.Image, str]:
     """The photo, 8-bit RGB in sRGB, upright by its EXIF orientation, at its own size.
 
@@ -82,12 +97,12 @@ def read(path: Path) -> tuple[Image.Image, str]:
             the path.
     """
     try:
-        kind = UNREAD.get(path.suffix.lower())
-        if kind:
+        kind = UNREAD.get(path.suffix.lower(), "")
+        if kind == "raw":  # some are TIFF files whose first image is a thumbnail
             raise _not_read(kind)
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
             raise _Unusable("unreadable: not a regular file")
-        with _File(path) as file, _open(file) as image:
+        with _File(path) as file, _open(file, kind) as image:
             if image.width * image.height > MAXIMUM_PIXELS:
                 raise _too_many_pixels(f": {image.width} x {image.height}")
             image.load()
@@ -105,7 +120,7 @@ def read(path: Path) -> tuple[Image.Image, str]:
         raise _Unusable(_why(error)) from None
 
 
-def _open(file: _File) -> Image.Image:
+def _open(file: _File, kind: str) -> Image.Image:
     """The image, its header read; what fails here fails for a reason found in the first bytes."""
     start = file.read(16)
     size = file.seek(0, io.SEEK_END)
@@ -115,7 +130,7 @@ def _open(file: _File) -> Image.Image:
     if heif := _HEIF.match(start):
         raise _not_read("AVIF" if heif[1].startswith(b"avi") else "HEIC")
     if not _FIRST_BYTES.match(start):
-        raise _Unusable("not an image")
+        raise _not_read(kind) if kind else _Unusable("not an image")
     if start.startswith(b"RIFF") and struct.unpack_from("<I", start, 4)[0] + 8 > size:
         raise _Unusable("truncated")
     file.ended_early = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import time
 from dataclasses import asdict
@@ -57,7 +58,14 @@ class Pipeline:
     def _report(self, folder: Path) -> list[Path]:
         chosen = {arm: self.settings[arm] for arm in self.study.arms}
         data = self.settings["plain"].folders["data"]
-        return report.write(chosen, data, self.folder, self.seconds())
+        files = report.write(chosen, data, self.folder, self.seconds())
+        # A report of other arms or of an earlier version would lie among this one's tables.
+        for manifest in self.folder.glob(f"report/*/{artifacts.MANIFEST}"):
+            for name in _files_named_in(manifest):
+                path = Path(os.path.normpath(manifest.parent / name))
+                if path not in files and path.is_relative_to(self.folder):
+                    path.unlink(missing_ok=True)
+        return files
 
     def seconds(self) -> pd.DataFrame:
         """How long each task took when it was done: columns arm, stage, task, seconds."""
@@ -86,7 +94,11 @@ class Pipeline:
                 self._start()
             task.discard(keep_intact=self._needs_unchanged(task))
             began = time.perf_counter()
-            files = task.make(task.folder)
+            try:
+                files = task.make(task.folder)
+            except BaseException:
+                _record_unfinished(task)
+                raise
             seconds = time.perf_counter() - began
             self._record(task, files, seconds)
             _forget_networks()
@@ -199,15 +211,23 @@ class Pipeline:
         )
 
 
+def _record_unfinished(task: Task) -> None:
+    """Name the files of a task that did not come to its end, so that :func:`clean` finds them."""
+    files = [path for path in task.folder.rglob("*") if path.is_file()]
+    if files:
+        names = dict.fromkeys(str(path.relative_to(task.folder)) for path in files)
+        artifacts.write_json(task.folder / artifacts.MANIFEST, {"task": task.name, "files": names})
+
+
 def _check_layers(study: Study) -> None:
     """ValueError for layers that a network doesn't have or whose maps are too small to compare."""
-    from gradcam_adv import gradcam
+    from gradcam_adv import classifiers, networks
 
     native = study.readings.heatmap_size == "native"
     for network in study.networks:
         backbone = backbones.find(network)
         base = backbones.build(network, study.image_size, weights.Weights("random"))
-        gradcam.find_layers(base, study.layers_of(network))
+        networks.flatten(classifiers.features(base)).find(study.layers_of(network))
         height, width = base.get_layer(backbone.last_activation).output.shape[1:3]
         if native and min(height, width) < metrics.WINDOW:
             raise ValueError(

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from gradcam_adv import artifacts, datasets, figures, paper, sections, sources, study, tables
+from gradcam_adv import (
+    artifacts,
+    datasets,
+    figures,
+    paper,
+    scoring,
+    sections,
+    sources,
+    study,
+    tables,
+)
 from gradcam_adv.sections import interval, markdown, select, title_of
 from gradcam_adv.setting import Setting
 from gradcam_adv.study import Arm
@@ -32,18 +42,42 @@ def write(
     files = []
     for arm, summary in summaries.items():
         files += artifacts.write_tables(folder / "tables" / arm, **summary)
+        files += _copy_scores(settings[arm], folder / "tables" / arm)
         files += figures.write_all(
             settings[arm], folder / "figures" / arm, summary, sections.caveat(settings[arm])
         )
     common = _read_all(data) | _compared(settings, summaries)
+    common["identities"] = _identities(next(iter(settings.values())), common["identities"])
     files += artifacts.write_tables(folder / "tables", **common)
     text = _text(settings, summaries, common, seconds)
     artifacts.write_text(folder / "report.md", text)
     return [*files, folder / "report.md"]
 
 
+def _copy_scores(setting: Setting, folder: Path) -> list[Path]:
+    """Every photo's own NISSIM and the pairs of the ceiling, one network at a time."""
+    files = []
+    for name, of in (("nissim", "nissim-*"), ("ceiling", "ceiling")):
+        path = folder / f"{name}.csv"
+        artifacts.write_parts(
+            path, (scoring.scores(setting, network, of) for network in setting.study.networks)
+        )
+        files.append(path)
+    return files
+
+
 def _read_all(folder: Path) -> dict[str, pd.DataFrame]:
     return {path.stem: artifacts.read_table(path) for path in sorted(folder.glob("*.csv"))}
+
+
+def _identities(setting: Setting, made: pd.DataFrame) -> pd.DataFrame:
+    """All identities as they are listed now, with what came of the chosen ones."""
+    known = made.set_index("identity")
+    table = setting.listing.identities.set_index("identity")
+    of_chosen = known.index[known["usable"].notna()].intersection(table.index)
+    table["usable"] = known["usable"].reindex(table.index)
+    table.loc[of_chosen, ["chosen", "reason"]] = known.loc[of_chosen, ["chosen", "reason"]]
+    return table.reset_index()
 
 
 def _summary(setting: Setting) -> dict[str, pd.DataFrame]:
@@ -71,11 +105,20 @@ def _compared(
         predicted = summary["predictions"]
         return predicted.assign(right=predicted["predicted"] == predicted["label"])
 
+    # One network at a time, which bounds the memory.
+    mod = [
+        tables.paired(
+            scoring.scores(settings["plain"], network),
+            scoring.scores(settings["aligned"], network),
+            [*keys, "target", "size"],
+            "nissim",
+            seed,
+        )
+        for network in settings["plain"].study.networks
+    ]
     return {
         "arms_accuracy": tables.paired(right(plain), right(aligned), keys, "right", seed),
-        "arms_mod": tables.paired(
-            plain["nissim"], aligned["nissim"], [*keys, "target", "size"], "nissim", seed
-        ),
+        "arms_mod": pd.concat(mod, ignore_index=True),
     }
 
 
@@ -124,7 +167,7 @@ def _banner(settings: dict[Arm, Setting]) -> list[str]:
         f"{options.epochs} epochs of the head, seed {options.seed}; black-box attack made on "
         f"{title_of(options.source)}, so that network's own row is white-box. "
         "The paper: 50 people of VGGFace2, ImageNet weights, 296 test photos without and 257 with "
-        "preprocessing, black-box attack made on ResNet50.",
+        "preprocessing (why fewer is not said), black-box attack made on ResNet50.",
     ]
     if options.source != "resnet50":
         lines.append(
@@ -166,8 +209,10 @@ def _arms(settings: dict[Arm, Setting], compared: dict[str, pd.DataFrame]) -> li
     return [
         "# What alignment changes",
         f"On the {photos} test photos that both arms have ({len(settings['plain'].test)} plain, "
-        f"{len(settings['aligned'].test)} aligned): aligned less plain, photo by photo, "
-        "[95 % bootstrap interval over identities]. An interval that holds 0 shows no difference.",
+        f"{len(settings['aligned'].test)} aligned): aligned less plain, photo by photo, [95 % "
+        "bootstrap interval over identities], and how many photos went up and down. An interval "
+        "that holds 0 does not show a difference, nor that there is none; and each arm's heads "
+        "were trained once, with one seed, which no interval here counts in.",
         "## Accuracy under the black-box attack, percentage points",
         ranges,
         markdown(_differences(settings["plain"], accuracy, as_percent=True)),
@@ -185,6 +230,7 @@ def _differences(
         row = {"Network": title_of(network)}
         for _, cell in select(compared, network=network).iterrows():
             shown = interval(cell["difference"], cell["low"], cell["high"], as_percent=as_percent)
+            shown += f" ↑{cell['up']} ↓{cell['down']}"
             row[f"ε = {cell['epsilon']:g}"] = shown
         rows.append(row)
     return rows
@@ -215,15 +261,23 @@ def _photos(
     common: dict[str, pd.DataFrame], summaries: dict[Arm, dict[str, pd.DataFrame]]
 ) -> list[str]:
     """Who was chosen, what lies close together, and what was left out."""
-    identities, groups = common["identities"], common["photos"].query("group != ''")["group"]
-    noted = common["photos"].query("note != ''")
+    identities, photos = common["identities"], common["photos"]
+    grouped, noted = photos[photos["group"] != ""], photos[photos["note"] != ""]
+    usable = int(identities.loc[identities["chosen"], "usable"].sum())
+    near = "no photos of one identity are near-duplicates"
+    if len(grouped):
+        near = (
+            f"{grouped['group'].nunique()} groups of near-duplicates of one identity, "
+            f"{len(grouped)} photos in all, are each kept in one split"
+        )
     parts = [
         "## Photos",
         f"{int(identities['chosen'].sum())} of {len(identities)} identities were chosen; "
-        "tables/identities.csv says which, and why not the others.",
-        f"{groups.nunique()} groups of near-duplicates, {len(groups)} photos in all, are each kept "
-        "in one split: photos of one identity whose perceptual hashes differ in at most "
-        f"{datasets.NEAR_DUPLICATE_BITS} of 64 bits.",
+        "tables/identities.csv says which, and why not the others. Of their "
+        f"{usable} usable photos {len(photos)} are used"
+        + (", the others beyond max_photos" if len(photos) < usable else "")
+        + f"; {near} (perceptual hashes that differ in at most "
+        f"{datasets.NEAR_DUPLICATE_BITS} of 64 bits).",
         *_left_out("Left out", "tables/excluded.csv", common["excluded"]),
     ]
     if "aligned" in summaries:
@@ -233,7 +287,9 @@ def _photos(
             summaries["aligned"]["excluded"],
         )
     if len(noted):
-        parts += ["Used, with a note:", markdown(noted[["photo", "note"]].to_dict("records"))]
+        rows = noted[["photo", "note"]].head(LISTED).to_dict("records")
+        parts += [f"Used, with a note: {len(noted)} (tables/photos.csv).", markdown(rows)]
+        parts += _more(len(noted))
     return parts
 
 
@@ -241,9 +297,11 @@ def _left_out(what: str, file: str, excluded: pd.DataFrame) -> list[str]:
     if excluded.empty:
         return [f"{what}: no photo."]
     rows = excluded[["photo", "reason"]].head(LISTED).to_dict("records")
-    more = len(excluded) - LISTED
-    parts = [f"{what}: {len(excluded)} photos ({file}).", markdown(rows)]
-    return [*parts, f"... and {more} more."] if more > 0 else parts
+    return [f"{what}: {len(excluded)} photos ({file}).", markdown(rows), *_more(len(excluded))]
+
+
+def _more(count: int) -> list[str]:
+    return [f"... and {count - LISTED} more."] if count > LISTED else []
 
 
 def _times(seconds: pd.DataFrame) -> list[str]:
@@ -262,5 +320,8 @@ def _times(seconds: pd.DataFrame) -> list[str]:
     parts = ["## Time", "Seconds of each stage when it was last run:", markdown(rows)]
     if faces.any():
         share = own.loc[faces, "seconds"].sum() / own.loc[own["arm"] == "aligned", "seconds"].sum()
-        parts.append(f"Finding and aligning faces took {100 * share:.0f} % of the aligned arm.")
+        parts.append(
+            f"Finding and aligning faces took {100 * share:.0f} % of the aligned arm; faces that "
+            "an earlier run had found cost it nothing."
+        )
     return parts

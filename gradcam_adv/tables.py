@@ -145,15 +145,18 @@ def paired(
 
     Returns:
         One row a condition (but noise): keys, photos, plain, aligned (means over those photos),
-        difference (aligned less plain), low, high (bootstrap over identities).
+        difference (aligned less plain), low, high (bootstrap over identities), up, down (on how
+        many photos the number is greater, and smaller, in the aligned arm).
     """
     both = plain.merge(aligned, on=[*keys, "photo", "identity"], suffixes=("_plain", "_aligned"))
     rows = []
     for key, group in both[both["attack"] != "noise"].groupby(keys, sort=False):
         before = group[f"{value}_plain"].to_numpy(dtype=np.float64)
         after = group[f"{value}_aligned"].to_numpy(dtype=np.float64)
-        low, high = statistics.bootstrap_mean_interval(after - before, group["identity"], seed)
-        difference = (after - before).mean()
-        rows.append((*key, len(group), before.mean(), after.mean(), difference, low, high))
-    columns = [*keys, "photos", "plain", "aligned", "difference", "low", "high"]
+        change = after - before
+        interval = statistics.bootstrap_mean_interval(change, group["identity"], seed)
+        means = before.mean(), after.mean(), change.mean()
+        moved = int((change > 0).sum()), int((change < 0).sum())
+        rows.append((*key, len(group), *means, *interval, *moved))
+    columns = [*keys, "photos", "plain", "aligned", "difference", "low", "high", "up", "down"]
     return pd.DataFrame(rows, columns=columns)

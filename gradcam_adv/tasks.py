@@ -106,12 +106,15 @@ class Graph:
             yield self._crops(plain, aligned)
         for arm in self._study.arms:
             yield from self._of_networks(self._settings[arm])
-        inputs = {
+        inputs: dict[str, Any] = {
             f"{arm}/{stage}": self._settings[arm].fingerprints[f"{stage}/summary"]
             for arm in self._study.arms
             for stage in ("evaluate", "score")
         }
-        yield self._task("report", "report", {"study": asdict(self._study), **inputs}, report)
+        # Names, and people not chosen: the report tells of them, and nothing else hangs on them.
+        people = plain.listing.identities.to_numpy().tolist()
+        inputs = {"study": asdict(self._study), "identities": people, **inputs}
+        yield self._task("report", "report", inputs, report)
 
     def _task(
         self,

@@ -152,3 +152,25 @@ def test_a_study_of_the_aligned_arm_alone(run):
     assert "Table 2" in text
     assert "Table 1:" not in text
     assert "What alignment changes" not in text
+    # Nothing of the report of both arms lies among the tables of this one.
+    tables = {p.name for p in (run / "runs" / "arms" / "tables").iterdir()}
+    assert tables == {"aligned", "photos.csv", "excluded.csv", "identities.csv"} | {"plain"}
+    assert not list((run / "runs" / "arms" / "tables" / "plain").iterdir())
+    assert (run / "runs" / "arms" / "tables" / "aligned" / "table_2.csv").is_file()
+
+
+def test_names_and_people_that_come_later_are_told_of_and_change_nothing_else(run):
+    meta = run / "VGGFace2" / "identity_meta.csv"
+    before = meta.read_text()
+    try:
+        meta.write_text(before.replace("Person", "Someone"))
+        write_photo(run / "VGGFace2" / "train" / "n000099" / "0001_01.jpg", 1)
+        result = command(run, "reproduce", "study.toml")
+    finally:
+        meta.write_text(before)
+    assert result.returncode == 0, result.stderr
+    assert "train/" not in result.stdout
+    identities = table(run, "identities").set_index("identity")
+    assert identities["name"].str.startswith("Someone").sum() == 5
+    assert identities.loc["n000099", "reason"] == "1 photo, fewer than min_photos = 3"
+    assert "4 of 6 identities were chosen" in (run / "runs" / "arms" / "report.md").read_text()

@@ -88,9 +88,9 @@ def malformed():
     files = {
         "empty.jpg": (b"", "empty file"),
         "empty.png": (b"", "empty file"),
-        "empty": (b"", "empty file"),
+        "empty.jpeg": (b"", "empty file"),
         "text.jpg": (b"no image at all", "not an image"),
-        "text with no suffix": (b"no image at all", "not an image"),
+        "text with blanks.jpg": (b"no image at all", "not an image"),
         "short.jpg": (b"\xff\xd8", "not an image"),
         "zeros.jpg": (bytes(5000), "not an image"),
         "noise.png": (b"\x07" + RNG.bytes(5000), "not an image"),

@@ -396,3 +396,15 @@ def test_png_rounds_to_8_bits_and_jpeg_loses_more():
     assert np.abs(jpeg - images).max() > np.abs(png - images).max()
     assert jpeg.shape == images.shape
     assert jpeg.dtype == png.dtype == np.float32
+
+
+def test_the_content_decides_but_for_raw_formats(tmp_path):
+    Image.new("RGB", (8, 8), (255, 0, 0)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / "a.heic")
+    assert photos.decode(tmp_path / "a.heic", 4)[0, 0].tolist() == [1, 0, 0]
+    Image.new("RGB", (8, 8)).save(tmp_path / "b.tif")
+    (tmp_path / "b.tif").rename(tmp_path / "b.dng")
+    (tmp_path / "c.psd").write_bytes(b"8BPS and more")
+    for name, kind in (("b.dng", "raw"), ("c.psd", "PSD")):
+        with pytest.raises(ValueError, match=f"{kind} is not read: convert it to JPEG or PNG"):
+            photos.decode(tmp_path / name, 4)

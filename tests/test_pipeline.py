@@ -345,6 +345,22 @@ def test_clean_deletes_only_what_was_made(tmp_path):
     assert len(list((folder / "people").rglob("*.png"))) == 36
 
 
+def test_clean_deletes_what_an_unfinished_task_left(tmp_path):
+    folder = new_folder(tmp_path)
+    for number in range(6):
+        (folder / "people" / "bob" / f"empty{number}.png").write_bytes(b"")
+    result = command(folder, "data", "study.toml", "--photos", "people")
+    assert result.returncode == 2
+    assert "7 left out (7 empty file)" in result.stdout
+    listed = [path for path in (folder / "runs").rglob("excluded.csv") if path.is_file()]
+    assert len(listed) == 1
+    assert str(listed[0].relative_to(folder)) in result.stderr
+    assert command(folder, "clean", "study.toml").returncode == 0
+    assert not list((folder / "runs").iterdir())
+    allowed = command(folder, "data", "study.toml", "--photos", "people", "--allow-left-out")
+    assert allowed.returncode == 0, allowed.stderr
+
+
 OTHER_READINGS = """
 name = "tiny"
 image_size = 112

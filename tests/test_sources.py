@@ -159,7 +159,36 @@ def test_hidden_files_and_other_files_are_no_photos(photo_folder):
     assert len(result.identities) == 3
 
 
-@pytest.mark.parametrize("name", ["A.JPG", "b.Jpeg", "IMG_1.HEIC", "raw.NEF", "no_suffix", "g.gif"])
+def test_what_is_not_named_as_a_photo_may_be_one_by_its_first_bytes(photo_folder):
+    for name in ("photo.jpg_large", "IMG_0001"):
+        write_photo(photo_folder / "ann" / "x.png", 77)
+        (photo_folder / "ann" / "x.png").rename(photo_folder / "ann" / name)
+    (photo_folder / "README").write_text("Photos of three people")
+    (photo_folder / "ann" / "BMW.txt").write_text("BMW")
+    os.mkfifo(photo_folder / "ann" / "pipe")
+    result = listing(photo_folder)
+    names = names_of(result, "ann")
+    assert {"ann/photo.jpg_large", "ann/IMG_0001"} <= set(names)
+    assert len(names) == 12
+    assert result.stray == ()
+
+
+@pytest.mark.parametrize("name", ["new\rline.png", "new\nline.png", "bell\a.png"])
+def test_refuses_names_that_would_break_a_table(photo_folder, name):
+    write_photo(photo_folder / "ann" / "x.png", 78)
+    (photo_folder / "ann" / "x.png").rename(photo_folder / "ann" / name)
+    with pytest.raises(ValueError, match="without control characters. Received: 'ann/"):
+        listing(photo_folder)
+
+
+def test_the_icon_of_a_mac_folder_is_no_photo(photo_folder):
+    (photo_folder / "ann" / "Icon\r").write_bytes(b"")
+    assert len(listing(photo_folder).files) == 30
+
+
+@pytest.mark.parametrize(
+    "name", ["A.JPG", "b.Jpeg", "IMG_1.HEIC", "raw.NEF", "c.mpo", "d.tga", "g.gif"]
+)
 def test_what_may_be_a_photo_is_listed(photo_folder, name):
     (photo_folder / "ann" / name).write_text("x")
     assert f"ann/{name}" in names_of(listing(photo_folder), "ann")
@@ -183,12 +212,12 @@ def test_names_with_blanks_and_of_all_scripts(tmp_path):
 
 def test_refuses_names_that_are_no_utf8(photo_folder):
     os.rename(photo_folder / "ann" / "0.png", os.fsencode(photo_folder) + b"/ann/an\xff.png")
-    match = r"names of photos and identities in UTF-8. Received: 'ann/an"
+    match = r"names of photos and identities in UTF-8, .*Received: 'ann/an"
     with pytest.raises(ValueError, match=match):
         listing(photo_folder)
     shutil.rmtree(photo_folder / "ann")
     os.rename(photo_folder / "bob", os.fsencode(photo_folder) + b"/b\xff")
-    with pytest.raises(ValueError, match=r"in UTF-8. Received: 'b"):
+    with pytest.raises(ValueError, match=r"in UTF-8, .*Received: 'b"):
         listing(photo_folder)
 
 
@@ -231,12 +260,12 @@ def test_links_in_a_circle_end(photo_folder):
 
 def test_what_cannot_be_opened_is_listed_without_a_hash(photo_folder):
     (photo_folder / "ann" / "gone.png").symlink_to(photo_folder / "nowhere.png")
-    (photo_folder / "ann" / "itself").symlink_to("itself")
+    (photo_folder / "ann" / "itself.png").symlink_to("itself.png")
     os.mkfifo(photo_folder / "ann" / "pipe.png")
     files = listing(photo_folder).files.set_index("photo")
     assert files.index[files["sha256"] == ""].tolist() == [
         "ann/gone.png",
-        "ann/itself",
+        "ann/itself.png",
         "ann/pipe.png",
     ]
 

@@ -150,8 +150,9 @@ def test_papers_mean_shift_is_the_mean_of_its_rows():
     )
 
 
-def test_papers_accuracies_are_whole_numbers_of_296ths():
-    photos = paper.TABLE_1.to_numpy() * 296
+@pytest.mark.parametrize(("table", "count"), [(paper.TABLE_1, 296), (paper.TABLE_2, 257)])
+def test_papers_accuracies_are_whole_numbers_of_photos(table, count):
+    photos = table.to_numpy() * count
     # Printed to 0.01 %, in places cut and not rounded: 0.03 of a photo.
     assert np.abs(photos - np.rint(photos)).max() < 0.035
 
@@ -160,3 +161,22 @@ def test_what_the_paper_does_not_print_is_none():
     assert paper.printed(paper.TABLE_1, "vgg16", 0.02) is None
     assert paper.printed(paper.TABLE_1, "vgg19", 0.1) is None
     assert paper.printed(paper.TABLE_1, "xception", 0.1) == 0.5641
+
+
+def test_arms_are_compared_on_the_photos_of_both():
+    def arm(values: dict[str, float], attack: str = "black-box") -> pd.DataFrame:
+        rows = [(f"{photo[0]}/{photo}", photo[0], attack, value) for photo, value in values.items()]
+        return pd.DataFrame(rows, columns=["photo", "identity", "attack", "score"])
+
+    plain = pd.concat([arm({"a1": 0.2, "a2": 0.4, "b1": 0.6, "c1": 1.0}), arm({"a1": 9}, "noise")])
+    aligned = pd.concat([arm({"b1": 0.5, "a2": 0.8, "a1": 0.2}), arm({"a1": 9}, "noise")])
+    result = tables.paired(plain, aligned, ["attack"], "score", seed=0)
+    assert result["attack"].tolist() == ["black-box"]
+    row = result.iloc[0]
+    assert row["photos"] == 3  # c1 has no face
+    assert row["plain"] == pytest.approx(0.4)
+    assert row["aligned"] == pytest.approx(0.5)
+    assert row["difference"] == pytest.approx(0.1)
+    assert (row["up"], row["down"]) == (1, 1)
+    # Two identities: the mean of a's differences, or of b's, at the ends.
+    assert (row["low"], row["high"]) == (pytest.approx(-0.1), pytest.approx(0.2))
