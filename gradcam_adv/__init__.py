@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "gradcam": ["heatmaps", "layer_names", "resize"],
         "metrics": ["mod", "nissim", "psnr", "vid"],
         "networks": ["flatten"],
+        "overlays": ["overlay"],
         "whole_model": ["dissimilarity"],
     },
 )

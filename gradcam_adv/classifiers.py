@@ -95,8 +95,14 @@ def load(path: Path | str) -> keras.Model:
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises many kinds for a damaged archive
+        why = str(error).split("\n")[0]
+        if "Lambda" in str(error):
+            why = (
+                "a Lambda layer, which is Python code that opening the file would run; build it "
+                "anew from Keras' own layers or operations"
+            )
         raise ValueError(
-            f"Expected a .keras model file that Keras opens in safe mode. Received: {path}: {error}"
+            f"Expected a .keras model file that Keras opens in safe mode. Received: {path}: {why}"
         ) from error
 
 

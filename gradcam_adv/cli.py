@@ -100,25 +100,136 @@ def main() -> None:
     """
 
 
+def _run(until: str, options: dict[str, Any]) -> None:
+    pipeline = _pipeline(**options)
+    pipeline.run(until)
+    for path in pipeline.results(until):
+        click.echo(f"  {path}")
+
+
 def _stage(name: str, until: str, help_text: str) -> None:
     @main.command(name, help=help_text)
     @_study_command
     @_user_errors
     def stage(**options: Any) -> None:
-        pipeline = _pipeline(**options)
-        pipeline.run(until)
-        for path in pipeline.results(until):
-            click.echo(f"  {path}")
+        _run(until, options)
 
 
 _stage("data", "data", "Choose identities and photos, check, split, find and align their faces.")
 _stage("train", "train", "Train a dense head on each frozen base.")
 _stage("attack", "attack", "Take the FGSM sign of every test photo on every network.")
 _stage("evaluate", "evaluate", "Accuracy and PSNR for each network, attack and epsilon.")
-_stage("explain", "explain", "Grad-CAM heatmaps of clean and perturbed test photos.")
-_stage("score", "score", "NISSIM of the heatmaps; MOD and VID with their controls.")
 _stage("report", "report", "Tables and figures of the paper beside this run's.")
 _stage("reproduce", "report", "All stages.")
+
+
+MODEL = click.Path(path_type=Path, dir_okay=False)
+OWN_MODEL = (
+    click.option("--model", type=MODEL, help="A saved model, instead of a study."),
+    click.option(
+        "--images", type=click.Path(path_type=Path), help="With --model: a folder of images."
+    ),
+    click.option(
+        "--layers",
+        multiple=True,
+        metavar="L",
+        help="With --model: all, conv, blocks, last, a path or an index; several times.",
+    ),
+    click.option(
+        "--epsilon",
+        type=float,
+        multiple=True,
+        help="With --model: a level of attack, several times (0.01 0.05 0.075 0.1).",
+    ),
+    click.option(
+        "--output", type=click.Path(path_type=Path, file_okay=False), help="With --model: where to."
+    ),
+    click.option(
+        "--batch-size", type=click.IntRange(1), help="With --model: images at a time (8)."
+    ),
+)
+
+
+def _own_model_command(command: Callable[..., None]) -> Callable[..., None]:
+    for decorate in reversed(OWN_MODEL):
+        command = decorate(command)
+    return _study_command(command)
+
+
+def _own_model(options: dict[str, Any]) -> dict[str, Any] | None:
+    """What was given beside --model; None where a study is meant."""
+    from gradcam_adv import batches, whole_model
+
+    own = {
+        key: options.pop(key)
+        for key in ("model", "images", "layers", "epsilon", "output", "batch_size")
+    }
+    given = [f"--{key.replace('_', '-')}" for key, value in own.items() if value]
+    if not own["model"]:
+        if given:
+            raise ValueError(f"Expected --model with {', '.join(given)}. Received: no --model")
+        return None
+    missing = [key for key in ("images", "output") if own[key] is None]
+    if missing:
+        raise ValueError(f"Expected --{' and --'.join(missing)} with --model. Received: none")
+    return {
+        "path": own["model"],
+        "folder": own["images"],
+        "output": own["output"],
+        "layers": [int(s) if s.lstrip("-").isdigit() else s for s in own["layers"]] or "last",
+        "epsilons": own["epsilon"] or whole_model.EPSILONS,
+        "batch_size": own["batch_size"] or batches.BATCH_SIZE,
+    }
+
+
+@main.command()
+@_own_model_command
+@_user_errors
+def explain(**options: Any) -> None:
+    """Grad-CAM heatmaps, of a study's test photos or of a saved model on a folder of images.
+
+    With --model it attacks the images with FGSM at each --epsilon and writes heatmaps, overlays,
+    tables and a contact sheet to --output.
+
+    Example: gradcam-adv explain --model my.keras --images photos --layers blocks --output out
+    """
+    from gradcam_adv import own_model
+
+    own = _own_model(options)
+    if own is None:
+        _run("explain", options)
+    else:
+        click.echo(own_model.explain(**own))
+
+
+@main.command()
+@_own_model_command
+@_user_errors
+def score(**options: Any) -> None:
+    """MOD and VID, of a study with their controls or of a saved model on a folder of images.
+
+    Example: gradcam-adv score --model my.keras --images photos --layers all --output out
+    """
+    from gradcam_adv import own_model
+
+    own = _own_model(options)
+    if own is None:
+        _run("score", options)
+    else:
+        click.echo(own_model.score(**own).to_markdown(index=False, floatfmt=".4f"))
+
+
+@main.command()
+@click.argument("model", type=MODEL)
+@_user_errors
+def layers(model: Path) -> None:
+    """What can be explained in a saved model: layers with the shape of their maps.
+
+    Example: gradcam-adv layers my.keras
+    """
+    from gradcam_adv import own_model
+
+    click.echo(own_model.layers_of(model).to_markdown(index=False))
 
 
 @main.command()

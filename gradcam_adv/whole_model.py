@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,8 +27,8 @@ class Dissimilarity:
     Attributes:
         images: one row an image and epsilon: image (its number), epsilon, label, predicted_clean,
             predicted, psnr (dB).
-        nissim: one row an image, layer and epsilon: image, layer, depth (the layer's place among
-            the network's), epsilon, nissim.
+        nissim: one row an image, layer and epsilon: image, layer, epsilon, nissim, depth (the
+            layer's place among the network's).
         mod: one row a layer and epsilon: layer, depth, epsilon, images, mod (equation 2).
         vid: one row a layer: layer, depth, images, levels, vid (equations 3 and 4).
     """
@@ -41,7 +41,7 @@ class Dissimilarity:
 
 def dissimilarity(
     model: keras.Model,
-    images: npt.ArrayLike,
+    images: npt.ArrayLike | Any,
     labels: npt.ArrayLike | None = None,
     epsilons: Sequence[float] = EPSILONS,
     layers: Layers = "last",
@@ -58,7 +58,7 @@ def dissimilarity(
 
     Args:
         model: any classifier that :func:`gradcam_adv.flatten` takes, from pixels in [0, 1].
-        images: float, (N, H, W, 3), values in [0, 1].
+        images: float, (N, H, W, 3), values in [0, 1]; or what gives such arrays for slices.
         labels: int, (N,), the classes to move away from; None for the predicted ones.
         epsilons: levels of attack above 0, as fractions of the range of pixels.
         layers: as for :func:`gradcam_adv.heatmaps`.
@@ -73,72 +73,138 @@ def dissimilarity(
         ValueError: a model, images, labels or layers that can't be used; no epsilon above 0;
             layers smaller than SSIM's window at their native size.
     """
-    from gradcam_adv.gradients import PREDICTED
-
     network = networks.flatten(model)
     pixels: Any = images if hasattr(images, "__getitem__") else np.asarray(images)
-    count = len(pixels)
-    given = None
-    if labels is not None:
-        given = batches.check_labels(labels, count, network.classes, "labels")
-    levels = _levels(epsilons)
-    _check_choice("targets", targets, ("predicted", "clean"))
     _check_choice("size", size, ("input", "native"))
     places = network.find(layers)
     if size == "native":
         _check_native(places)
     depths = {place.path: depth for depth, place in enumerate(network.places)}
-    attack = fgsm.compiled_sign(network, batch_size)
-    explain = gradcam.Explainer(network, [place.path for place in places], batch_size)
-
-    rows: list[pd.DataFrame] = []
+    shown: list[pd.DataFrame] = []
     scores: list[pd.DataFrame] = []
-    with tqdm(total=count, desc="dissimilarity", unit="image", disable=not progress) as bar:
-        for start in range(0, count, batch_size):
-            own = slice(start, min(start + batch_size, count))
-            number = np.arange(own.start, own.stop)
-            clean = batches.check_images(network.input.shape, np.asarray(pixels[own]))
-            predicted = np.full((len(clean), 1), PREDICTED)
-            maps, logits = explain(clean, predicted)
-            classes = logits.argmax(axis=1)
-            attacked = classes if given is None else given[own]
-            signs = attack(clean, attacked)
-            compared = {name: _at_size(m[:, 0], clean, size) for name, m in maps.items()}
-            for epsilon in levels:
-                perturbed = fgsm.perturb(clean, signs, epsilon)
-                wanted = predicted if targets == "predicted" else classes[:, None]
-                moved, answers = explain(perturbed, wanted)
-                rows.append(
-                    pd.DataFrame(
-                        {
-                            "image": number,
-                            "epsilon": epsilon,
-                            "label": attacked.astype(np.int64),
-                            "predicted_clean": classes,
-                            "predicted": answers.argmax(axis=1),
-                            "psnr": metrics.psnr(clean, perturbed),
-                        }
-                    )
-                )
-                for name, maps_then in moved.items():
-                    then = _at_size(maps_then[:, 0], clean, size)
-                    values = metrics.nissim(compared[name], then)
-                    scores.append(
-                        pd.DataFrame(
-                            {
-                                "image": number,
-                                "layer": name,
-                                "depth": depths[name],
-                                "epsilon": epsilon,
-                                "nissim": values,
-                            }
-                        )
-                    )
-            bar.update(len(clean))
-    if not rows:
-        raise ValueError("Expected at least one image. Received: none")
+    with tqdm(total=len(pixels), desc="dissimilarity", unit="image", disable=not progress) as bar:
+        for batch in attacked_batches(
+            network, pixels, labels, epsilons, layers, targets=targets, batch_size=batch_size
+        ):
+            shown.append(images_of(batch))
+            scores.append(nissim_of(batch, size).assign(depth=lambda t: t["layer"].map(depths)))
+            bar.update(len(batch.images))
     nissim = pd.concat(scores, ignore_index=True)
-    return Dissimilarity(pd.concat(rows, ignore_index=True), nissim, _mod(nissim), _vid(nissim))
+    return Dissimilarity(pd.concat(shown, ignore_index=True), nissim, _mod(nissim), _vid(nissim))
+
+
+@dataclass(frozen=True)
+class Level:
+    """Some images at one epsilon.
+
+    Attributes:
+        epsilon: 0 for the clean images.
+        pixels: float32 (n, H, W, C) in [0, 1].
+        predicted: int (n,).
+        heatmaps: by layer, float32 (n, h, w) in [0, 1].
+    """
+
+    epsilon: float
+    pixels: np.ndarray
+    predicted: np.ndarray
+    heatmaps: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some images, clean and attacked.
+
+    Attributes:
+        images: their numbers, int (n,).
+        labels: the classes attacked, int (n,).
+        clean: at epsilon 0.
+        attacked: at every epsilon above.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    clean: Level
+    attacked: list[Level]
+
+
+def attacked_batches(
+    network: networks.Network,
+    images: Any,
+    labels: npt.ArrayLike | None,
+    epsilons: Sequence[float],
+    layers: Layers,
+    *,
+    targets: str,
+    batch_size: int,
+) -> Iterator[Batch]:
+    """Attack and explain images batch by batch; the arguments are those of :func:`dissimilarity`.
+
+    Raises:
+        ValueError: at the first batch, for what can't be used.
+    """
+    from gradcam_adv.gradients import PREDICTED
+
+    count = len(images)
+    if count == 0:
+        raise ValueError("Expected at least one image. Received: none")
+    given = None
+    if labels is not None:
+        given = batches.check_labels(labels, count, network.classes, "labels")
+    levels = _levels(epsilons)
+    _check_choice("targets", targets, ("predicted", "clean"))
+    attack = fgsm.compiled_sign(network, batch_size)
+    explain = gradcam.Explainer(network, layers, batch_size)
+
+    def level(epsilon: float, pixels: np.ndarray, classes: np.ndarray) -> Level:
+        maps, logits = explain(pixels, classes[:, None])
+        heatmaps = {name: values[:, 0] for name, values in maps.items()}
+        return Level(epsilon, pixels, logits.argmax(axis=1), heatmaps)
+
+    for start in range(0, count, batch_size):
+        own = slice(start, min(start + batch_size, count))
+        pixels = batches.check_images(network.input.shape, np.asarray(images[own]))
+        own_class = np.full(len(pixels), PREDICTED)
+        clean = level(0.0, pixels, own_class)
+        attacked = clean.predicted if given is None else given[own].astype(np.int64)
+        signs = attack(pixels, attacked)
+        classes = own_class if targets == "predicted" else clean.predicted
+        yield Batch(
+            np.arange(own.start, own.stop),
+            attacked,
+            clean,
+            [level(e, fgsm.perturb(pixels, signs, e), classes) for e in levels],
+        )
+
+
+def images_of(batch: Batch) -> pd.DataFrame:
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "image": batch.images,
+                    "epsilon": level.epsilon,
+                    "label": batch.labels,
+                    "predicted_clean": batch.clean.predicted,
+                    "predicted": level.predicted,
+                    "psnr": metrics.psnr(batch.clean.pixels, level.pixels),
+                }
+            )
+            for level in batch.attacked
+        ]
+    )
+
+
+def nissim_of(batch: Batch, size: str) -> pd.DataFrame:
+    """Columns image, layer, epsilon, nissim of a batch's heatmaps against its clean ones."""
+    shape = batch.clean.pixels.shape[1:3]
+    rows = []
+    for name, maps in batch.clean.heatmaps.items():
+        clean = _at_size(maps, shape, size)
+        for level in batch.attacked:
+            values = metrics.nissim(clean, _at_size(level.heatmaps[name], shape, size))
+            scores = {"image": batch.images, "layer": name, "epsilon": level.epsilon}
+            rows.append(pd.DataFrame(scores | {"nissim": values}))
+    return pd.concat(rows)
 
 
 def _levels(epsilons: Sequence[float]) -> list[float]:
@@ -166,8 +232,8 @@ def _check_native(places: list[networks.Step]) -> None:
         )
 
 
-def _at_size(maps: np.ndarray, images: np.ndarray, size: str) -> np.ndarray:
-    return maps if size == "native" else gradcam.resize(maps, images.shape[1:3])
+def _at_size(maps: np.ndarray, shape: Sequence[int], size: str) -> np.ndarray:
+    return maps if size == "native" else gradcam.resize(maps, shape)
 
 
 def _mod(nissim: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,80 @@
+"""Heatmaps laid over images, and sheets of them with their scale."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Even steps of lightness, told apart by colour-blind readers, too.
+COLORMAP = "viridis"
+
+
+def overlay(images: npt.ArrayLike, heatmaps: npt.ArrayLike, strength: float = 0.5) -> np.ndarray:
+    """Heatmaps in colours, mixed with their images.
+
+    Args:
+        images: (..., H, W, 3) or (..., H, W, 1), values in [0, 1].
+        heatmaps: (..., h, w) of the same leading shape, values in [0, 1]; brought to the images'
+            size bilinearly.
+        strength: of the colours, 0 (image alone) to 1 (map alone).
+
+    Returns:
+        float32 (..., H, W, 3), values in [0, 1].
+
+    Raises:
+        ValueError: shapes that don't belong together, or a strength outside of 0 to 1.
+    """
+    from gradcam_adv import gradcam
+
+    pixels, maps = np.asarray(images, np.float32), np.asarray(heatmaps, np.float32)
+    if pixels.ndim < 3 or pixels.shape[:-3] != maps.shape[:-2] or pixels.shape[-1] not in (1, 3):
+        raise ValueError(
+            "Expected images (..., H, W, 3 or 1) and one heatmap (..., h, w) for each. "
+            f"Received: shapes {pixels.shape} and {maps.shape}"
+        )
+    if not 0 <= strength <= 1:
+        raise ValueError(f"Expected a strength from 0 to 1. Received: {strength}")
+    large = gradcam.resize(maps, pixels.shape[-3:-1])
+    colours = matplotlib.colormaps[COLORMAP](large)[..., :3].astype(np.float32)
+    return (1 - strength) * pixels + strength * colours
+
+
+def sheet(tiles: np.ndarray, rows: list[str], columns: list[str], title: str) -> Figure:
+    """A labelled table of pictures with the scale of the heatmaps beside it.
+
+    Args:
+        tiles: (rows, columns, H, W, 3), values in [0, 1].
+        rows: a label for each.
+        columns: a label for each.
+        title: above all.
+    """
+    import matplotlib.pyplot as plt
+
+    height, width = len(rows), len(columns)
+    figure, axes = plt.subplots(
+        height,
+        width,
+        figsize=(1.6 * width + 2.2, 1.6 * height + 1),
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, line in enumerate(axes):
+        for column, axis in enumerate(line):
+            axis.imshow(tiles[row, column])
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if row == 0:
+                axis.set_title(columns[column], fontsize=9)
+            if column == 0:
+                axis.set_ylabel(rows[row], fontsize=8, rotation=0, ha="right", va="center")
+    scale = plt.cm.ScalarMappable(cmap=COLORMAP)
+    bar = figure.colorbar(scale, ax=axes, fraction=0.03, pad=0.02, ticks=[0, 1])
+    bar.ax.set_yticklabels(["no\nparticipation", "high"], fontsize=8)
+    figure.suptitle(title, fontsize=11)
+    return figure

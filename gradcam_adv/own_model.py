@@ -1,0 +1,255 @@
+"""A saved model of anybody's and a folder of images: what can be explained, maps, MOD and VID."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from tqdm import tqdm
+
+from gradcam_adv import (
+    artifacts,
+    classifiers,
+    networks,
+    overlays,
+    photos,
+    threads,
+    whole_model,
+)
+from gradcam_adv.networks import Layers
+
+if TYPE_CHECKING:
+    import keras
+
+# A sheet of more rows, or an overlay of more columns, can't be read any more.
+SHEET_ROWS = 40
+OVERLAY_COLUMNS = 24
+
+
+def layers_of(path: Path) -> pd.DataFrame:
+    """What can be explained in a saved model.
+
+    Returns:
+        One row a place: index, layer (its path), kind, shape (of a map, "h x w x channels"), and
+        groups, those of "conv", "blocks" and "last" that it belongs to.
+    """
+    network = networks.flatten(classifiers.load(path))
+    groups = {
+        group: {step.path for step in network.find(group)} for group in ("conv", "blocks", "last")
+    }
+    rows = []
+    for index, step in enumerate(network.places):
+        rows.append(
+            {
+                "index": index,
+                "layer": step.path,
+                "kind": type(step.operation).__name__,
+                "shape": " x ".join("?" if n is None else str(n) for n in step.shape[1:]),
+                "groups": " ".join(name for name, paths in groups.items() if step.path in paths),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images of a folder, decoded as they are asked for, float32 (n, H, W, C) in [0, 1].
+
+    Attributes:
+        paths: of the images.
+        names: their paths below the folder.
+        shape: (H, W, C) that the model takes.
+    """
+
+    paths: list[Path]
+    names: list[str]
+    shape: tuple[int, int, int]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        with photos.quiet():
+            return np.stack(list(threads.ordered(self._pixels, self.paths[rows])))
+
+    def _pixels(self, path: Path) -> np.ndarray:
+        height, width, channels = self.shape
+        image = photos.read_known(path).resize((width, height), Image.Resampling.BILINEAR)
+        if channels == 1:
+            image = image.convert("L")
+        return np.asarray(image, np.float32).reshape(self.shape) / 255
+
+
+def images_of(folder: Path, model: keras.Model) -> tuple[Images, pd.DataFrame]:
+    """The images below a folder that can be read, and a table image, reason of the others.
+
+    Raises:
+        ValueError: no folder, none that can be read, or a model that takes images of any size or
+            of other than 1 or 3 channels.
+    """
+    shape = tuple(model.input_shape[1:])
+    if len(shape) != 3 or None in shape or shape[-1] not in (1, 3):
+        raise ValueError(
+            f"Expected a model of images of one size, with 1 or 3 channels. Received: {shape}"
+        )
+    if not folder.is_dir():
+        raise ValueError(f"Expected a folder of images. Received: {folder}, which is no folder")
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+        and photos.may_be_photo(path)
+    )
+    with photos.quiet():
+        reasons = list(threads.ordered(_reason, found))
+    names = [path.relative_to(folder).as_posix() for path in found]
+    table = pd.DataFrame({"image": names, "reason": reasons})
+    good = [path for path, reason in zip(found, reasons, strict=True) if not reason]
+    if not good:
+        raise ValueError(
+            f"Expected images that can be read in {folder}. Received: none"
+            + (f" of {len(found)}, the first: {names[0]}: {reasons[0]}" if found else "")
+        )
+    kept = table.loc[table["reason"] == "", "image"].tolist()
+    return Images(good, kept, shape), table[table["reason"] != ""].reset_index(drop=True)
+
+
+def _reason(path: Path) -> str:
+    try:
+        photos.read(path)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def explain(
+    path: Path,
+    folder: Path,
+    output: Path,
+    *,
+    layers: Layers,
+    epsilons: Sequence[float],
+    batch_size: int,
+) -> str:
+    """Attack the images of a folder on a saved model, explain them, and write what came of it.
+
+    Into ``output``: ``heatmaps/<image>.npz`` with an array "<epsilon> <layer>" each, float32
+    (h, w) in [0, 1]; ``overlays/<image>.png``, a row an epsilon and a column a layer;
+    ``images.csv`` and ``nissim.csv`` as of :func:`gradcam_adv.dissimilarity`; ``sheet.png``, the
+    last of the layers for the first images; ``excluded.csv``. The class attacked and explained is
+    the predicted one, for nobody says which is true.
+
+    Returns:
+        One line on what was written.
+    """
+    model = classifiers.load(path)
+    network = networks.flatten(model)
+    names = [step.path for step in network.find(layers)]
+    images, excluded = images_of(folder, model)
+    batches = whole_model.attacked_batches(
+        network, images, None, epsilons, names, targets="predicted", batch_size=batch_size
+    )
+    shown, scores, tiles = [], [], []
+    with tqdm(total=len(images), desc="explain", unit="image", disable=None) as bar:
+        for batch in batches:
+            levels = [batch.clean, *batch.attacked]
+            shown.append(whole_model.images_of(batch))
+            scores.append(whole_model.nissim_of(batch, "input"))
+            for i, number in enumerate(batch.images):
+                _write_image(output, images.names[number], levels, i, names)
+                if number < SHEET_ROWS:
+                    tiles.append(_tiles(levels, i, names[-1:]))
+            bar.update(len(batch.images))
+    artifacts.write_tables(
+        output,
+        images=_named(pd.concat(shown), images),
+        nissim=_named(pd.concat(scores), images),
+        excluded=excluded,
+    )
+    rows = images.names[: len(tiles)]
+    columns = ["image", *(f"ε = {level.epsilon:g}" for level in levels)]
+    pictures = np.stack([np.concatenate([t[:1, 0], t[:, 1]]) for t in tiles])
+    _save(overlays.sheet(pictures, rows, columns, f"{path.name}, {names[-1]}"), output, "sheet")
+    left_out = f", {len(excluded)} left out (excluded.csv)" if len(excluded) else ""
+    return f"{len(images)} images, {len(names)} layers in {output}{left_out}"
+
+
+def _named(table: pd.DataFrame, images: Images) -> pd.DataFrame:
+    return table.assign(image=table["image"].map(dict(enumerate(images.names))))
+
+
+def _tiles(levels: list[whole_model.Level], i: int, names: list[str]) -> np.ndarray:
+    """(levels, 1 + layers, H, W, 3): each level's image and its overlays."""
+    lines = []
+    for level in levels:
+        pixels = level.pixels[i]
+        grey_to_rgb = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+        maps = [overlays.overlay(pixels, level.heatmaps[name][i]) for name in names]
+        lines.append(np.stack([grey_to_rgb, *maps]))
+    return np.stack(lines)
+
+
+def _write_image(
+    output: Path, image: str, levels: list[whole_model.Level], i: int, names: list[str]
+) -> None:
+    artifacts.write_arrays(
+        output / "heatmaps" / f"{image}.npz",
+        {f"{lv.epsilon:g} {name}": lv.heatmaps[name][i] for lv in levels for name in names},
+    )
+    # Evenly spread over the depth where there are too many layers to be seen.
+    chosen = np.linspace(0, len(names) - 1, min(len(names), OVERLAY_COLUMNS)).round().astype(int)
+    columns = [names[layer] for layer in chosen]
+    rows = [f"ε = {lv.epsilon:g}\nclass {lv.predicted[i]}" for lv in levels]
+    labels = ["image", *(name.replace("/", "/\n") for name in columns)]
+    figure = overlays.sheet(_tiles(levels, i, columns), rows, labels, image)
+    _save(figure, output / "overlays", image)
+
+
+def _save(figure: Any, folder: Path, name: str) -> None:
+    import matplotlib.pyplot as plt
+
+    with artifacts.whole_file(folder / f"{name}.png") as temporary:
+        figure.savefig(temporary, dpi=110)
+    plt.close(figure)
+
+
+def score(
+    path: Path,
+    folder: Path,
+    output: Path,
+    *,
+    layers: Layers,
+    epsilons: Sequence[float],
+    batch_size: int,
+) -> pd.DataFrame:
+    """MOD and VID of a saved model on the images of a folder, by layer.
+
+    Writes ``mod.csv``, ``vid.csv``, ``nissim.csv``, ``images.csv`` and ``excluded.csv``, and
+    keeps no map. The class attacked and explained is the predicted one.
+
+    Returns:
+        One row a layer: layer, MOD at each epsilon, VID.
+    """
+    model = classifiers.load(path)
+    images, excluded = images_of(folder, model)
+    result = whole_model.dissimilarity(
+        model, images, None, epsilons, layers, batch_size=batch_size, progress=True
+    )
+    artifacts.write_tables(
+        output,
+        mod=result.mod,
+        vid=result.vid,
+        nissim=_named(result.nissim, images),
+        images=_named(result.images, images),
+        excluded=excluded,
+    )
+    by_layer = result.mod.pivot(index="layer", columns="epsilon", values="mod")
+    by_layer.columns = [f"MOD, ε = {epsilon:g}" for epsilon in by_layer.columns]
+    vid = result.vid.set_index("layer")["vid"].rename("VID")
+    return by_layer.loc[vid.index].join(vid).reset_index()

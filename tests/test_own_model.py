@@ -1,0 +1,144 @@
+"""A saved model and a folder of images, from the command line and from Python."""
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import command, write_photo
+from PIL import Image
+
+import gradcam_adv
+from gradcam_adv import overlay, own_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, small_cnn):
+    """A nested model with a softmax, and images beside files that are none."""
+    folder = tmp_path_factory.mktemp("own")
+    inner = keras.models.clone_model(small_cnn)
+    inner.set_weights(small_cnn.get_weights())
+    base = keras.Model(inner.inputs, inner.get_layer("relu_b").output, name="base")
+    head = keras.layers.Dense(5, activation="softmax")
+    model = keras.Sequential(
+        [keras.Input((24, 24, 3)), base, keras.layers.GlobalAveragePooling2D(), head]
+    )
+    head.set_weights(inner.get_layer("logits").get_weights())
+    model.save(folder / "my.keras")
+    for number in range(10):
+        write_photo(folder / "photos" / f"{number}.png", number)
+    write_photo(folder / "photos" / "more" / "ünder.jpg", 99)
+    write_photo(folder / "photos" / ".hidden" / "x.png", 98)
+    (folder / "photos" / "broken.jpg").write_bytes(b"no image at all")
+    (folder / "photos" / "notes.txt").write_text("words")
+    return folder
+
+
+def test_layers_of_a_saved_model(folder):
+    result = command(folder, "layers", "my.keras")
+    assert result.returncode == 0, result.stderr
+    lines = [line for line in result.stdout.splitlines() if "base/" in line]
+    assert len(lines) == 6
+    assert "base/conv_a" in lines[0] and "24 x 24 x 8" in lines[0] and "conv" in lines[0]
+    table = own_model.layers_of(folder / "my.keras").set_index("layer")
+    assert table["index"].tolist() == list(range(6))
+    assert table.loc["base/relu_b", "groups"] == "blocks last"
+    assert table.loc["base/pool", "kind"] == "MaxPooling2D"
+
+
+def test_explain_writes_maps_overlays_tables_and_a_sheet(folder):
+    arguments = ["--model", "my.keras", "--images", "photos", "--output", "out", "--layers", "conv"]
+    result = command(
+        folder, "explain", *arguments, "--layers", "-1", "--epsilon", "0.1", "--epsilon", "0.02"
+    )
+    assert result.returncode == 0, result.stderr
+    assert "11 images, 3 layers in out, 1 left out (excluded.csv)" in result.stdout
+    out = folder / "out"
+    names = [*(f"{n}.png" for n in range(10)), "more/ünder.jpg"]
+    assert sorted(p.relative_to(out / "heatmaps").as_posix() for p in out.rglob("*.npz")) == sorted(
+        f"{name}.npz" for name in names
+    )
+    # The maps are those of the public functions.
+    model = gradcam_adv.load(folder / "my.keras")
+    pixels = own_model.images_of(folder / "photos", model)[0][0:1]
+    predicted = model.predict(pixels, verbose=0).argmax(axis=1)
+    attacked = gradcam_adv.perturb(pixels, gradcam_adv.sign(model, pixels, predicted), 0.1)
+    with np.load(out / "heatmaps" / "0.png.npz") as maps:
+        assert set(maps) == {
+            f"{e} {layer}" for e in ("0", "0.02", "0.1")
+            for layer in ("base/conv_a", "base/conv_b", "base/relu_b")
+        }  # fmt: skip
+        for key, images in (("0", pixels), ("0.1", attacked)):
+            expected = gradcam_adv.heatmaps(model, images, "base/conv_b")["base/conv_b"][0]
+            np.testing.assert_allclose(maps[f"{key} base/conv_b"], expected, atol=1e-4)
+    nissim = pd.read_csv(out / "nissim.csv")
+    assert len(nissim) == 11 * 3 * 2
+    assert set(nissim["image"]) == set(names)
+    assert pd.read_csv(out / "excluded.csv").to_numpy().tolist() == [["broken.jpg", "not an image"]]
+    for picture in (out / "sheet.png", out / "overlays" / "more" / "ünder.jpg.png"):
+        with Image.open(picture) as image:
+            assert image.width > 400
+
+
+def test_score_gives_mod_and_vid_by_layer(folder):
+    arguments = ["--model", "my.keras", "--images", "photos", "--output", "scores"]
+    result = command(folder, "score", *arguments, "--layers", "all", "--epsilon", "0.05")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("| base/") == 6
+    model = gradcam_adv.load(folder / "my.keras")
+    images, _ = own_model.images_of(folder / "photos", model)
+    expected = gradcam_adv.dissimilarity(model, images[0:11], None, [0.05], "all", progress=False)
+    mod = pd.read_csv(folder / "scores" / "mod.csv")
+    np.testing.assert_allclose(mod["mod"], expected.mod["mod"], atol=1e-4)
+    assert (folder / "scores" / "vid.csv").is_file()
+    assert not list((folder / "scores").rglob("*.npz"))
+
+
+def test_refusals(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    keras.Sequential(
+        [keras.Input((8, 8, 3)), keras.layers.Lambda(lambda x: x), keras.layers.Flatten(),
+         keras.layers.Dense(2)]
+    ).save(tmp_path / "lambda.keras")  # fmt: skip
+    (tmp_path / "text.keras").write_text("no model")
+    own = str(folder / "my.keras")
+    out = ["--output", "out"]
+    cases = {
+        ("layers", "none.keras"): "Expected a .keras model file. Received: none.keras, which is no",
+        ("layers", "text.keras"): "which is not in that format",
+        ("layers", "lambda.keras"): "a Lambda layer, which is Python code that opening the file",
+        ("explain", "--images", "empty"): "Expected --model with --images. Received: no --model",
+        ("score", "--model", own): "Expected --images and --output with --model. Received: none",
+        ("score", "--model", own, "--images", "no", *out): "no, which is no folder",
+        ("score", "--model", own, "--images", "empty", *out): "Received: none",
+    }
+    photos = ["--images", str(folder / "photos"), *out]
+    cases |= {
+        ("explain", "--model", own, *photos, "--layers", "conv_a"): "Nearest: base/conv_a",
+        ("explain", "--model", own, *photos, "--epsilon", "2"): "epsilons above 0, at most 1",
+    }
+    for arguments, message in cases.items():
+        result = command(tmp_path, *arguments)
+        assert result.returncode == 2, arguments
+        assert message in result.stderr, arguments
+        assert not (tmp_path / "out").exists(), arguments
+
+
+def test_overlay_mixes_colours_by_strength():
+    images = np.full((2, 8, 8, 3), 0.5, np.float32)
+    maps = np.zeros((2, 4, 4), np.float32)
+    maps[1] = 1
+    mixed = overlay(images, maps)
+    low, high = np.array([0.267, 0.005, 0.329]), np.array([0.993, 0.906, 0.144])  # of viridis
+    np.testing.assert_allclose(mixed[0, 3, 3], 0.25 + low / 2, atol=2e-3)
+    np.testing.assert_allclose(mixed[1, 3, 3], 0.25 + high / 2, atol=2e-3)
+    np.testing.assert_allclose(overlay(images, maps, 0), images)
+    np.testing.assert_allclose(overlay(images[0], maps[1], 1)[0, 0], high, atol=2e-3)
+    assert overlay(images[..., :1], maps).shape == (2, 8, 8, 3)
+
+
+def test_overlay_refuses():
+    images, maps = np.zeros((2, 8, 8, 3)), np.zeros((2, 4, 4))
+    with pytest.raises(ValueError, match=r"one heatmap .* for each. Received: shapes .* \(1, 4, 4"):
+        overlay(images, maps[:1])
+    with pytest.raises(ValueError, match="strength from 0 to 1. Received: 2"):
+        overlay(images, maps, 2)
