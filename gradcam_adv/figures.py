@@ -35,6 +35,7 @@ def write_all(
         "figure_2": successful_attack(setting, summary["predictions"]),
         "figure_4": nissim_density(setting, summary["vid"]),
     }
+    drawn["depth_profile"] = depth_profile(setting, summary["layers"])
     if setting.arm == "aligned":
         drawn["crops"] = aligned_faces(setting)
     files = []
@@ -93,6 +94,40 @@ def successful_attack(setting: Setting, predictions: pd.DataFrame) -> Figure:
     outcome = "A successful attack" if succeeded else "No attack succeeded; one example"
     figure.suptitle(f"{outcome} on {backbones.BACKBONES[source].title}", fontsize=12)
     figure.subplots_adjust(left=0.02, right=0.98, top=0.8, bottom=0.08, wspace=0.05)
+    return figure
+
+
+def depth_profile(setting: Setting, layers: pd.DataFrame) -> Figure:
+    """Where in each network the focus begins to shift: mean NISSIM of the example photos by depth.
+
+    Args:
+        setting: of the arm.
+        layers: columns network, attack, epsilon, depth, layer, photo, nissim.
+    """
+    networks = setting.study.networks
+    own = layers[layers["attack"] == "black-box"]
+    levels = sorted(own["epsilon"].unique())
+    palette = dict(zip(levels, sns.color_palette("viridis_r", len(levels)), strict=True))
+    figure, axes = plt.subplots(
+        1, len(networks), figsize=(2 + 2.8 * len(networks), 3.9), sharey=True, squeeze=False
+    )
+    for axis, network in zip(axes[0], networks, strict=True):
+        means = own[own["network"] == network].groupby(["epsilon", "depth"])["nissim"].mean()
+        for level in levels:
+            axis.plot(means[level], color=palette[level], linewidth=1.3, label=f"ε = {level:g}")
+        own_attack = " (source: white-box)" if network == setting.study.source else ""
+        axis.set_title(f"{backbones.BACKBONES[network].title}{own_attack}", fontsize=10)
+        axis.set_xlabel("layer, from the pixels to the end")
+        axis.set_ylabel("mean NISSIM" if axis is axes[0, 0] else "")
+    axes[0, 0].set_ylim(bottom=0)
+    axes[0, -1].legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False)
+    photos = own["photo"].nunique()
+    figure.suptitle(
+        f"NISSIM along the depth, black-box attack, mean of {photos} "
+        f"example photo{'s' * (photos != 1)}",
+        fontsize=12,
+    )
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
     return figure
 
 

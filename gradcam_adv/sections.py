@@ -310,6 +310,10 @@ def _figures(setting: Setting) -> list[str]:
             "Density of NISSIM for each network and epsilon, with VID",
         ),
     }
+    pictures["Depth profile: where the focus begins to shift"] = (
+        "depth_profile",
+        "Mean NISSIM of the example photos by layer, for each network and epsilon",
+    )
     if setting.arm == "aligned":
         pictures["The aligned faces"] = ("crops", "Aligned and cropped faces of the test set")
     parts = []

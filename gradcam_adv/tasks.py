@@ -23,7 +23,7 @@ VERSIONS = {
     "evaluate": 2,
     "explain": 2,
     "score": 2,
-    "report": 2,
+    "report": 3,
 }
 
 

