@@ -8,7 +8,7 @@ import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, TypeGuard, get_args, get_type_hints
 
 from gradcam_adv import backbones
 
@@ -212,7 +212,7 @@ def _integer(key: str, value: object, minimum: int) -> int:
     return value
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     try:
@@ -246,9 +246,9 @@ def _arms(value: object) -> tuple[Arm, ...]:
 
 
 def _margin(value: object) -> float:
-    if not _is_number(value) or not 0 <= value <= 2:  # type: ignore[operator]
+    if not _is_number(value) or not 0 <= value <= 2:
         raise _wrong("margin", "a number from 0 to 2", value)
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
 
 
 def _epsilons(value: object) -> tuple[float, ...]:
