@@ -15,7 +15,7 @@ from gradcam_adv import artifacts, datasets, faces, photos, threads
 from gradcam_adv.setting import Setting, slices
 
 # What a detection hangs on besides the photo: two that agree in it are the same.
-DETECTOR = f"mtcnn {version('mtcnn')}, {faces.DETECTION_SIDE} px, rule 1"
+DETECTOR = f"mtcnn {version('mtcnn')}, {faces.DETECTION_SIDE} px, rule 2"
 NO_FACE = "no face found"
 
 

@@ -74,20 +74,33 @@ class Detector:
         """
         found: list[Face | None] = [None] * len(images)
         large = [i for i, image in enumerate(images) if min(image.shape[:2]) >= SMALLEST_SIDE]
-        # Photos of one size go together: what MTCNN pads, it searches as well.
+        # Photos of one size go together: what is filled up is searched as well.
         large.sort(key=lambda i: images[i].shape)
         for start in range(0, len(large), BATCH):
             chosen = large[start : start + BATCH]
             # Rows of photo, box (left, top, width, height), confidence, and the x, then the y of
             # left eye, right eye, nose and the corners of the mouth.
             rows = self._mtcnn.detect_faces(
-                [images[i] for i in chosen], output_type="numpy", fit_to_image=False
+                _of_one_size([images[i] for i in chosen]), output_type="numpy", fit_to_image=False
             )
             for number, i in enumerate(chosen):
                 own = rows[rows[:, 0] == number]
                 if len(own):
                     found[i] = _that_counts(own, *images[i].shape[:2])
         return found
+
+
+def _of_one_size(images: list[np.ndarray]) -> list[np.ndarray]:
+    """Images filled up with black on the right and below, so that places in them stay the same.
+
+    MTCNN would fill them up around the middle, and takes the offsets for those of other images
+    where one among them has no face.
+    """
+    height, width = np.max([image.shape[:2] for image in images], axis=0)
+    return [
+        np.pad(image, ((0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0)))
+        for image in images
+    ]
 
 
 def _that_counts(rows: np.ndarray, height: int, width: int) -> Face:

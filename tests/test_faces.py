@@ -60,6 +60,16 @@ def test_no_face_is_none_in_its_place(detector, orl):
     assert detector([]) == []
 
 
+def test_a_photo_without_a_face_leaves_the_others_places_alone(detector, orl):
+    """MTCNN's own filling up of a batch takes one photo's offsets for another's then."""
+    noise = np.random.default_rng(0).integers(0, 256, (48, 40, 3), np.uint8)
+    none, face, other = detector([noise, *(faces.for_detection(photo) for photo in orl[:2])])
+    assert none is None
+    for found, photo in ((face, orl[0]), (other, orl[1])):
+        (alone,) = detector([faces.for_detection(photo)])
+        assert np.abs(eyes(found, photo) - eyes(alone, photo)).max() < 4
+
+
 def test_a_large_photo_is_shrunk_and_its_face_found_in_the_same_place(detector, orl):
     large = orl[0].resize((1840, 2240))
     image = faces.for_detection(large)

@@ -115,3 +115,11 @@ def test_psnr_of_a_uniform_perturbation():
 def test_psnr_refuses_other_shapes():
     with pytest.raises(ValueError, match="one shape"):
         psnr(np.zeros((1, 4, 4, 3)), np.zeros((1, 5, 4, 3)))
+
+
+def test_maps_in_several_pieces_are_each_their_own():
+    a, b = np.random.default_rng(0).random((2, 3001, 7, 7))
+    whole = nissim(a, b)
+    assert whole.shape == (3001,)
+    for first in (0, 1336, 1337, 1338, 3000):
+        assert whole[first] == nissim(a[first], b[first])

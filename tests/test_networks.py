@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import gradcam_adv
-from gradcam_adv import flatten, heatmaps, sign
+from gradcam_adv import flatten, gradients, heatmaps, sign
 
 SIZE = 24
 
@@ -252,6 +252,28 @@ def test_mixed_precision_gives_nearly_the_maps_of_full(flat, pixels):
         np.testing.assert_allclose(maps[name], values, atol=0.03)
     labels = np.zeros(5, int)
     assert (sign(half, pixels, labels) == sign(flat, pixels, labels)).mean() > 0.95
+
+
+def test_gradients_of_half_precision_do_not_fade_to_zero(flat, pixels):
+    # Derivatives of some 1e-8, below half precision's smallest number.
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        own = base()
+        x = keras.layers.GlobalAveragePooling2D()(own.output)
+        half = keras.Model(own.inputs, keras.layers.Dense(4, dtype="float32")(x))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    full = keras.models.clone_model(flat)
+    for model in (full, half):
+        model.set_weights([*flat.get_weights()[:-2], 1e-5 * flat.get_weights()[-2], np.zeros(4)])
+    sums = []
+    for model in (full, half):
+        network = flatten(model)
+        run = gradients.gradcam_sums(network.extractor(network.find("out1")), ["out1"], 5)
+        sums.append(run(pixels, np.zeros((5, 1)))[0][0])
+    scale = np.abs(sums[0]).max()
+    assert scale > 0
+    np.testing.assert_allclose(sums[1] / scale, sums[0] / scale, atol=0.05)
 
 
 class Subclassed(keras.Model):
