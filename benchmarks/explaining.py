@@ -45,7 +45,7 @@ def explain_all(model: keras.Model, names: list[str], images: np.ndarray) -> Exp
     from gradcam_adv import gradients
 
     network = networks.flatten(model)
-    sums = gradients.gradcam_sums(network.extractor(network.find(names)), names, len(images))
+    sums = gradients.gradcam_sums(network, network.find(names), len(images))
     predicted = np.full((len(images), 1), gradients.PREDICTED, np.int32)
     return functools.partial(sums, images, predicted)
 

@@ -99,8 +99,7 @@ class Explainer:
 
         places = network.find(layers)
         self.layers = [place.path for place in places]
-        extractor = network.extractor(places)
-        self._sums = gradients.gradcam_sums(extractor, self.layers, batch_size, targets)
+        self._sums = gradients.gradcam_sums(network, places, batch_size, targets)
         self._batch_size = batch_size
 
     def __call__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Read by TensorFlow when it is first imported: without it every start prints more notices.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -14,6 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from gradcam_adv import batches
+
+if TYPE_CHECKING:
+    from gradcam_adv.networks import Network, Step
 
 if keras.backend.backend() != "tensorflow":
     raise ImportError(
@@ -87,7 +90,7 @@ def loss_gradient(model: keras.Model, batch_size: int) -> LossGradient:
 
 
 def gradcam_sums(
-    extractor: keras.Model, layers: Sequence[str], batch_size: int, targets: int | Score = 1
+    network: Network, places: Sequence[Step], batch_size: int, targets: int | Score = 1
 ) -> WeightedSums:
     """Compile Grad-CAM's weighted sums of many layers: one forward pass, one backward a target.
 
@@ -95,24 +98,33 @@ def gradcam_sums(
     ds/dA over H and W, and the weighted sum is that of A over C: Selvaraju et al.'s equations 1
     and 2 before the ReLU.
 
+    A layer read by nothing but a batch normalization ``B = g A + t``, with g and t a channel,
+    needs no pass over its own values: its weights are ``w_A = g w_B``, so its weighted sum is
+    ``sum w_A A = sum w_B (B - t)``, that of B less one number a photo. Sums cost the reading of
+    memory, and so a third of a residual network's activations are neither read nor kept.
+
     Args:
-        extractor: from pixels to a list of the layers' outputs, each (None, H, W, C), and at its
-            end the logits.
-        layers: names of the layers, for the message.
+        network: whose input is (None, H, W, C).
+        places: of the network.
         batch_size: the one batch shape it is compiled for.
         targets: how many classes are explained for each photo; or a function that gives the
             scores, (batch_size,), of the logits, (batch_size, classes), in ``keras.ops``.
 
     Returns:
-        Function of images, float32 (batch_size, H, W, 3), and classes, int (batch_size, targets)
-        or PREDICTED, giving a list of float32 (batch_size, targets, h, w), one a layer, and the
-        logits, float32 (batch_size, C). The classes do not matter to a function of the logits.
+        Function of images, float32 (batch_size, H, W, C), and classes, int (batch_size, targets)
+        or PREDICTED, giving a list of float32 (batch_size, targets, h, w), one a place, and the
+        logits, float32 (batch_size, classes). The classes do not matter to a function of the
+        logits.
 
     Raises:
-        ValueError: the scores do not depend on one of the layers, or have another shape.
+        ValueError: the scores do not depend on one of the places, or have another shape.
     """
-    shape = (batch_size, *extractor.input_shape[1:])
+    shape = (batch_size, *network.input.shape[1:])
     count = targets if isinstance(targets, int) else 1
+    normalized = network.normalized()
+    read = [normalized.get(place.path, place) for place in places]
+    unique = {step.path: step for step in read}
+    extractor = network.extractor(list(unique.values()))
     # Half-precision gradients of early layers would fade to zero: scaled up on their way there.
     half = any(tensor.dtype == "float16" for tensor in extractor.outputs)
     scale = 1024.0 if half else 1.0
@@ -143,23 +155,50 @@ def gradcam_sums(
             *activations, logits = extractor(images, training=False)
             logits = tf.cast(logits, tf.float32)
             scores = [score * scale for score in scores_of(logits, classes)]
-        by_target = []
-        for score in scores:
-            by_layer = []
-            gradients = tape.gradient(score, activations)
-            for name, a, gradient in zip(layers, activations, gradients, strict=True):
-                if gradient is None:
-                    raise ValueError(
-                        f"Expected layers that the scores depend on. Received: {name}, which "
-                        "they don't"
-                    )
-                weights = tf.reduce_mean(tf.cast(gradient, tf.float32), axis=(1, 2)) / scale
-                by_layer.append(tf.einsum("bhwc,bc->bhw", tf.cast(a, tf.float32), weights))
-            by_target.append(by_layer)
-        return [tf.stack(maps, axis=1) for maps in zip(*by_target, strict=True)], logits
+        by_score = [tape.gradient(score, activations) for score in scores]
+        weights, maps = {}, {}
+        for path, values, *gradients in zip(unique, activations, *by_score, strict=True):
+            if any(gradient is None for gradient in gradients):
+                raise ValueError(
+                    f"Expected layers that the scores depend on. Received: {path}, which they don't"
+                )
+            means = [_mean_over_positions(gradient) / scale for gradient in gradients]
+            weights[path] = tf.stack(means, axis=1)
+            maps[path] = _weighted_sum(weights[path], values)
+        by_place = []
+        for place, step in zip(places, read, strict=True):
+            by_place.append(maps[step.path])
+            if step is not place:
+                t = step.operation(tf.zeros((1, 1, 1, place.shape[-1])), training=False)
+                by_place[-1] -= _weighted_sum(weights[step.path], tf.repeat(t, batch_size, axis=0))
+        return by_place, logits
 
     def numpy_sums(images: np.ndarray, classes: np.ndarray) -> tuple[list[np.ndarray], Any]:
         maps, logits = sums(images, classes.astype(np.int32))
         return [layer.numpy() for layer in maps], logits.numpy()
 
     return numpy_sums
+
+
+# Both reductions as products of matrices: TensorFlow reads memory faster in these on a CPU than in
+# its own reduce_mean and einsum, and reading is what they cost.
+
+
+def _mean_over_positions(values: tf.Tensor) -> tf.Tensor:
+    """(N, H, W, C) to float32 (N, C)."""
+    flat = _flat(values)
+    total = tf.matmul(tf.ones_like(flat[..., :1]), flat, transpose_a=True)
+    return total[:, 0] / tf.cast(tf.shape(flat)[1], tf.float32)
+
+
+def _weighted_sum(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Weights (N, targets, C) and values (N, H, W, C) to float32 (N, targets, H, W)."""
+    flat = tf.matmul(weights, _flat(values), transpose_b=True)
+    shape = tf.shape(values)
+    return tf.reshape(flat, (shape[0], tf.shape(weights)[1], shape[1], shape[2]))
+
+
+def _flat(values: tf.Tensor) -> tf.Tensor:
+    """(N, H, W, C) to float32 (N, H * W, C)."""
+    flat = tf.reshape(values, (tf.shape(values)[0], -1, values.shape[-1]))
+    return tf.cast(flat, tf.float32)

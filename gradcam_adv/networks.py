@@ -139,6 +139,31 @@ class Network:
             return [step for step in self.places if isinstance(step.operation, kinds)]
         return [step for step in self.places if not isinstance(step.operation, kinds)][-1:]
 
+    def _readers(self) -> Counter[int]:
+        """How often each tensor is read, by its id."""
+        return Counter(id(tensor) for step in self.steps for tensor in step.inputs)
+
+    def normalized(self) -> dict[str, Step]:
+        """By a place's path, the batch normalization of channels that alone reads the place.
+
+        Those in full precision: in half of it a normalized value has lost digits of the place's.
+        """
+        import keras
+
+        readers = self._readers()
+        made_by = {id(place.output): place.path for place in self.places}
+        return {
+            made_by[id(step.inputs[0])]: step
+            for step in self.places
+            # Not one of a user's own kind, which may do something else.
+            if type(step.operation) is keras.layers.BatchNormalization
+            and step.operation.axis in (-1, 3)
+            and step.output.dtype == "float32"
+            and len(step.inputs) == 1
+            and readers[id(step.inputs[0])] == 1
+            and id(step.inputs[0]) in made_by
+        }
+
     def block_ends(self) -> list[Step]:
         """Where blocks end: on the trunk, before a fork or before the maps become smaller.
 
@@ -149,7 +174,7 @@ class Network:
         import keras
 
         number = {id(step.output): i for i, step in enumerate(self.steps)}
-        readers = Counter(id(tensor) for step in self.steps for tensor in step.inputs)
+        readers = self._readers()
         reach = 0  # the furthest step that reads something made so far
         furthest = [0] * len(self.steps)
         for i, step in enumerate(self.steps):

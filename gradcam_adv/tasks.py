@@ -20,8 +20,8 @@ VERSIONS = {
     "faces": 1,
     "train": 1,
     "attack": 1,
-    "evaluate": 2,
-    "explain": 2,
+    "evaluate": 3,
+    "explain": 3,
     "score": 2,
     "report": 3,
 }

@@ -1,5 +1,7 @@
 """Grad-CAM against tf-keras-vis, finite differences and a case worked by hand."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from gradcam_adv import gradcam, gradients, heatmaps, layer_names, networks, res
 
 def sums_of(model, images, layers, classes):
     network = networks.flatten(model)
-    run = gradients.gradcam_sums(network.extractor(network.find(layers)), layers, len(images))
+    run = gradients.gradcam_sums(network, network.find(layers), len(images))
     maps, _ = run(images, np.asarray(classes)[:, None])
     return {name: values[:, 0] for name, values in zip(layers, maps, strict=True)}
 
@@ -68,6 +70,97 @@ def test_weights_are_the_mean_derivatives_of_the_logit(small_cnn, images):
     expected = activations @ np.array(weights)
     ours = sums_of(small_cnn, image, ["conv_b"], [2])["conv_b"][0]
     np.testing.assert_allclose(ours, expected, atol=1e-2 * np.abs(expected).max())
+
+
+def test_equals_grad_cam_in_plain_numpy_by_finite_differences():
+    keras.utils.set_random_seed(5)
+    rng = np.random.default_rng(5)
+    inputs = keras.Input((7, 7, 2))
+    conv = keras.layers.Conv2D(3, 3, name="conv")
+    norm = keras.layers.BatchNormalization(name="norm")
+    last = keras.layers.Conv2D(4, 2, name="last")
+    dense = keras.layers.Dense(3, name="logits")
+    x = keras.layers.ReLU(name="relu")(norm(conv(inputs)))
+    model = keras.Model(inputs, dense(keras.layers.Flatten()(last(x))))
+    norm.set_weights([rng.uniform(0.5, 1.5, 3) for _ in range(4)])
+    conv_kernel, conv_bias = (w.astype(float) for w in conv.get_weights())
+    last_kernel, last_bias = (w.astype(float) for w in last.get_weights())
+    dense_kernel, dense_bias = (w.astype(float) for w in dense.get_weights())
+    gamma, beta, mean, variance = (w.astype(float) for w in norm.get_weights())
+
+    def convolve(a, kernel, bias):
+        windows = np.lib.stride_tricks.sliding_window_view(a, kernel.shape[:2], axis=(0, 1))
+        return np.einsum("hwcij,ijcd->hwd", windows, kernel) + bias
+
+    after = {
+        "conv": lambda a: gamma * (a - mean) / np.sqrt(variance + norm.epsilon) + beta,
+        "norm": lambda a: np.maximum(a, 0),
+        "relu": lambda a: convolve(a, last_kernel, last_bias),
+        "last": lambda a: a.ravel() @ dense_kernel + dense_bias,
+    }
+    image, target, step = rng.random((7, 7, 2), np.float32), 1, 1e-5
+    activations = convolve(image.astype(float), conv_kernel, conv_bias)
+    sums = sums_of(model, image[np.newaxis], list(after), [target])
+    for name, following in after.items():
+        rest = list(after.values())[list(after).index(name) :]
+        slopes = np.empty_like(activations)
+        for place in np.ndindex(*activations.shape):
+            ends = []
+            for way in (step, -step):
+                moved = activations.copy()
+                moved[place] += way
+                ends.append(functools.reduce(lambda a, layer: layer(a), rest, moved)[target])
+            slopes[place] = (ends[0] - ends[1]) / (2 * step)
+        expected = activations @ slopes.mean(axis=(0, 1))
+        atol = 1e-5 * np.abs(expected).max()
+        np.testing.assert_allclose(sums[name][0], expected, rtol=0, atol=atol)
+        activations = following(activations)
+
+
+class Doubling(keras.layers.BatchNormalization):
+    """A user's own kind, which is not the same map for every photo."""
+
+    def call(self, inputs, training=None, mask=None):
+        return super().call(inputs, training=training) * keras.ops.mean(inputs, (1, 2, 3), True)
+
+
+NORMALIZED = {
+    "one reader": lambda x: keras.layers.BatchNormalization()(x),
+    "no scale, no center": lambda x: keras.layers.BatchNormalization(scale=False, center=False)(x),
+    "two readers": lambda x: keras.layers.Add()([keras.layers.BatchNormalization()(x), x]),
+    "over rows": lambda x: keras.layers.BatchNormalization(axis=1)(x),
+    "always training": lambda x: keras.layers.BatchNormalization()(x, training=True),
+    "a subclass": lambda x: Doubling()(x),
+}
+
+
+@pytest.mark.parametrize("kind", NORMALIZED)
+def test_what_is_read_off_a_batch_normalization_is_what_the_layer_itself_gives(kind, images):
+    keras.utils.set_random_seed(8)
+    inputs = keras.Input(images.shape[1:])
+    x = keras.layers.Conv2D(6, 3, name="conv")(inputs)
+    x = keras.layers.ReLU()(NORMALIZED[kind](x))
+    x = keras.layers.Conv2D(4, 3, activation="tanh")(x)
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+    rng = np.random.default_rng(4)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            values = [rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()]
+            values[0][:1] *= -1  # of channels turned round, and one switched off
+            values[0][-1:] *= kind != "no scale, no center"
+            layer.set_weights(values)
+    labels = np.arange(len(images)) % 3
+    theirs = Gradcam(model, clone=True)(
+        CategoricalScore(labels.tolist()),
+        images,
+        penultimate_layer="conv",
+        seek_penultimate_conv_layer=False,
+        activation_modifier=None,
+        expand_cam=False,
+        normalize_cam=False,
+    )
+    ours = sums_of(model, images, ["conv"], labels)["conv"]
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=5e-6 * np.abs(theirs).max())
 
 
 def test_heatmaps_of_all_layers(small_cnn, images):

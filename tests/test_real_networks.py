@@ -96,7 +96,7 @@ def test_raw_maps_equal_those_of_tf_keras_vis(name, step, pixels):
     network = networks.flatten(model)
     places = network.places[::step]
     sampled = [place.path for place in places]
-    run = gradients.gradcam_sums(network.extractor(places), sampled, 2)
+    run = gradients.gradcam_sums(network, places, 2)
     sums, _ = run(images, np.array(classes)[:, None])
     peer = Gradcam(model, clone=True)
     for layer, ours in zip(sampled, sums, strict=True):
