@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "metrics": ["mod", "nissim", "psnr", "vid"],
         "networks": ["flatten"],
         "overlays": ["overlay"],
+        "profiles": ["depth_profile"],
         "whole_model": ["dissimilarity"],
     },
 )

@@ -142,6 +142,12 @@ OWN_MODEL = (
         help="With --model: a level of attack, several times (0.01 0.05 0.075 0.1).",
     ),
     click.option(
+        "--explainer",
+        metavar="E",
+        help="With --model: gradcam (where none is given); gradcam++, layercam or scorecam of "
+        "tf-keras-vis, layer by layer and slow.",
+    ),
+    click.option(
         "--output", type=click.Path(path_type=Path, file_okay=False), help="With --model: where to."
     ),
     click.option(
@@ -162,7 +168,7 @@ def _own_model(options: dict[str, Any]) -> dict[str, Any] | None:
 
     own = {
         key: options.pop(key)
-        for key in ("model", "images", "layers", "epsilon", "output", "batch_size")
+        for key in ("model", "images", "layers", "epsilon", "explainer", "output", "batch_size")
     }
     given = [f"--{key.replace('_', '-')}" for key, value in own.items() if value]
     if not own["model"]:
@@ -178,6 +184,7 @@ def _own_model(options: dict[str, Any]) -> dict[str, Any] | None:
         "output": own["output"],
         "layers": [int(s) if s.lstrip("-").isdigit() else s for s in own["layers"]] or "last",
         "epsilons": own["epsilon"] or whole_model.EPSILONS,
+        "explainer": own["explainer"] or "gradcam",
         "batch_size": own["batch_size"] or batches.BATCH_SIZE,
     }
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from gradcam_adv import batches, networks
 
@@ -20,6 +21,7 @@ def sign(
     labels: npt.ArrayLike,
     *,
     batch_size: int = batches.BATCH_SIZE,
+    progress: bool = True,
 ) -> np.ndarray:
     """Sign of the gradient of the cross-entropy by the pixels, section 2.2 of the paper.
 
@@ -31,6 +33,7 @@ def sign(
         images: float, (N, H, W, 3), values in [0, 1].
         labels: int, (N,), the class to move away from.
         batch_size: how many images at a time; bounds the memory.
+        progress: draw a bar, where there is a terminal.
 
     Returns:
         int8 (N, H, W, 3) of -1, 0 and 1; 0 where the gradient is exactly zero.
@@ -42,7 +45,7 @@ def sign(
     network = networks.flatten(model)
     images = batches.check_images(network.input.shape, images)
     labels = batches.check_labels(labels, len(images), network.classes, "labels")
-    return compiled_sign(network, batch_size)(images, labels)
+    return compiled_sign(network, batch_size)(images, labels, progress=progress)
 
 
 class compiled_sign:
@@ -54,11 +57,16 @@ class compiled_sign:
         self._gradient = gradients.loss_gradient(network.classifier(), batch_size)
         self._batch_size = batch_size
 
-    def __call__(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    def __call__(
+        self, images: np.ndarray, labels: np.ndarray, *, progress: bool = False
+    ) -> np.ndarray:
         signs = np.empty(images.shape, np.int8)
-        for own, (pixels, classes) in batches.padded(self._batch_size, images, labels):
-            gradient = batches.check_finite(self._gradient(pixels, classes), "gradients")
-            signs[own] = np.sign(gradient[: own.stop - own.start])
+        off = None if progress else True
+        with tqdm(total=len(images), desc="FGSM", unit="image", disable=off) as bar:
+            for own, (pixels, classes) in batches.padded(self._batch_size, images, labels):
+                gradient = batches.check_finite(self._gradient(pixels, classes), "gradients")
+                signs[own] = np.sign(gradient[: own.stop - own.start])
+                bar.update(own.stop - own.start)
         return signs
 
 

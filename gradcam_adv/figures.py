@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from gradcam_adv import artifacts, backbones
+from gradcam_adv import artifacts, backbones, profiles
 from gradcam_adv.scoring import scores
 from gradcam_adv.setting import SLICE, signs_of
 
@@ -35,7 +35,7 @@ def write_all(
         "figure_2": successful_attack(setting, summary["predictions"]),
         "figure_4": nissim_density(setting, summary["vid"]),
     }
-    drawn["depth_profile"] = depth_profile(setting, summary["layers"])
+    drawn["depth_profile"] = depth_profile(setting, summary["depth"])
     if setting.arm == "aligned":
         drawn["crops"] = aligned_faces(setting)
     files = []
@@ -97,34 +97,29 @@ def successful_attack(setting: Setting, predictions: pd.DataFrame) -> Figure:
     return figure
 
 
-def depth_profile(setting: Setting, layers: pd.DataFrame) -> Figure:
+def depth_profile(setting: Setting, depth: pd.DataFrame) -> Figure:
     """Where in each network the focus begins to shift: mean NISSIM of the example photos by depth.
 
     Args:
         setting: of the arm.
-        layers: columns network, attack, epsilon, depth, layer, photo, nissim.
+        depth: of :func:`gradcam_adv.tables.depth`.
     """
     networks = setting.study.networks
-    own = layers[layers["attack"] == "black-box"]
-    levels = sorted(own["epsilon"].unique())
-    palette = dict(zip(levels, sns.color_palette("viridis_r", len(levels)), strict=True))
+    own = depth[depth["attack"] == "black-box"]
     figure, axes = plt.subplots(
         1, len(networks), figsize=(2 + 2.8 * len(networks), 3.9), sharey=True, squeeze=False
     )
     for axis, network in zip(axes[0], networks, strict=True):
-        means = own[own["network"] == network].groupby(["epsilon", "depth"])["nissim"].mean()
-        for level in levels:
-            axis.plot(means[level], color=palette[level], linewidth=1.3, label=f"ε = {level:g}")
+        profiles.draw(axis, own[own["network"] == network])
         own_attack = " (source: white-box)" if network == setting.study.source else ""
         axis.set_title(f"{backbones.BACKBONES[network].title}{own_attack}", fontsize=10)
         axis.set_xlabel("layer, from the pixels to the end")
-        axis.set_ylabel("mean NISSIM" if axis is axes[0, 0] else "")
+        axis.set_ylabel("MOD (mean NISSIM)" if axis is axes[0, 0] else "")
     axes[0, 0].set_ylim(bottom=0)
     axes[0, -1].legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False)
-    photos = own["photo"].nunique()
+    photos = int(own["photos"].max())
     figure.suptitle(
-        f"NISSIM along the depth, black-box attack, mean of {photos} "
-        f"example photo{'s' * (photos != 1)}",
+        f"MOD along the depth, black-box attack, {photos} example photo{'s' * (photos != 1)}",
         fontsize=12,
     )
     figure.tight_layout(rect=(0, 0.07, 1, 1))

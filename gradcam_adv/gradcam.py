@@ -34,7 +34,7 @@ def heatmaps(
     targets: Targets = "predicted",
     *,
     batch_size: int = batches.BATCH_SIZE,
-    progress: bool = False,
+    progress: bool = True,
 ) -> dict[str, np.ndarray]:
     """Grad-CAM heatmaps of many layers from one forward and one backward pass a batch.
 
@@ -48,7 +48,7 @@ def heatmaps(
             int (N,), a class for each image; or a function from the logits, (n, classes), to
             scores, (n,), in ``keras.ops``.
         batch_size: how many images at a time; bounds the memory.
-        progress: draw a bar.
+        progress: draw a bar, where there is a terminal.
 
     Returns:
         By layer, float32 (N, h, w) at the layer's own size: ReLU of the weighted sum divided by
@@ -107,7 +107,8 @@ class Explainer:
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         parts: dict[str, list[np.ndarray]] = {name: [] for name in self.layers}
         answers = []
-        with tqdm(total=len(images), desc="heatmaps", unit="image", disable=not progress) as bar:
+        off = None if progress else True
+        with tqdm(total=len(images), desc="heatmaps", unit="image", disable=off) as bar:
             for own, (pixels, wanted) in batches.padded(self._batch_size, images, classes):
                 count = own.stop - own.start
                 sums, logits = self._sums(pixels, wanted)

@@ -13,7 +13,7 @@ WINDOW = 7
 _C1 = 0.01**2
 _C2 = 0.03**2
 # Pixels of a piece of a batch.
-_PIECE = 2**16
+_PIECE = 2**15
 
 
 def nissim(clean: npt.ArrayLike, perturbed: npt.ArrayLike) -> np.ndarray:
@@ -50,18 +50,21 @@ def nissim(clean: npt.ArrayLike, perturbed: npt.ArrayLike) -> np.ndarray:
 
 
 def _nissim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """:func:`nissim` of checked heatmaps, float64 (N, H, W)."""
+    """:func:`nissim` of checked heatmaps, (N, H, W), in float64."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
 
     def local_mean(x: np.ndarray) -> np.ndarray:
         return uniform_filter(x, size=(1, WINDOW, WINDOW))
 
+    # Of the two variances SSIM only needs the sum: one mean of squares less to take.
     unbiased = WINDOW**2 / (WINDOW**2 - 1)
     mean_a, mean_b = local_mean(a), local_mean(b)
-    variance_a = unbiased * (local_mean(a * a) - mean_a * mean_a)
-    variance_b = unbiased * (local_mean(b * b) - mean_b * mean_b)
-    covariance = unbiased * (local_mean(a * b) - mean_a * mean_b)
-    similarity = ((2 * mean_a * mean_b + _C1) * (2 * covariance + _C2)) / (
-        (mean_a**2 + mean_b**2 + _C1) * (variance_a + variance_b + _C2)
+    both_squared = mean_a * mean_a + mean_b * mean_b
+    variances = unbiased * (local_mean(a * a + b * b) - both_squared)
+    product = mean_a * mean_b
+    covariance = unbiased * (local_mean(a * b) - product)
+    similarity = ((2 * product + _C1) * (2 * covariance + _C2)) / (
+        (both_squared + _C1) * (variances + _C2)
     )
     # Windows that reach over the edge don't count.
     edge = (WINDOW - 1) // 2
@@ -71,16 +74,16 @@ def _nissim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _heatmaps(maps: npt.ArrayLike, name: str) -> np.ndarray:
-    array = np.asarray(maps, dtype=np.float64)
+    array = np.asarray(maps)
     if array.ndim < 2 or min(array.shape[-2:]) < WINDOW:
         raise ValueError(
             f"Expected {name} heatmaps of shape (..., H, W), H and W at least {WINDOW} "
             f"(the SSIM window). Received: shape {array.shape}"
         )
-    if not np.all((array >= 0) & (array <= 1)):  # NaN fails this, too
+    low, high = array.min(initial=0), array.max(initial=0)
+    if not (low >= 0 and high <= 1):  # NaN fails this, too
         raise ValueError(
-            f"Expected {name} heatmaps with values in [0, 1]. "
-            f"Received: values from {array.min()} to {array.max()}"
+            f"Expected {name} heatmaps with values in [0, 1]. Received: values from {low} to {high}"
         )
     return array
 

@@ -18,6 +18,7 @@ from gradcam_adv import (
     networks,
     overlays,
     photos,
+    profiles,
     threads,
     whole_model,
 )
@@ -135,6 +136,7 @@ def explain(
     *,
     layers: Layers,
     epsilons: Sequence[float],
+    explainer: str,
     batch_size: int,
 ) -> str:
     """Attack the images of a folder on a saved model, explain them, and write what came of it.
@@ -153,7 +155,14 @@ def explain(
     names = [step.path for step in network.find(layers)]
     images, excluded = images_of(folder, model)
     batches = whole_model.attacked_batches(
-        network, images, None, epsilons, names, targets="predicted", batch_size=batch_size
+        network,
+        images,
+        None,
+        epsilons,
+        names,
+        targets="predicted",
+        explainer=explainer,
+        batch_size=batch_size,
     )
     shown, scores, tiles = [], [], []
     with tqdm(total=len(images), desc="explain", unit="image", disable=None) as bar:
@@ -226,12 +235,14 @@ def score(
     *,
     layers: Layers,
     epsilons: Sequence[float],
+    explainer: str,
     batch_size: int,
 ) -> pd.DataFrame:
     """MOD and VID of a saved model on the images of a folder, by layer.
 
-    Writes ``mod.csv``, ``vid.csv``, ``nissim.csv``, ``images.csv`` and ``excluded.csv``, and
-    keeps no map. The class attacked and explained is the predicted one.
+    Writes ``mod.csv``, ``vid.csv``, ``nissim.csv``, ``images.csv`` and ``excluded.csv``, for two
+    layers or more also ``depth_profile.png``, and keeps no map. The class attacked and explained
+    is the predicted one.
 
     Returns:
         One row a layer: layer, MOD at each epsilon, VID.
@@ -239,7 +250,7 @@ def score(
     model = classifiers.load(path)
     images, excluded = images_of(folder, model)
     result = whole_model.dissimilarity(
-        model, images, None, epsilons, layers, batch_size=batch_size, progress=True
+        model, images, None, epsilons, layers, explainer=explainer, batch_size=batch_size
     )
     artifacts.write_tables(
         output,
@@ -249,6 +260,9 @@ def score(
         images=_named(result.images, images),
         excluded=excluded,
     )
+    if len(result.vid) > 1:
+        title = f"{path.name}: MOD along the depth, {len(images)} images, {explainer}"
+        _save(profiles.depth_profile(result.mod, title), output, "depth_profile")
     by_layer = result.mod.pivot(index="layer", columns="epsilon", values="mod")
     by_layer.columns = [f"MOD, ε = {epsilon:g}" for epsilon in by_layer.columns]
     vid = result.vid.set_index("layer")["vid"].rename("VID")

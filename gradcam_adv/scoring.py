@@ -180,6 +180,7 @@ def summarize(setting: Setting, folder: Path) -> list[Path]:
     return artifacts.write_tables(
         folder,
         layers=pd.concat(layers, ignore_index=True),
+        depth=tables.depth(pd.concat(layers, ignore_index=True)),
         mod=pd.concat(mods, ignore_index=True),
         vid=pd.concat(vids, ignore_index=True),
     )

@@ -29,6 +29,7 @@ def of_arm(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
         *_mod(setting, summary),
         *_controls(setting, summary),
         *_vid(setting, summary),
+        *_depth(setting, summary["depth"]),
         *_figures(setting),
     ]
 
@@ -299,6 +300,31 @@ def _vid(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
     ]
 
 
+def _depth(setting: Setting, depth: pd.DataFrame) -> list[str]:
+    own = select(depth, attack="black-box")
+    rows = []
+    for network in setting.study.networks:
+        of_network = select(own, network=network)
+        last = int(of_network["depth"].max())
+        for place in sorted({round(share * last / 4) for share in range(5)}):
+            cells = select(of_network, depth=place).sort_values("epsilon")
+            row = {"Network": title_of(network), "Layer": f"{cells['layer'].iloc[0]} ({place + 1})"}
+            levels = zip(cells["epsilon"], cells["mod"], strict=True)
+            rows.append(row | {f"ε = {epsilon:g}": f"{mod:.3f}" for epsilon, mod in levels})
+    photos = int(own["photos"].max())
+    return [
+        "## Depth profile: where the focus begins to shift",
+        f"> {caveat(setting)}",
+        f"MOD of the {photos} example photo{'s' * (photos != 1)} under the black-box attack; "
+        f"here at five places of each network, in `tables/{setting.arm}/depth.csv` at every layer. "
+        "So few photos show a course, not a value: for MOD of all layers over a whole set of "
+        "images see `gradcam-adv score --model`.",
+        markdown(rows),
+        "![MOD of the example photos by layer, for each network and epsilon]"
+        f"(figures/{setting.arm}/depth_profile.png)",
+    ]
+
+
 def _figures(setting: Setting) -> list[str]:
     pictures = {
         "Figure 2: an attack": (
@@ -310,10 +336,6 @@ def _figures(setting: Setting) -> list[str]:
             "Density of NISSIM for each network and epsilon, with VID",
         ),
     }
-    pictures["Depth profile: where the focus begins to shift"] = (
-        "depth_profile",
-        "Mean NISSIM of the example photos by layer, for each network and epsilon",
-    )
     if setting.arm == "aligned":
         pictures["The aligned faces"] = ("crops", "Aligned and cropped faces of the test set")
     parts = []

@@ -130,6 +130,20 @@ def vid(nissim: pd.DataFrame, seed: int, *, with_zero: bool = False) -> pd.DataF
     return pd.DataFrame(rows, columns=[*keys, "levels", "photos", "vid", "low", "high"])
 
 
+def depth(layers: pd.DataFrame) -> pd.DataFrame:
+    """MOD of each layer over the example photos: where in a network the focus begins to shift.
+
+    Args:
+        layers: columns network, attack, epsilon, depth, layer, nissim; one row a photo.
+
+    Returns:
+        Columns network, attack, epsilon, depth, layer, photos, mod.
+    """
+    keys = ["network", "attack", "epsilon", "depth", "layer"]
+    grouped = layers.groupby(keys, sort=False)["nissim"]
+    return grouped.agg(photos="size", mod=metrics.mod).reset_index()
+
+
 def paired(
     plain: pd.DataFrame, aligned: pd.DataFrame, keys: list[str], value: str, seed: int
 ) -> pd.DataFrame:

@@ -22,8 +22,8 @@ VERSIONS = {
     "attack": 1,
     "evaluate": 3,
     "explain": 3,
-    "score": 2,
-    "report": 3,
+    "score": 3,
+    "report": 4,
 }
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from tqdm import tqdm
 
-from gradcam_adv import batches, fgsm, gradcam, metrics, networks
+from gradcam_adv import batches, explainers, fgsm, gradcam, metrics, networks
 from gradcam_adv.networks import Layers
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def dissimilarity(
     *,
     targets: Literal["predicted", "clean"] = "predicted",
     size: Literal["input", "native"] = "input",
+    explainer: str = "gradcam",
     batch_size: int = batches.BATCH_SIZE,
     progress: bool = True,
 ) -> Dissimilarity:
@@ -66,8 +67,10 @@ def dissimilarity(
             for the "clean" image.
         size: at which maps are compared: the "input"'s, or each layer's own ("native"), which has
             to be 7 x 7 or larger.
+        explainer: what makes the maps: "gradcam", or for comparison "gradcam++", "layercam" or
+            "scorecam" by tf-keras-vis, see :mod:`gradcam_adv.explainers`.
         batch_size: how many images at a time.
-        progress: draw a bar.
+        progress: draw a bar, where there is a terminal.
 
     Raises:
         ValueError: a model, images, labels or layers that can't be used; no epsilon above 0;
@@ -82,9 +85,17 @@ def dissimilarity(
     depths = {place.path: depth for depth, place in enumerate(network.places)}
     shown: list[pd.DataFrame] = []
     scores: list[pd.DataFrame] = []
-    with tqdm(total=len(pixels), desc="dissimilarity", unit="image", disable=not progress) as bar:
+    off = None if progress else True
+    with tqdm(total=len(pixels), desc="dissimilarity", unit="image", disable=off) as bar:
         for batch in attacked_batches(
-            network, pixels, labels, epsilons, layers, targets=targets, batch_size=batch_size
+            network,
+            pixels,
+            labels,
+            epsilons,
+            layers,
+            targets=targets,
+            explainer=explainer,
+            batch_size=batch_size,
         ):
             shown.append(images_of(batch))
             scores.append(nissim_of(batch, size).assign(depth=lambda t: t["layer"].map(depths)))
@@ -135,6 +146,7 @@ def attacked_batches(
     layers: Layers,
     *,
     targets: str,
+    explainer: str,
     batch_size: int,
 ) -> Iterator[Batch]:
     """Attack and explain images batch by batch; the arguments are those of :func:`dissimilarity`.
@@ -153,7 +165,7 @@ def attacked_batches(
     levels = _levels(epsilons)
     _check_choice("targets", targets, ("predicted", "clean"))
     attack = fgsm.compiled_sign(network, batch_size)
-    explain = gradcam.Explainer(network, layers, batch_size)
+    explain = explainers.compiled(explainer, network, layers, batch_size)
 
     def level(epsilon: float, pixels: np.ndarray, classes: np.ndarray) -> Level:
         maps, logits = explain(pixels, classes[:, None])

@@ -1,5 +1,7 @@
 """FGSM against Foolbox and ART, its invariants, and what it refuses."""
 
+from typing import ClassVar
+
 import art.attacks.evasion
 import art.estimators.classification
 import foolbox
@@ -41,6 +43,25 @@ def art_fgsm(model, images, labels, epsilon):
 def test_equals_foolbox_and_art(small_cnn, images, labels, peer, epsilon):
     ours = perturb(images, sign(small_cnn, images, labels, batch_size=4), epsilon)
     np.testing.assert_array_equal(ours, peer(small_cnn, images, labels, epsilon))
+
+
+class Counting(keras.layers.Layer):
+    """Notes the batch size whenever Python calls it, which is only while TensorFlow compiles."""
+
+    seen: ClassVar[list[int]] = []
+
+    def call(self, inputs):
+        self.seen.append(inputs.shape[0])
+        return inputs
+
+
+def test_one_batch_shape_is_compiled_once_and_serves_the_smaller_last_batch(images, labels):
+    x = inputs = keras.Input(images.shape[1:])
+    x = keras.layers.Flatten()(Counting()(x))
+    model = keras.Model(inputs, keras.layers.Dense(5)(x))
+    Counting.seen.clear()
+    sign(model, images, labels, batch_size=4)
+    assert [size for size in Counting.seen if size] == [4]
 
 
 def sure(model, factor):

@@ -1,10 +1,13 @@
 """Grad-CAM against tf-keras-vis, finite differences and a case worked by hand."""
 
 import functools
+import itertools
 
 import keras
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tf_keras_vis.gradcam import Gradcam
 from tf_keras_vis.utils.scores import CategoricalScore
 
@@ -204,6 +207,33 @@ def test_a_padded_batch_gives_the_same_bits(small_cnn, images, labels):
     part = heatmaps(small_cnn, images[:6], targets=labels[:6], batch_size=4)
     for name in whole:
         np.testing.assert_array_equal(whole[name][:6], part[name])
+
+
+def test_one_batch_shape_is_compiled_once_and_serves_the_smaller_last_batch(small_cnn, images):
+    compiled = []
+
+    def highest(logits):
+        compiled.append(logits.shape[0])  # Python runs while TensorFlow compiles, and then no more
+        return keras.ops.max(logits, axis=1)
+
+    maps = heatmaps(small_cnn, images, "relu_b", highest, batch_size=4)  # batches of 4, 4 and 3
+    assert compiled == [4]
+    np.testing.assert_array_equal(
+        maps["relu_b"], heatmaps(small_cnn, images, "relu_b", batch_size=4)["relu_b"]
+    )
+
+
+@settings(max_examples=10, deadline=None)
+@given(cuts=st.sets(st.integers(1, 10)))
+def test_images_cut_into_slices_give_the_same_bits(small_cnn, images, cuts):
+    explain = gradcam.Explainer(networks.flatten(small_cnn), "all", 4)
+    classes = np.full((len(images), 1), gradients.PREDICTED)
+    whole, _ = explain(images, classes)
+    edges = [0, *sorted(cuts), len(images)]
+    slices = [slice(*edge) for edge in itertools.pairwise(edges)]
+    parts = [explain(images[own], classes[own])[0] for own in slices]
+    for name, maps in whole.items():
+        np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), maps)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 32])

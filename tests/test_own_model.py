@@ -91,6 +91,23 @@ def test_score_gives_mod_and_vid_by_layer(folder):
     np.testing.assert_allclose(mod["mod"], expected.mod["mod"], atol=1e-4)
     assert (folder / "scores" / "vid.csv").is_file()
     assert not list((folder / "scores").rglob("*.npz"))
+    with Image.open(folder / "scores" / "depth_profile.png") as picture:
+        assert picture.width > 800
+
+
+def test_score_of_another_explanation(folder):
+    arguments = ["--model", "my.keras", "--images", "photos", "--output", "other"]
+    options = ["--epsilon", "0.05", "--explainer", "layercam"]
+    result = command(folder, "score", *arguments, *options)
+    assert result.returncode == 0, result.stderr
+    model = gradcam_adv.load(folder / "my.keras")
+    images, _ = own_model.images_of(folder / "photos", model)
+    expected = gradcam_adv.dissimilarity(
+        model, images[0:11], None, [0.05], explainer="layercam", progress=False
+    )
+    mod = pd.read_csv(folder / "other" / "mod.csv")
+    np.testing.assert_allclose(mod["mod"], expected.mod["mod"], atol=1e-4)
+    assert not (folder / "other" / "depth_profile.png").exists()  # of one layer
 
 
 def test_refusals(folder, tmp_path):
@@ -115,6 +132,7 @@ def test_refusals(folder, tmp_path):
     cases |= {
         ("explain", "--model", own, *photos, "--layers", "conv_a"): "Nearest: base/conv_a",
         ("explain", "--model", own, *photos, "--epsilon", "2"): "epsilons above 0, at most 1",
+        ("score", "--model", own, *photos, "--explainer", "lime"): "Received: 'lime'",
     }
     for arguments, message in cases.items():
         result = command(tmp_path, *arguments)

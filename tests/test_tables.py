@@ -180,3 +180,18 @@ def test_arms_are_compared_on_the_photos_of_both():
     assert (row["up"], row["down"]) == (1, 1)
     # Two identities: the mean of a's differences, or of b's, at the ends.
     assert (row["low"], row["high"]) == (pytest.approx(-0.1), pytest.approx(0.2))
+
+
+def test_depth_by_hand():
+    rows = [
+        ("vgg16", "black-box", epsilon, place, f"layer{place}", nissim)
+        for epsilon, place, nissim in [
+            (0.1, 0, 0.1), (0.1, 0, 0.3), (0.1, 1, 0.4), (0.1, 1, 0.6),
+            (0.2, 0, 0.5), (0.2, 0, 0.9),
+        ]
+    ]  # fmt: skip
+    columns = ["network", "attack", "epsilon", "depth", "layer", "nissim"]
+    depth = tables.depth(pd.DataFrame(rows, columns=columns))
+    assert depth["mod"].tolist() == pytest.approx([0.2, 0.5, 0.7])
+    assert depth["layer"].tolist() == ["layer0", "layer1", "layer0"]
+    assert depth["photos"].tolist() == [2, 2, 2]

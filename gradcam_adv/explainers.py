@@ -1,0 +1,127 @@
+"""Grad-CAM, or another explanation to set beside it, by tf-keras-vis, layer by layer."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradcam_adv import batches, gradcam
+from gradcam_adv.networks import Layers, Network, Step
+
+if TYPE_CHECKING:
+    import keras
+
+# From images (n, H, W, C) and classes (n, 1) to maps by layer, (n, 1, h, w), and logits.
+Explain = Callable[[np.ndarray, np.ndarray], tuple[dict[str, np.ndarray], np.ndarray]]
+
+EXPLAINERS = ("gradcam", "gradcam++", "layercam", "scorecam")
+
+
+def compiled(explainer: str, network: Network, layers: Layers, batch_size: int) -> Explain:
+    """What explains images at ``layers``, one of EXPLAINERS.
+
+    "gradcam" is :class:`gradcam_adv.gradcam.Explainer`, all layers in one pass. The others are
+    those of tf-keras-vis, brought to [0, 1] as Grad-CAM's maps are; it goes through the network
+    anew for every layer: "gradcam++" (Chattopadhyay et al. 2018) and "layercam" (Jiang et al. 2021)
+    once forth and back, "scorecam" (Wang et al. 2020) once forth for every channel of the layer
+    and photo, with all masked photos of one photo in memory.
+
+    Raises:
+        ValueError: no such explainer, or layers that the network doesn't have.
+    """
+    if explainer == "gradcam":
+        return gradcam.Explainer(network, layers, batch_size)
+    if explainer in EXPLAINERS:
+        return _Peer(explainer, network, layers, batch_size)
+    raise ValueError(
+        f"Expected explainer as one of {', '.join(EXPLAINERS)}. Received: {explainer!r}"
+    )
+
+
+class _Peer:
+    """An explanation of tf-keras-vis with the interface of :class:`gradcam.Explainer`."""
+
+    def __init__(self, explainer: str, network: Network, layers: Layers, batch_size: int) -> None:
+        from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
+        from tf_keras_vis.layercam import Layercam
+        from tf_keras_vis.scorecam import Scorecam
+
+        self._places = network.find(layers)
+        self._model = network.classifier()
+        self._batch_size = batch_size
+        if explainer == "scorecam":
+            # It masks a copy of the photo for each channel: one photo at a time fits into memory.
+            self._at_a_time = 1
+            self._score = _class_scores
+            self._peer = functools.partial(
+                Scorecam(self._model, clone=False), batch_size=batch_size
+            )
+            # It hands the photos over in a list, and has no way of telling Keras to draw no bar.
+            predict = self._model.predict
+            self._model.predict = lambda photos, batch_size: predict(
+                photos[0], batch_size, verbose=0
+            )
+        else:
+            self._at_a_time = batch_size
+            self._score = _class_scores_less_themselves
+            kind = {"gradcam++": GradcamPlusPlus, "layercam": Layercam}[explainer]
+            self._peer = kind(self._model, clone=False)
+
+    def __call__(
+        self, images: np.ndarray, classes: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        from gradcam_adv.gradients import PREDICTED
+
+        logits = gradcam.predict(self._model, images, self._batch_size)
+        predicted = logits.argmax(axis=1)
+        explained = np.where(classes[:, 0] == PREDICTED, predicted, classes[:, 0])
+        parts: dict[str, list[np.ndarray]] = {place.path: [] for place in self._places}
+        for own, (pixels, wanted) in batches.padded(self._at_a_time, images, explained):
+            for place in self._places:
+                maps = np.asarray(
+                    self._peer(
+                        functools.partial(self._score, wanted),
+                        pixels,
+                        penultimate_layer=_layer_at(place),
+                        seek_penultimate_conv_layer=False,
+                        expand_cam=False,
+                        normalize_cam=False,
+                    )
+                )
+                batches.check_finite(maps, f"maps of layer {place.path!r}")
+                parts[place.path].append(gradcam.normalize(maps[: own.stop - own.start, None]))
+        return {path: np.concatenate(maps) for path, maps in parts.items()}, logits
+
+
+def _class_scores(classes: np.ndarray, outputs: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.gather(outputs, classes, batch_dims=1)
+
+
+def _class_scores_less_themselves(classes: np.ndarray, outputs: Any) -> Any:
+    """Zero, with the gradient of the class's logit: Grad-CAM++ takes e to the power of the score.
+
+    That factor falls out of a map divided by its maximum, but it overflows for a logit above 88.
+    """
+    import tensorflow as tf
+
+    scores = _class_scores(classes, outputs)
+    return scores - tf.stop_gradient(scores)
+
+
+def _layer_at(place: Step) -> keras.layers.Layer:
+    """What tf-keras-vis asks a layer for: its output, here the one of this very call.
+
+    A layer of its own would give the output of its first call, which is in another graph where the
+    layer belongs to a nested model, and is one of several where it is shared.
+    """
+    import keras
+
+    class Call(keras.layers.Layer):
+        output = place.output
+
+    return Call()
