@@ -68,7 +68,13 @@ notebooks: $(VENV)/.installed-notebooks  ## run every notebook, with its picture
 			--output notebooks/executed/$$(basename $$notebook .py).ipynb $$notebook || exit 1; \
 	done
 
-bench: $(VENV)/.installed-test  ## measure the ratios of docs/benchmarks.md
+# torch-cam, a peer of the benchmarks: PyTorch and TensorFlow don't share an environment well.
+$(VENV)-torch/.installed: benchmarks/torch-constraints.txt
+	$(PYTHON) -m venv $(VENV)-torch
+	$(VENV)-torch/bin/python -m pip install --quiet --constraint $< --requirement benchmarks/torch.in
+	@touch $@
+
+bench: $(VENV)/.installed-test $(VENV)-torch/.installed  ## measure the ratios of docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
 lock: $(VENV)/.installed-lock  ## resolve setup.cfg's ranges anew into constraints.txt
@@ -76,6 +82,11 @@ lock: $(VENV)/.installed-lock  ## resolve setup.cfg's ranges anew into constrain
 		--no-emit-trusted-host --no-emit-options --no-header \
 		--extra test --extra lint --extra notebooks --extra lock \
 		--output-file constraints.txt setup.cfg
+	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links \
+		--no-emit-trusted-host --no-emit-options --no-header \
+		--output-file benchmarks/torch-constraints.txt benchmarks/torch.in
+	sed -i.bak 's/+cpu//' benchmarks/torch-constraints.txt  # an index may have a build of its own
+	rm benchmarks/torch-constraints.txt.bak
 
 clean:  ## delete the study's run and models (what the tool recorded as made), and caches
 	if [ -x $(BIN)/gradcam-adv ]; then $(BIN)/gradcam-adv clean $(STUDY); fi

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from benchmarks import detecting, explaining, processes, training
+from benchmarks import attacking, detecting, explaining, memory, processes, scoring, training
 from gradcam_adv import artifacts, backbones, batches, setting
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
@@ -18,6 +18,13 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 COMPARISONS: list[tuple[processes.Comparison, str]] = [
     *((explaining.against_input_gradient, network) for network in backbones.BACKBONES),
     (explaining.against_tf_keras_vis, "resnet50"),
+    (explaining.against_tf_keras_vis, "resnet101"),
+    (explaining.against_torch_cam, "contiguous_format"),
+    (explaining.against_torch_cam, "channels_last"),
+    (attacking.against_foolbox, "resnet50"),
+    (scoring.against_scikit_image, "7"),
+    (scoring.against_scikit_image, "224"),
+    (memory.of_many_photos, "resnet101"),
     (training.cached_features, "resnet50"),
     (detecting.against_naive_loop, "112"),
     (detecting.against_naive_loop, "250"),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
+import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 from gradcam_adv import batches
 
@@ -21,6 +23,34 @@ def alone(compare: Comparison, of: str) -> Row:
         return executor.submit(measured, compare, of).result()
 
 
+class Worker:
+    """A script in another Python that answers every line with a line."""
+
+    def __init__(self, python: Path, script: str, *arguments: str) -> None:
+        if not python.is_file():
+            raise ValueError(f"Expected {python}, which `make bench` makes. Received: no such file")
+        self._command = [str(python), script, *arguments]
+
+    def __enter__(self) -> Worker:
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def ask(self) -> str:
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self.answer()
+
+    def answer(self) -> str:
+        line = self._process.stdout.readline().strip()
+        if not line:
+            raise ValueError(f"Expected an answer of {' '.join(self._command)}. Received: none")
+        return line
+
+
 def measured(compare: Comparison, of: str) -> Row:
     """``compare(of)``, set up as a study sets itself up, with the process' peak memory."""
     from gradcam_adv import gradients
@@ -29,4 +59,4 @@ def measured(compare: Comparison, of: str) -> Row:
     row = compare(of)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak *= 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
-    return row | {"peak RSS (GB)": f"{peak / 1e9:.1f}"}
+    return row | {"peak RSS (GB)": f"{peak / 1e9:.2f}"}
