@@ -17,11 +17,18 @@ if TYPE_CHECKING:
 # From images (n, H, W, C) and classes (n, 1) to maps by layer, (n, 1, h, w), and logits.
 Explain = Callable[[np.ndarray, np.ndarray], tuple[dict[str, np.ndarray], np.ndarray]]
 
+Score = Callable[[Any], Any]
+
 EXPLAINERS = ("gradcam", "gradcam++", "layercam", "scorecam")
 
 
-def compiled(explainer: str, network: Network, layers: Layers, batch_size: int) -> Explain:
+def compiled(
+    explainer: str, network: Network, layers: Layers, batch_size: int, score: Score | None = None
+) -> Explain:
     """What explains images at ``layers``, one of EXPLAINERS.
+
+    Explained are classes, or with ``score`` a function of the logits, (n, classes) to (n,);
+    Score-CAM asks for scores of their softmax.
 
     "gradcam" is :class:`gradcam_adv.gradcam.Explainer`, all layers in one pass. The others are
     those of tf-keras-vis, brought to [0, 1] as Grad-CAM's maps are; it goes through the network
@@ -33,9 +40,9 @@ def compiled(explainer: str, network: Network, layers: Layers, batch_size: int) 
         ValueError: no such explainer, or layers that the network doesn't have.
     """
     if explainer == "gradcam":
-        return gradcam.Explainer(network, layers, batch_size)
+        return gradcam.Explainer(network, layers, batch_size, score or 1)
     if explainer in EXPLAINERS:
-        return _Peer(explainer, network, layers, batch_size)
+        return _Peer(explainer, network, layers, batch_size, score)
     raise ValueError(
         f"Expected explainer as one of {', '.join(EXPLAINERS)}. Received: {explainer!r}"
     )
@@ -44,7 +51,14 @@ def compiled(explainer: str, network: Network, layers: Layers, batch_size: int) 
 class _Peer:
     """An explanation of tf-keras-vis with the interface of :class:`gradcam.Explainer`."""
 
-    def __init__(self, explainer: str, network: Network, layers: Layers, batch_size: int) -> None:
+    def __init__(
+        self,
+        explainer: str,
+        network: Network,
+        layers: Layers,
+        batch_size: int,
+        score: Score | None,
+    ) -> None:
         from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
         from tf_keras_vis.layercam import Layercam
         from tf_keras_vis.scorecam import Scorecam
@@ -52,10 +66,11 @@ class _Peer:
         self._places = network.find(layers)
         self._model = network.classifier()
         self._batch_size = batch_size
+        self._less_itself = explainer != "scorecam"
+        self._of_logits = score
         if explainer == "scorecam":
             # It masks a copy of the photo for each channel: one photo at a time fits into memory.
             self._at_a_time = 1
-            self._score = _class_scores
             self._peer = functools.partial(
                 Scorecam(self._model, clone=False), batch_size=batch_size
             )
@@ -66,7 +81,6 @@ class _Peer:
             )
         else:
             self._at_a_time = batch_size
-            self._score = _class_scores_less_themselves
             kind = {"gradcam++": GradcamPlusPlus, "layercam": Layercam}[explainer]
             self._peer = kind(self._model, clone=False)
 
@@ -83,7 +97,7 @@ class _Peer:
             for place in self._places:
                 maps = np.asarray(
                     self._peer(
-                        functools.partial(self._score, wanted),
+                        functools.partial(self._scores, wanted),
                         pixels,
                         penultimate_layer=_layer_at(place),
                         seek_penultimate_conv_layer=False,
@@ -95,22 +109,17 @@ class _Peer:
                 parts[place.path].append(gradcam.normalize(maps[: own.stop - own.start, None]))
         return {path: np.concatenate(maps) for path, maps in parts.items()}, logits
 
+    def _scores(self, classes: np.ndarray, outputs: Any) -> Any:
+        """What is explained of the logits, or for Score-CAM of their softmax; (n,)."""
+        import tensorflow as tf
 
-def _class_scores(classes: np.ndarray, outputs: Any) -> Any:
-    import tensorflow as tf
-
-    return tf.gather(outputs, classes, batch_dims=1)
-
-
-def _class_scores_less_themselves(classes: np.ndarray, outputs: Any) -> Any:
-    """Zero, with the gradient of the class's logit: Grad-CAM++ takes e to the power of the score.
-
-    That factor falls out of a map divided by its maximum, but it overflows for a logit above 88.
-    """
-    import tensorflow as tf
-
-    scores = _class_scores(classes, outputs)
-    return scores - tf.stop_gradient(scores)
+        if self._of_logits is not None:
+            scores = self._of_logits(outputs)
+        else:
+            scores = tf.gather(outputs, classes, batch_dims=1)
+        # Grad-CAM++ takes e to the power of the score, which overflows above 88. Less itself the
+        # score is zero with the same gradient, and the factor falls out of a map over its maximum.
+        return scores - tf.stop_gradient(scores) if self._less_itself else scores
 
 
 def _layer_at(place: Step) -> keras.layers.Layer:

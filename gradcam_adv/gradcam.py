@@ -62,11 +62,11 @@ def heatmaps(
     images = batches.check_images(network.input.shape, images)
     score = targets if callable(targets) else 1
     explain = Explainer(network, layers, batch_size, score)
-    by_layer, _ = explain(images, _classes(network, targets, len(images)), progress=progress)
+    by_layer, _ = explain(images, classes_of(network, targets, len(images)), progress=progress)
     return {name: maps[:, 0] for name, maps in by_layer.items()}
 
 
-def _classes(network: networks.Network, targets: Targets, count: int) -> np.ndarray:
+def classes_of(network: networks.Network, targets: Targets | str, count: int) -> np.ndarray:
     """The class explained on each image, int (N, 1), or the sign for the predicted one."""
     from gradcam_adv import gradients
 
@@ -74,7 +74,8 @@ def _classes(network: networks.Network, targets: Targets, count: int) -> np.ndar
         return np.full((count, 1), gradients.PREDICTED, np.int32)
     if isinstance(targets, str):
         raise ValueError(
-            "Expected targets as 'predicted', one class an image, or a function of the logits. "
+            "Expected targets as 'predicted', for dissimilarity also 'clean', one class an image, "
+            "or a function of the logits. "
             f"Received: {targets!r}"
         )
     return batches.check_labels(targets, count, network.classes, "targets")[:, None]

@@ -12,6 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from gradcam_adv import batches, explainers, fgsm, gradcam, metrics, networks
+from gradcam_adv.gradcam import Targets
 from gradcam_adv.networks import Layers
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def dissimilarity(
     epsilons: Sequence[float] = EPSILONS,
     layers: Layers = "last",
     *,
-    targets: Literal["predicted", "clean"] = "predicted",
+    targets: Targets | Literal["clean"] = "predicted",
     size: Literal["input", "native"] = "input",
     explainer: str = "gradcam",
     batch_size: int = batches.BATCH_SIZE,
@@ -63,8 +64,9 @@ def dissimilarity(
         labels: int, (N,), the classes to move away from; None for the predicted ones.
         epsilons: levels of attack above 0, as fractions of the range of pixels.
         layers: as for :func:`gradcam_adv.heatmaps`.
-        targets: the class explained on an attacked image: "predicted" for it, or the one predicted
-            for the "clean" image.
+        targets: what is explained on an attacked image: the class "predicted" for it, or the one
+            predicted for the "clean" image; int (N,), a class for each image; or a function of the
+            logits as for :func:`gradcam_adv.heatmaps`.
         size: at which maps are compared: the "input"'s, or each layer's own ("native"), which has
             to be 7 x 7 or larger.
         explainer: what makes the maps: "gradcam", or for comparison "gradcam++", "layercam" or
@@ -145,7 +147,7 @@ def attacked_batches(
     epsilons: Sequence[float],
     layers: Layers,
     *,
-    targets: str,
+    targets: Targets | Literal["clean"],
     explainer: str,
     batch_size: int,
 ) -> Iterator[Batch]:
@@ -154,8 +156,6 @@ def attacked_batches(
     Raises:
         ValueError: at the first batch, for what can't be used.
     """
-    from gradcam_adv.gradients import PREDICTED
-
     count = len(images)
     if count == 0:
         raise ValueError("Expected at least one image. Received: none")
@@ -163,9 +163,11 @@ def attacked_batches(
     if labels is not None:
         given = batches.check_labels(labels, count, network.classes, "labels")
     levels = _levels(epsilons)
-    _check_choice("targets", targets, ("predicted", "clean"))
+    of_clean = isinstance(targets, str) and targets == "clean"
+    wanted = gradcam.classes_of(network, "predicted" if of_clean else targets, count)[:, 0]
     attack = fgsm.compiled_sign(network, batch_size)
-    explain = explainers.compiled(explainer, network, layers, batch_size)
+    score = targets if callable(targets) else None
+    explain = explainers.compiled(explainer, network, layers, batch_size, score)
 
     def level(epsilon: float, pixels: np.ndarray, classes: np.ndarray) -> Level:
         maps, logits = explain(pixels, classes[:, None])
@@ -175,11 +177,10 @@ def attacked_batches(
     for start in range(0, count, batch_size):
         own = slice(start, min(start + batch_size, count))
         pixels = batches.check_images(network.input.shape, np.asarray(images[own]))
-        own_class = np.full(len(pixels), PREDICTED)
-        clean = level(0.0, pixels, own_class)
+        clean = level(0.0, pixels, wanted[own])
         attacked = clean.predicted if given is None else given[own].astype(np.int64)
         signs = attack(pixels, attacked)
-        classes = own_class if targets == "predicted" else clean.predicted
+        classes = clean.predicted if of_clean else wanted[own]
         yield Batch(
             np.arange(own.start, own.stop),
             attacked,

@@ -96,6 +96,15 @@ def test_mod_and_vid_of_another_explanation(small_cnn, images):
     assert ours.mod["mod"].item() != other.mod["mod"].item()
 
 
+@pytest.mark.parametrize("explainer", ["gradcam++", "layercam"])
+def test_a_function_of_the_logits(small_cnn, images, explainer):
+    third = explainers.compiled(
+        explainer, flatten(small_cnn), "last", 4, lambda logits: logits[:, 3]
+    )
+    expected, _ = maps_of(explainer, small_cnn, images, np.full((11, 1), 3), "last")
+    np.testing.assert_allclose(third(images, PREDICTED)[0]["relu_b"], expected["relu_b"], atol=1e-6)
+
+
 def test_scorecam_prints_nothing(small_cnn, images, capfd):
     maps_of("scorecam", small_cnn, images[:1], PREDICTED[:1], "last")
     captured = capfd.readouterr()

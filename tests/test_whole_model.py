@@ -78,6 +78,22 @@ def test_the_clean_class_held_fixed(small_cnn, images):
     assert difference[flipped].max() > 1e-3
 
 
+def test_given_classes_and_functions_of_the_logits(small_cnn, images, labels):
+    given = measure(small_cnn, images, None, [0.1], targets=labels, batch_size=4)
+    signs = gradcam_adv.sign(small_cnn, images, small_cnn.predict(images, verbose=0).argmax(axis=1))
+    attacked = gradcam_adv.perturb(images, signs, 0.1)
+    before, after = (
+        gradcam_adv.resize(gradcam_adv.heatmaps(small_cnn, x, "last", labels)["relu_b"], 24)
+        for x in (images, attacked)
+    )
+    np.testing.assert_allclose(
+        given.nissim["nissim"], gradcam_adv.nissim(before, after), rtol=0, atol=1e-5
+    )
+    third = measure(small_cnn, images, None, [0.1], targets=lambda logits: logits[:, 3])
+    same = measure(small_cnn, images, None, [0.1], targets=np.full(11, 3))
+    np.testing.assert_allclose(third.nissim["nissim"], same.nissim["nissim"], rtol=0, atol=1e-6)
+
+
 def test_native_size(small_cnn, images):
     result = measure(small_cnn, images, None, [0.1], "relu_b", size="native")
     signs = gradcam_adv.sign(small_cnn, images, small_cnn.predict(images, verbose=0).argmax(axis=1))
@@ -120,7 +136,8 @@ def test_a_batch_cut_otherwise_changes_nothing_to_speak_of(small_cnn, images):
 REFUSED = {
     "epsilons above 0, at most 1. Received: \\[\\]": {"epsilons": []},
     "epsilons above 0, at most 1. Received: \\[0, 0.1\\]": {"epsilons": [0, 0.1]},
-    "targets as one of predicted, clean. Received: 'true'": {"targets": "true"},
+    "targets as 'predicted', .* 'clean', .*Received: 'true'": {"targets": "true"},
+    "targets as 11 integers.*Received: shape \\(2,\\)": {"targets": [1, 2]},
     "size as one of input, native. Received: 'small'": {"size": "small"},
     "labels as 11 integers": {"labels": [1, 2]},
     r"7 x 7 or more .*Received: tiny with 6 x 6": {"size": "native", "layers": "tiny"},
