@@ -1,7 +1,8 @@
-"""The stage score: NISSIM of every photo, layer and level, and the ceiling of unrelated photos."""
+"""The stage score: NISSIM and shift of every photo and level, and MOD's ceiling."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from gradcam_adv import artifacts, backbones, gradcam, metrics, tables
+from gradcam_adv import artifacts, backbones, gradcam, metrics, regions, tables
 from gradcam_adv.setting import (
     SLICE,
     TARGETS,
@@ -73,6 +74,7 @@ def _score_slice(
             perturbed = maps[condition_key(attack, epsilon)][:, wanted] if epsilon else clean
             for size, compared in at_sizes(study, perturbed).items():
                 values = metrics.nissim(clean_at[size], compared)
+                shifts = asdict(regions.shift(clean_at[size], compared))
                 for i, target in enumerate(targets(study)):
                     parts.append(
                         rows[["photo", "identity"]].assign(
@@ -83,6 +85,7 @@ def _score_slice(
                             target=target,
                             size=size,
                             nissim=values[:, i],
+                            **{name: column[:, i] for name, column in shifts.items()},
                             flipped=(found["predicted"] != found["predicted_clean"]).to_numpy(),
                             empty_clean=~clean[:, i].any(axis=(1, 2)),
                             empty_perturbed=~perturbed[:, i].any(axis=(1, 2)),
@@ -168,19 +171,32 @@ def scores(setting: Setting, network: str, of: str = "nissim-*") -> pd.DataFrame
 
 
 def summarize(setting: Setting, folder: Path) -> list[Path]:
-    """MOD and VID with their controls; one network at a time, which bounds the memory."""
+    """MOD, VID and shift with their controls; one network at a time, which bounds the memory."""
     seed = setting.study.seed
+    networks = setting.study.networks
     with_zero = setting.study.readings.vid_levels == "all"
-    mods, vids, layers = [], [], []
-    for network in setting.study.networks:
-        nissim = scores(setting, network)
-        mods.append(tables.mod(nissim, scores(setting, network, "ceiling"), seed))
+    mods, vids, shifts, excesses, layers = [], [], [], [], []
+    for network in networks:
+        nissim, ceiling = scores(setting, network), scores(setting, network, "ceiling")
+        mods.append(tables.mod(nissim, ceiling, seed))
         vids.append(tables.vid(nissim, seed, with_zero=with_zero))
+        shifts.append(tables.shift(nissim, seed))
+        excesses.append(tables.excess(nissim, ceiling, seed))
         layers.append(scores(setting, network, "layers"))
+    keys = ["target", "size", "photo", "identity"]
+    nissim = tables.over_networks(
+        (scores(setting, network) for network in networks), ["attack", "epsilon", *keys]
+    )
+    ceiling = tables.over_networks(
+        (scores(setting, network, "ceiling") for network in networks), [*keys, "other"]
+    )
+    excesses.append(tables.excess(nissim, ceiling, seed))
     return artifacts.write_tables(
         folder,
         layers=pd.concat(layers, ignore_index=True),
         depth=tables.depth(pd.concat(layers, ignore_index=True)),
+        excess=pd.concat(excesses, ignore_index=True),
         mod=pd.concat(mods, ignore_index=True),
+        shift=pd.concat(shifts, ignore_index=True),
         vid=pd.concat(vids, ignore_index=True),
     )

@@ -22,8 +22,8 @@ VERSIONS = {
     "attack": 1,
     "evaluate": 3,
     "explain": 3,
-    "score": 3,
-    "report": 4,
+    "score": 4,
+    "report": 5,
 }
 
 
