@@ -50,17 +50,6 @@ def _share(part: float, whole: float) -> str:
 
 def section(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
     """How the region of attention shifts under the black-box attack, noise beside it."""
-    headline = headline_rows(setting, summary["shift"])
-    rows = []
-    for network in setting.study.networks:
-        for epsilon in setting.study.attacked_epsilons:
-            at_level = select(headline, network=network, epsilon=epsilon)
-            for attack, name in (
-                ("black-box", name_of_row(setting, network)),
-                ("noise", "– random-sign noise"),
-            ):
-                cell = select(at_level, attack=attack).iloc[0]
-                rows.append({"Network": name, "ε": f"{epsilon:g}"} | _row(cell))
     return [
         "## How the region of attention shifts",
         f"> {caveat(setting)}",
@@ -73,8 +62,24 @@ def section(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
         "brackets what as many directions at random give, and the mean direction, counted "
         "counter-clockwise from the right (90° is up). Photos with an empty map are not compared. "
         "What noise does as well is not the attack's.",
-        markdown(rows),
+        markdown(rows(setting, summary["shift"])),
     ]
+
+
+def rows(setting: Setting, shift: pd.DataFrame) -> list[dict[str, str]]:
+    """Each network at each epsilon, and below it what noise of that size does."""
+    headline = headline_rows(setting, shift)
+    written = []
+    for network in setting.study.networks:
+        for epsilon in setting.study.attacked_epsilons:
+            at_level = select(headline, network=network, epsilon=epsilon)
+            for attack, name in (
+                ("black-box", name_of_row(setting, network)),
+                ("noise", "– random-sign noise"),
+            ):
+                cell = select(at_level, attack=attack).iloc[0]
+                written.append({"Network": name, "ε": f"{epsilon:g}"} | _row(cell))
+    return written
 
 
 def _row(cell: pd.Series) -> dict[str, str]:
