@@ -114,7 +114,9 @@ def depth_profile(setting: Setting, depth: pd.DataFrame) -> Figure:
         1, len(networks), figsize=(2 + 2.8 * len(networks), 3.9), sharey=True, squeeze=False
     )
     for axis, network in zip(axes[0], networks, strict=True):
-        profiles.draw(axis, own[own["network"] == network])
+        of_network = own[own["network"] == network]
+        profiles.draw(axis, of_network)
+        profiles.draw_controls(axis, of_network)
         own_attack = " (source: white-box)" if network == setting.study.source else ""
         axis.set_title(f"{backbones.BACKBONES[network].title}{own_attack}", fontsize=10)
         axis.set_xlabel("layer, from the pixels to the end")

@@ -66,3 +66,20 @@ def draw(axis: Axes, mod: pd.DataFrame) -> None:
             own["depth"], own["mod"], color=colour, linewidth=1.3, marker=marker,
             label=f"ε = {level:g}",
         )  # fmt: skip
+
+
+def draw_controls(axis: Axes, mod: pd.DataFrame) -> None:
+    """What noise does, a dashed line an epsilon, and the ceiling; with mod_noise and ceiling."""
+    import seaborn as sns
+
+    levels = sorted(mod["epsilon"].unique())
+    for level, colour in zip(levels, sns.color_palette("viridis_r", len(levels)), strict=True):
+        own = mod[mod["epsilon"] == level].sort_values("depth")
+        axis.plot(own["depth"], own["mod_noise"], color=colour, linewidth=0.9, linestyle="--")
+    # Dashes of the last level's colour would name that level alone.
+    axis.plot([], [], color="grey", linewidth=0.9, linestyle="--", label="random-sign noise")
+    ceiling = mod.drop_duplicates("depth").sort_values("depth")
+    axis.plot(
+        ceiling["depth"], ceiling["ceiling"], color="black", linewidth=0.9, linestyle=":",
+        label="unrelated photos (ceiling)",
+    )  # fmt: skip

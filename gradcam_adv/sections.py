@@ -258,13 +258,16 @@ def _depth(setting: Setting, depth: pd.DataFrame) -> list[str]:
         for place in sorted({round(share * last / 4) for share in range(5)}):
             cells = select(of_network, depth=place).sort_values("epsilon")
             row = {"Network": title_of(network), "Layer": f"{cells['layer'].iloc[0]} ({place + 1})"}
-            levels = zip(cells["epsilon"], cells["mod"], strict=True)
-            rows.append(row | {f"ε = {epsilon:g}": f"{mod:.3f}" for epsilon, mod in levels})
+            for _, cell in cells.iterrows():
+                row[f"ε = {cell['epsilon']:g}"] = f"{cell['mod']:.3f} ({cell['mod_noise']:.3f})"
+            rows.append(row | {"Ceiling": number(cells["ceiling"].iloc[0])})
     photos = int(own["photos"].max())
     return [
         "## Depth profile: where the focus begins to shift",
         f"> {caveat(setting)}",
-        f"MOD of the {photos} example photo{'s' * (photos != 1)} under the black-box attack; "
+        f"MOD of the {photos} example photo{'s' * (photos != 1)} under the black-box attack, in "
+        "brackets that of random-sign noise; the ceiling is that of example photos of different "
+        "people; "
         f"here at five places of each network, in `tables/{setting.arm}/depth.csv` at every layer. "
         "So few photos show a course, not a value: for MOD of all layers over a whole set of "
         "images see `gradcam-adv score --model`.",

@@ -218,18 +218,28 @@ def vid(nissim: pd.DataFrame, seed: int, *, with_zero: bool = False) -> pd.DataF
     return pd.DataFrame(rows, columns=[*keys, "levels", "photos", "vid", "low", "high"])
 
 
-def depth(layers: pd.DataFrame) -> pd.DataFrame:
+def depth(layers: pd.DataFrame, ceiling: pd.DataFrame) -> pd.DataFrame:
     """MOD of each layer over the example photos: where in a network the focus begins to shift.
 
     Args:
         layers: columns network, attack, epsilon, depth, layer, nissim; one row a photo.
+        ceiling: columns network, depth, nissim; one row a pair of example photos of different
+            people, none where there are no such two.
 
     Returns:
-        Columns network, attack, epsilon, depth, layer, photos, mod.
+        Columns network, attack (but noise), epsilon, depth, layer, photos, mod, mod_noise (of
+        random signs of the same epsilon), ceiling (of unrelated photos; NaN without any pair).
     """
     keys = ["network", "attack", "epsilon", "depth", "layer"]
     grouped = layers.groupby(keys, sort=False)["nissim"]
-    return grouped.agg(photos="size", mod=metrics.mod).reset_index()
+    mods = grouped.agg(photos="size", mod=metrics.mod).reset_index()
+    is_noise = mods["attack"] == "noise"
+    same = ["network", "epsilon", "depth", "layer"]
+    noise = mods[is_noise].set_index(same)["mod"].rename("mod_noise")
+    # A table without rows has no types once it has been a file.
+    typed = ceiling.astype({"depth": np.int64, "nissim": np.float64})
+    ceilings = typed.groupby(["network", "depth"])["nissim"].mean().rename("ceiling")
+    return mods[~is_noise].join(noise, on=same).join(ceilings, on=["network", "depth"])
 
 
 def paired(

@@ -21,7 +21,7 @@ VERSIONS = {
     "train": 1,
     "attack": 1,
     "evaluate": 3,
-    "explain": 3,
+    "explain": 4,
     "score": 4,
     "report": 5,
 }

@@ -142,7 +142,7 @@ def test_named_layers_are_scored_for_the_examples(run):
     layers = table(run, "layers")
     assert set(layers.query("network == 'vgg16'")["layer"]) == {"block1_conv2", "block5_conv3"}
     assert layers["photo"].nunique() == 2
-    assert set(layers["attack"]) == {"black-box", "white-box"}
+    assert set(layers["attack"]) == {"black-box", "white-box", "noise"}
 
 
 def test_layer_scores_of_the_last_activation_are_those_of_the_whole_set(run):

@@ -191,10 +191,20 @@ def test_depth_by_hand():
         ]
     ]  # fmt: skip
     columns = ["network", "attack", "epsilon", "depth", "layer", "nissim"]
-    depth = tables.depth(pd.DataFrame(rows, columns=columns))
+    layers = pd.DataFrame(rows, columns=columns)
+    noise = layers.assign(attack="noise", nissim=layers["nissim"] / 10)
+    pairs = [("vgg16", 0, 0.4), ("vgg16", 0, 0.6), ("vgg16", 1, 0.8), ("xception", 0, 0)]
+    ceiling = pd.DataFrame(pairs, columns=["network", "depth", "nissim"])
+    depth = tables.depth(pd.concat([noise, layers]), ceiling)
     assert depth["mod"].tolist() == pytest.approx([0.2, 0.5, 0.7])
+    assert depth["mod_noise"].tolist() == pytest.approx([0.02, 0.05, 0.07])
+    assert depth["ceiling"].tolist() == pytest.approx([0.5, 0.8, 0.5])
     assert depth["layer"].tolist() == ["layer0", "layer1", "layer0"]
     assert depth["photos"].tolist() == [2, 2, 2]
+    assert set(depth["attack"]) == {"black-box"}
+    # A single example photo has no other to be unrelated to.
+    none = ceiling[:0].astype(object)  # as an empty file is read
+    assert tables.depth(layers, none)["ceiling"].isna().all()
 
 
 def test_excess_is_mod_less_that_of_noise_photo_by_photo(nissim):
