@@ -59,7 +59,7 @@ def sheet(
         rows: a label for each.
         columns: a label for each.
         title: above all.
-        captions: a line below each tile, by row and column.
+        captions: a text below each tile, by row and column.
 
     Returns:
         A figure whose axes are those of the tiles, row by row, and then that of the scale.
@@ -67,10 +67,11 @@ def sheet(
     import matplotlib.pyplot as plt
 
     height, width = len(rows), len(columns)
+    lines = max((text.count("\n") + 1 for line in captions or [] for text in line), default=0)
     figure, axes = plt.subplots(
         height,
         width,
-        figsize=(1.6 * width + 2.2, 1.6 * height + 1),
+        figsize=(1.6 * width + 2.2, (1.6 + 0.14 * lines) * height + 1),
         squeeze=False,
         layout="constrained",
     )

@@ -69,17 +69,17 @@ def draw(axis: Axes, mod: pd.DataFrame) -> None:
 
 
 def draw_controls(axis: Axes, mod: pd.DataFrame) -> None:
-    """What noise does, a dashed line an epsilon, and the ceiling; with mod_noise and ceiling."""
-    import seaborn as sns
+    """What noise of the largest epsilon does, and the ceiling; columns mod_noise and ceiling.
 
-    levels = sorted(mod["epsilon"].unique())
-    for level, colour in zip(levels, sns.color_palette("viridis_r", len(levels)), strict=True):
-        own = mod[mod["epsilon"] == level].sort_values("depth")
-        axis.plot(own["depth"], own["mod_noise"], color=colour, linewidth=0.9, linestyle="--")
-    # Dashes of the last level's colour would name that level alone.
-    axis.plot([], [], color="grey", linewidth=0.9, linestyle="--", label="random-sign noise")
-    ceiling = mod.drop_duplicates("depth").sort_values("depth")
+    Of the largest alone: hundreds of layers and two lines an epsilon can't be told apart.
+    """
+    largest = mod["epsilon"].max()
+    own = mod[mod["epsilon"] == largest].sort_values("depth")
     axis.plot(
-        ceiling["depth"], ceiling["ceiling"], color="black", linewidth=0.9, linestyle=":",
+        own["depth"], own["mod_noise"], color="#d55e00", linewidth=1, linestyle="--",
+        label=f"random-sign noise, ε = {largest:g}",
+    )  # fmt: skip
+    axis.plot(
+        own["depth"], own["ceiling"], color="grey", linewidth=1, linestyle=":",
         label="unrelated photos (ceiling)",
     )  # fmt: skip

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SHOWN = 4
 # Letters of a name that fit above or below a tile.
 NAME = 20
+_MARKS = "below each: who the network takes it for, ✓ rightly or ✗ wrongly"
 # White and a vermilion that colour-blind readers tell from it, apart by dashes as well.
 CLEAN, ATTACKED = "white", "#d55e00"
 _DASHES: dict[str, Literal["--", "-"]] = {CLEAN: "--", ATTACKED: "-"}
@@ -38,8 +39,8 @@ _DASHES: dict[str, Literal["--", "-"]] = {CLEAN: "--", ATTACKED: "-"}
 _EDGE: list[patheffects.AbstractPathEffect] = [
     patheffects.withStroke(linewidth=2.6, foreground="black")
 ]
-# Room below the sheet for the caveat, in inches.
-_FOOT = 0.4
+# Room below the sheet in inches: for the caveat, and for a legend above it.
+_CAVEAT, _LEGEND = 0.4, 0.3
 
 
 def shift_on_examples(setting: Setting, predictions: pd.DataFrame, mod: pd.DataFrame) -> Figure:
@@ -60,22 +61,27 @@ def shift_on_examples(setting: Setting, predictions: pd.DataFrame, mod: pd.DataF
     levels = (0.0, epsilon)
     tiles = _tiles(setting, [(network, row) for row in rows], levels)
     maps = np.stack([[_map(setting, network, row, level) for row in rows] for level in levels])
-    own = select(
-        headline_rows(setting, scores(setting, network)), attack="black-box", epsilon=epsilon
+    # At the size at which the outlines are drawn.
+    shifts = select(
+        scores(setting, network),
+        attack="black-box",
+        epsilon=epsilon,
+        target=setting.study.readings.explained_class,
+        size="input",
     ).set_index("photo")
     captions = [
         [_predicted(setting, predictions, network, row, level) for row in rows] for level in levels
     ]
     for caption, row in enumerate(rows):
-        captions[1][caption] += "\n" + _in_numbers(own.loc[setting.test["photo"].iloc[row]])
+        captions[1][caption] += "\n" + _in_numbers(shifts.loc[setting.test["photo"].iloc[row]])
     figure = overlays.sheet(
         tiles.swapaxes(0, 1),
         ["clean", f"black-box\nε = {epsilon:g}"],
         [_name(setting, setting.test["label"].iloc[row]) for row in rows],
-        textwrap.fill(
-            f"The shift of the region of attention, {name_of_row(setting, network)}: "
-            "photos spread evenly over the test set, not chosen",
-            24 * len(rows),
+        _title(
+            len(rows),
+            f"The shift of the region of attention, {name_of_row(setting, network)}, on photos "
+            "spread evenly over the test set",
         ),
         captions,
     )
@@ -109,12 +115,20 @@ def black_box_heatmaps(setting: Setting, predictions: pd.DataFrame) -> Figure:
         _tiles(setting, [(network, row) for network in networks], levels),
         [name_of_row(setting, network).replace(" (", "\n(") for network in networks],
         [f"ε = {level:g}" for level in levels],
-        f"Heatmaps of the last layer, black-box attack from {title_of(setting.study.source)}: "
-        f"{setting.test['photo'].iloc[row]}",
+        _title(
+            len(levels),
+            f"{setting.test['photo'].iloc[row]}: heatmaps of the last layer, black-box attack "
+            f"from {title_of(setting.study.source)}",
+        ),
         captions,
     )
-    _leave_foot(figure)
+    _leave_below(figure, _CAVEAT)
     return figure
+
+
+def _title(columns: int, title: str) -> str:
+    """In lines that fit above a sheet of so many columns."""
+    return "\n".join(textwrap.fill(line, 16 * columns + 22) for line in (title, _MARKS))
 
 
 def _tiles(
@@ -161,8 +175,8 @@ def _predicted(
     found = select(
         predictions, network=network, attack="black-box", epsilon=epsilon, photo=photo
     ).iloc[0]
-    outcome = "right" if found["predicted"] == found["label"] else "wrong"
-    return f"{_name(setting, found['predicted'])} ({outcome})"
+    mark = "✓" if found["predicted"] == found["label"] else "✗"
+    return f"{mark} {_name(setting, found['predicted'])}"
 
 
 def _name(setting: Setting, label: int) -> str:
@@ -209,11 +223,20 @@ def _legend(figure: Figure) -> None:
             (ATTACKED, "region of the attacked photo, and the way of the centroid"),
         )
     ]
-    _leave_foot(figure)
-    figure.legend(handles=lines, loc="outside lower center", fontsize=7, ncols=2, frameon=False)
+    _leave_below(figure, _CAVEAT + _LEGEND)
+    figure.legend(
+        handles=lines,
+        loc="lower center",
+        bbox_to_anchor=(0.5, _CAVEAT / figure.get_figheight()),
+        fontsize=7,
+        ncols=2,
+        handlelength=4,
+        facecolor="lightgrey",  # white lines have to show
+    )
 
 
-def _leave_foot(figure: Figure) -> None:
-    """Keep the lower edge free for the caveat."""
-    share = _FOOT / figure.get_figheight()
+def _leave_below(figure: Figure, inches: float) -> None:
+    """Make the figure longer by as much, and keep that free."""
+    figure.set_figheight(figure.get_figheight() + inches)
+    share = inches / figure.get_figheight()
     figure.set_layout_engine("constrained", rect=(0, share, 1, 1 - share))
