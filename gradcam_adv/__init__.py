@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "networks": ["flatten"],
         "overlays": ["overlay"],
         "profiles": ["depth_profile"],
+        "regions": ["shift"],
         "whole_model": ["dissimilarity"],
     },
 )

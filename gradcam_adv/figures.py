@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from gradcam_adv import artifacts, backbones, profiles
+from gradcam_adv import artifacts, backbones, curves, profiles, sheets
 from gradcam_adv.scoring import scores
 from gradcam_adv.setting import SLICE, signs_of
 
@@ -31,9 +31,13 @@ def write_all(
     setting: Setting, folder: Path, summary: dict[str, pd.DataFrame], caveat: str
 ) -> list[Path]:
     """Draw every figure as PNG and SVG; each says ``caveat`` under its title."""
+    predictions = summary["predictions"]
     drawn = {
-        "figure_2": successful_attack(setting, summary["predictions"]),
+        "figure_1": sheets.shift_on_examples(setting, predictions, summary["mod"]),
+        "curves": curves.accuracy_and_mod(setting, summary["accuracy"], summary["mod"]),
+        "figure_2": successful_attack(setting, predictions),
         "figure_4": nissim_density(setting, summary["vid"]),
+        "figure_5": sheets.black_box_heatmaps(setting, predictions),
     }
     drawn["depth_profile"] = depth_profile(setting, summary["depth"])
     if setting.arm == "aligned":
@@ -110,7 +114,9 @@ def depth_profile(setting: Setting, depth: pd.DataFrame) -> Figure:
         1, len(networks), figsize=(2 + 2.8 * len(networks), 3.9), sharey=True, squeeze=False
     )
     for axis, network in zip(axes[0], networks, strict=True):
-        profiles.draw(axis, own[own["network"] == network])
+        of_network = own[own["network"] == network]
+        profiles.draw(axis, of_network)
+        profiles.draw_controls(axis, of_network)
         own_attack = " (source: white-box)" if network == setting.study.source else ""
         axis.set_title(f"{backbones.BACKBONES[network].title}{own_attack}", fontsize=10)
         axis.set_xlabel("layer, from the pixels to the end")

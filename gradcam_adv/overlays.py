@@ -45,7 +45,13 @@ def overlay(images: npt.ArrayLike, heatmaps: npt.ArrayLike, strength: float = 0.
     return (1 - strength) * pixels + strength * colours
 
 
-def sheet(tiles: np.ndarray, rows: list[str], columns: list[str], title: str) -> Figure:
+def sheet(
+    tiles: np.ndarray,
+    rows: list[str],
+    columns: list[str],
+    title: str,
+    captions: list[list[str]] | None = None,
+) -> Figure:
     """A labelled table of pictures with the scale of the heatmaps beside it.
 
     Args:
@@ -53,14 +59,19 @@ def sheet(tiles: np.ndarray, rows: list[str], columns: list[str], title: str) ->
         rows: a label for each.
         columns: a label for each.
         title: above all.
+        captions: a text below each tile, by row and column.
+
+    Returns:
+        A figure whose axes are those of the tiles, row by row, and then that of the scale.
     """
     import matplotlib.pyplot as plt
 
     height, width = len(rows), len(columns)
+    lines = max((text.count("\n") + 1 for line in captions or [] for text in line), default=0)
     figure, axes = plt.subplots(
         height,
         width,
-        figsize=(1.6 * width + 2.2, 1.6 * height + 1),
+        figsize=(1.6 * width + 2.2, (1.6 + 0.14 * lines) * height + 1),
         squeeze=False,
         layout="constrained",
     )
@@ -73,6 +84,8 @@ def sheet(tiles: np.ndarray, rows: list[str], columns: list[str], title: str) ->
                 axis.set_title(columns[column], fontsize=9)
             if column == 0:
                 axis.set_ylabel(rows[row], fontsize=8, rotation=0, ha="right", va="center")
+            if captions is not None:
+                axis.set_xlabel(captions[row][column], fontsize=7)
     scale = plt.cm.ScalarMappable(cmap=COLORMAP)
     bar = figure.colorbar(scale, ax=axes, fraction=0.03, pad=0.02, ticks=[0, 1])
     bar.ax.set_yticklabels(["no\nparticipation", "high"], fontsize=8)

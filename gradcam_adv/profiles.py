@@ -66,3 +66,20 @@ def draw(axis: Axes, mod: pd.DataFrame) -> None:
             own["depth"], own["mod"], color=colour, linewidth=1.3, marker=marker,
             label=f"ε = {level:g}",
         )  # fmt: skip
+
+
+def draw_controls(axis: Axes, mod: pd.DataFrame) -> None:
+    """What noise of the largest epsilon does, and the ceiling; columns mod_noise and ceiling.
+
+    Of the largest alone: hundreds of layers and two lines an epsilon can't be told apart.
+    """
+    largest = mod["epsilon"].max()
+    own = mod[mod["epsilon"] == largest].sort_values("depth")
+    axis.plot(
+        own["depth"], own["mod_noise"], color="#d55e00", linewidth=1, linestyle="--",
+        label=f"random-sign noise, ε = {largest:g}",
+    )  # fmt: skip
+    axis.plot(
+        own["depth"], own["ceiling"], color="grey", linewidth=1, linestyle=":",
+        label="unrelated photos (ceiling)",
+    )  # fmt: skip

@@ -10,6 +10,7 @@ import pandas as pd
 
 from gradcam_adv import (
     artifacts,
+    attention,
     datasets,
     figures,
     paper,
@@ -19,7 +20,7 @@ from gradcam_adv import (
     study,
     tables,
 )
-from gradcam_adv.sections import interval, markdown, select, title_of
+from gradcam_adv.cells import caveat, interval, markdown, select, title_of
 from gradcam_adv.setting import Setting
 from gradcam_adv.study import Arm
 
@@ -44,7 +45,7 @@ def write(
         files += artifacts.write_tables(folder / "tables" / arm, **summary)
         files += _copy_scores(settings[arm], folder / "tables" / arm)
         files += figures.write_all(
-            settings[arm], folder / "figures" / arm, summary, sections.caveat(settings[arm])
+            settings[arm], folder / "figures" / arm, summary, caveat(settings[arm])
         )
     common = _read_all(data) | _compared(settings, summaries)
     common["identities"] = _identities(next(iter(settings.values())), common["identities"])
@@ -133,6 +134,11 @@ def _text(
         f"# Run {setting.study.name}",
         f"A reproduction of {paper.CITATION}.",
         *_banner(settings),
+        "# In short",
+        *(
+            f"- {sections.ARMS[arm]}. {attention.in_short(settings[arm], summary)}"
+            for arm, summary in summaries.items()
+        ),
     ]
     for arm, summary in summaries.items():
         parts += sections.of_arm(settings[arm], summary)
@@ -159,7 +165,7 @@ def _banner(settings: dict[Arm, Setting]) -> list[str]:
         + (f" ({w.path.name})" if w.path is not None else "")
         for name, w in setting.weights.items()
     ]
-    rests = [f"> - {sections.caveat(own)}" for own in settings.values()]
+    rests = [f"> - {caveat(own)}" for own in settings.values()]
     lines = [
         "> **What these numbers rest on.**\n>\n" + "\n".join(rests),
         "Weights of the frozen bases:\n\n" + "\n".join(weights),
@@ -205,7 +211,7 @@ def _arms(settings: dict[Arm, Setting], compared: dict[str, pd.DataFrame]) -> li
         size=readings.heatmap_size,
     )
     photos = int(accuracy["photos"].iloc[0])
-    ranges = "> " + "; ".join(sections.caveat(setting) for setting in settings.values())
+    ranges = "> " + "; ".join(caveat(setting) for setting in settings.values())
     return [
         "# What alignment changes",
         f"On the {photos} test photos that both arms have ({len(settings['plain'].test)} plain, "

@@ -1,7 +1,10 @@
-"""The stage score: NISSIM of every photo, layer and level, and the ceiling of unrelated photos."""
+"""The stage score: NISSIM and shift of every photo and level, and MOD's ceiling."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from gradcam_adv import artifacts, backbones, gradcam, metrics, tables
+from gradcam_adv import artifacts, backbones, gradcam, metrics, regions, tables
 from gradcam_adv.setting import (
     SLICE,
     TARGETS,
@@ -40,7 +43,8 @@ def score(setting: Setting, folder: Path, network: str) -> list[Path]:
                 scored = _score_slice(setting, network, rows, maps, table)
             artifacts.write_table(path, scored)
         files.append(path)
-    for name, make in (("ceiling", _ceiling), ("layers", _score_layers)):
+    by_name = {"ceiling": _ceiling, "layers": _score_layers, "depth-ceiling": _depth_ceiling}
+    for name, make in by_name.items():
         path = folder / f"{name}.csv"
         if not path.exists():
             artifacts.write_table(path, make(setting, network))
@@ -73,6 +77,7 @@ def _score_slice(
             perturbed = maps[condition_key(attack, epsilon)][:, wanted] if epsilon else clean
             for size, compared in at_sizes(study, perturbed).items():
                 values = metrics.nissim(clean_at[size], compared)
+                shifts = asdict(regions.shift(clean_at[size], compared))
                 for i, target in enumerate(targets(study)):
                     parts.append(
                         rows[["photo", "identity"]].assign(
@@ -83,6 +88,7 @@ def _score_slice(
                             target=target,
                             size=size,
                             nissim=values[:, i],
+                            **{name: column[:, i] for name, column in shifts.items()},
                             flipped=(found["predicted"] != found["predicted_clean"]).to_numpy(),
                             empty_clean=~clean[:, i].any(axis=(1, 2)),
                             empty_perturbed=~perturbed[:, i].any(axis=(1, 2)),
@@ -135,7 +141,7 @@ def _score_layers(setting: Setting, network: str) -> pd.DataFrame:
     """NISSIM of every layer for the example photos, at the input's size."""
     study = setting.study
     explained = setting.folders[f"explain/{network}"]
-    levels = [c for c in conditions(study, network, ("black-box", "white-box")) if c[1]]
+    levels = [c for c in conditions(study, network) if c[1]]
     what = f"score {network}, {setting.arm}, layers"
     parts = []
     for row in tqdm(example_rows(setting), what, unit="photo", disable=None):
@@ -161,26 +167,66 @@ def _score_layers(setting: Setting, network: str) -> pd.DataFrame:
     return with_white_box_of_source(study, network, pd.concat(parts, ignore_index=True))
 
 
+def _depth_ceiling(setting: Setting, network: str) -> pd.DataFrame:
+    """NISSIM of every layer between clean maps of example photos of different people."""
+    explained = setting.folders[f"explain/{network}"]
+    columns = ["network", "depth", "layer", "photo", "other", "nissim"]
+    examples = setting.test.iloc[example_rows(setting)]
+    pairs = [
+        (own, other)
+        for own, other in itertools.combinations(range(len(examples)), 2)
+        if examples["identity"].iloc[own] != examples["identity"].iloc[other]
+    ]
+    rows: list[tuple[str | int | float, ...]] = []
+    with contextlib.ExitStack() as opened:
+        files = [
+            opened.enter_context(np.load(explained / f"example-{row:07d}.npz"))
+            for row in example_rows(setting)
+        ]
+        keys = [key for key in files[0].files if key.startswith("clean/")] if pairs else []
+        for depth, key in enumerate(keys):
+            maps = gradcam.resize(np.stack([maps[key] for maps in files]), setting.study.image_size)
+            own, other = np.transpose(pairs)
+            for (i, j), value in zip(pairs, metrics.nissim(maps[own], maps[other]), strict=True):
+                photos = examples["photo"].iloc[i], examples["photo"].iloc[j]
+                rows.append((network, depth, key.split("/", 1)[1], *photos, value))
+    return pd.DataFrame(rows, columns=columns)
+
+
 def scores(setting: Setting, network: str, of: str = "nissim-*") -> pd.DataFrame:
-    """What :func:`score` wrote for one network: NISSIM, or its "ceiling" or "layers"."""
+    """What :func:`score` wrote for one network: NISSIM, "ceiling", "layers" or "depth-ceiling"."""
     paths = sorted(setting.folders[f"score/{network}"].glob(f"{of}.csv"))
     return pd.concat([artifacts.read_table(path) for path in paths], ignore_index=True)
 
 
 def summarize(setting: Setting, folder: Path) -> list[Path]:
-    """MOD and VID with their controls; one network at a time, which bounds the memory."""
+    """MOD, VID and shift with their controls; one network at a time, which bounds the memory."""
     seed = setting.study.seed
+    networks = setting.study.networks
     with_zero = setting.study.readings.vid_levels == "all"
-    mods, vids, layers = [], [], []
-    for network in setting.study.networks:
-        nissim = scores(setting, network)
-        mods.append(tables.mod(nissim, scores(setting, network, "ceiling"), seed))
+    mods, vids, shifts, excesses, layers, depths = [], [], [], [], [], []
+    for network in networks:
+        nissim, ceiling = scores(setting, network), scores(setting, network, "ceiling")
+        mods.append(tables.mod(nissim, ceiling, seed))
         vids.append(tables.vid(nissim, seed, with_zero=with_zero))
+        shifts.append(tables.shift(nissim, seed))
+        excesses.append(tables.excess(nissim, ceiling, seed))
         layers.append(scores(setting, network, "layers"))
+        depths.append(tables.depth(layers[-1], scores(setting, network, "depth-ceiling")))
+    keys = ["target", "size", "photo", "identity"]
+    nissim = tables.over_networks(
+        (scores(setting, network) for network in networks), ["attack", "epsilon", *keys]
+    )
+    ceiling = tables.over_networks(
+        (scores(setting, network, "ceiling") for network in networks), [*keys, "other"]
+    )
+    excesses.append(tables.excess(nissim, ceiling, seed))
     return artifacts.write_tables(
         folder,
         layers=pd.concat(layers, ignore_index=True),
-        depth=tables.depth(pd.concat(layers, ignore_index=True)),
+        depth=pd.concat(depths, ignore_index=True),
+        excess=pd.concat(excesses, ignore_index=True),
         mod=pd.concat(mods, ignore_index=True),
+        shift=pd.concat(shifts, ignore_index=True),
         vid=pd.concat(vids, ignore_index=True),
     )

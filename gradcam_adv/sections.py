@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 
-from gradcam_adv import backbones, metrics, paper
+from gradcam_adv import attention, metrics, paper
+from gradcam_adv.cells import (
+    caveat,
+    headline_rows,
+    interval,
+    markdown,
+    name_of_row,
+    number,
+    percent,
+    select,
+    title_of,
+)
 from gradcam_adv.setting import Setting
 from gradcam_adv.study import Arm
 
@@ -28,6 +37,7 @@ def of_arm(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
         *_psnr(setting, summary),
         *_mod(setting, summary),
         *_controls(setting, summary),
+        *attention.section(setting, summary),
         *_vid(setting, summary),
         *_depth(setting, summary["depth"]),
         *_figures(setting),
@@ -37,32 +47,11 @@ def of_arm(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
 def beside_paper(setting: Setting, summary: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """The arm's table of accuracies and Table 3, by name, the paper's values beside this run's."""
     number, accuracies = ACCURACIES[setting.arm]
-    headline = _headline(setting, summary["mod"])
+    headline = headline_rows(setting, summary["mod"])
     return {
         f"table_{number}": _beside_paper(setting, summary["accuracy"], accuracies, "accuracy"),
         "table_3": _beside_paper(setting, headline, paper.TABLE_3, "mod"),
     }
-
-
-def caveat(setting: Setting) -> str:
-    """One line on what every number of this arm rests on; it stands over each table and figure."""
-    table, options = setting.table, setting.study
-    other = "" if options.photos.startswith("vggface2:") else " (not VGGFace2)"
-    how = "photos as they are"
-    if setting.arm == "aligned":
-        how = f"faces aligned by MTCNN, margin {options.margin:g}"
-    random = [n for n, weights in setting.weights.items() if weights.origin == "random"]
-    if not random:
-        bases = "pretrained bases"
-    elif len(random) == len(options.networks):
-        bases = "RANDOM BASES, batch norm calibrated, no ImageNet"
-    else:
-        bases = f"RANDOM BASES (no ImageNet): {', '.join(random)}"
-    return (
-        f"{setting.listing.title}{other}, {how}, {table['identity'].nunique()} people, "
-        f"{len(table)} photos, {len(setting.test)} in the test set; {options.image_size} px; "
-        f"{bases}"
-    )
 
 
 def _beside_paper(
@@ -83,50 +72,10 @@ def _beside_paper(
     return rows.assign(source=setting.study.source)
 
 
-def _headline(setting: Setting, table: pd.DataFrame) -> pd.DataFrame:
-    """The rows read as the study's readings say: which class is explained, at which size."""
-    readings = setting.study.readings
-    own = table[table["target"] == readings.explained_class]
-    return own[own["size"] == readings.heatmap_size]
-
-
-def title_of(network: str) -> str:
-    return backbones.BACKBONES[network].title
-
-
-def percent(value: float) -> str:
-    return "–" if value is None or math.isnan(value) else f"{100 * value:.2f}"
-
-
-def number(value: float) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:.4f}"
-
-
-def interval(value: float, low: float, high: float, as_percent: bool = False) -> str:
-    show = percent if as_percent else number
-    return f"{show(value)} [{show(low)}, {show(high)}]"
-
-
-def markdown(rows: Sequence[Mapping[Any, Any]]) -> str:
-    escaped = pd.DataFrame(rows).map(lambda cell: str(cell).replace("|", r"\|"))
-    return str(escaped.to_markdown(index=False, disable_numparse=True))
-
-
-def _name_of_row(setting: Setting, network: str) -> str:
-    title = title_of(network)
-    return f"{title} (source: white-box)" if network == setting.study.source else title
-
-
-def select(table: pd.DataFrame, **values: object) -> pd.DataFrame:
-    for column, value in values.items():
-        table = table[table[column] == value]
-    return table
-
-
 def _accuracy(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
     rows = []
     for network in setting.study.networks:
-        row = {"Network": _name_of_row(setting, network)}
+        row = {"Network": name_of_row(setting, network)}
         for _, cell in select(
             summary[f"table_{ACCURACIES[setting.arm][0]}"], network=network
         ).iterrows():
@@ -206,10 +155,10 @@ def _mod_rows(
     setting: Setting, summary: dict[str, pd.DataFrame], attack: str
 ) -> list[dict[str, str]]:
     rows = []
-    headline = select(_headline(setting, summary["mod"]), attack=attack)
+    headline = select(headline_rows(setting, summary["mod"]), attack=attack)
     for network in setting.study.networks:
         own = select(headline, network=network)
-        title = _name_of_row(setting, network) if attack == "black-box" else title_of(network)
+        title = name_of_row(setting, network) if attack == "black-box" else title_of(network)
         shown, noise = {"Network": title}, {"Network": "– random-sign noise"}
         for _, cell in own.iterrows():
             column = f"ε = {cell['epsilon']:g}"
@@ -240,7 +189,7 @@ def _controls(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
     size = setting.study.readings.heatmap_size
     keys = ["network", "attack", "epsilon"]
     rows = []
-    for _, cell in _headline(setting, mod).iterrows():
+    for _, cell in headline_rows(setting, mod).iterrows():
         if cell["epsilon"] == 0:
             continue
         same = select(mod, **{key: cell[key] for key in keys})
@@ -284,7 +233,7 @@ def _first(table: pd.DataFrame, column: str) -> float:
 
 def _vid(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
     rows = []
-    headline = _headline(setting, summary["vid"])
+    headline = headline_rows(setting, summary["vid"])
     for network in setting.study.networks:
         row = {"Network": title_of(network)}
         for attack in ("black-box", "white-box", "noise"):
@@ -309,13 +258,16 @@ def _depth(setting: Setting, depth: pd.DataFrame) -> list[str]:
         for place in sorted({round(share * last / 4) for share in range(5)}):
             cells = select(of_network, depth=place).sort_values("epsilon")
             row = {"Network": title_of(network), "Layer": f"{cells['layer'].iloc[0]} ({place + 1})"}
-            levels = zip(cells["epsilon"], cells["mod"], strict=True)
-            rows.append(row | {f"ε = {epsilon:g}": f"{mod:.3f}" for epsilon, mod in levels})
+            for _, cell in cells.iterrows():
+                row[f"ε = {cell['epsilon']:g}"] = f"{cell['mod']:.3f} ({cell['mod_noise']:.3f})"
+            rows.append(row | {"Ceiling": number(cells["ceiling"].iloc[0])})
     photos = int(own["photos"].max())
     return [
         "## Depth profile: where the focus begins to shift",
         f"> {caveat(setting)}",
-        f"MOD of the {photos} example photo{'s' * (photos != 1)} under the black-box attack; "
+        f"MOD of the {photos} example photo{'s' * (photos != 1)} under the black-box attack, in "
+        "brackets that of random-sign noise; the ceiling is that of example photos of different "
+        "people; "
         f"here at five places of each network, in `tables/{setting.arm}/depth.csv` at every layer. "
         "So few photos show a course, not a value: for MOD of all layers over a whole set of "
         "images see `gradcam-adv score --model`.",
@@ -327,6 +279,16 @@ def _depth(setting: Setting, depth: pd.DataFrame) -> list[str]:
 
 def _figures(setting: Setting) -> list[str]:
     pictures = {
+        "Figure 1: the shift, seen on examples": (
+            "figure_1",
+            "Heatmaps of test photos, clean and attacked, with the outlines of their regions and "
+            "the way of the centroid",
+        ),
+        "Accuracy and MOD along ε": (
+            "curves",
+            "Accuracy and MOD of each network against epsilon with their intervals, MOD with that "
+            "of noise and its ceiling",
+        ),
         "Figure 2: an attack": (
             "figure_2",
             "A photo, the amplified perturbation, the perturbed photo and the predictions",
@@ -334,6 +296,10 @@ def _figures(setting: Setting) -> list[str]:
         "Figure 4: density of NISSIM": (
             "figure_4",
             "Density of NISSIM for each network and epsilon, with VID",
+        ),
+        "Figure 5: heatmaps under the black-box attack": (
+            "figure_5",
+            "The last layer's heatmap of one photo, for each network and epsilon",
         ),
     }
     if setting.arm == "aligned":

@@ -161,16 +161,11 @@ def example_rows(setting: Setting) -> np.ndarray:
     return np.linspace(0, len(setting.test) - 1, count).round().astype(int)
 
 
-def conditions(study: Study, network: str, attacks: tuple[str, ...]) -> list[tuple[str, float]]:
+def conditions(study: Study, network: str) -> list[tuple[str, float]]:
     """Clean photos, then every attack at every epsilon above 0."""
     return [
         ("clean", 0.0),
-        *(
-            (a, e)
-            for a in attacks_of(study, network)
-            if a in attacks
-            for e in study.attacked_epsilons
-        ),
+        *((a, e) for a in attacks_of(study, network) for e in study.attacked_epsilons),
     ]
 
 

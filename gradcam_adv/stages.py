@@ -252,7 +252,7 @@ def explain(setting: Setting, folder: Path, network: str) -> list[Path]:
             slice_rows = setting.test.iloc[start : start + SLICE].reset_index(drop=True)
             rows = slice_rows.iloc[[row - start]].reset_index(drop=True)
             clean = setting.pixels(rows)
-            levels = conditions(study, network, ("black-box", "white-box"))
+            levels = conditions(study, network)
             images, classes = [], []
             for attack, epsilon in levels:
                 attacked = clean

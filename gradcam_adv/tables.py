@@ -1,9 +1,12 @@
-"""From one row a photo to one row a network, attack and epsilon: accuracy, PSNR, MOD, VID."""
+"""From one row a photo to one a network, attack and epsilon: accuracy, PSNR, MOD, VID, shift."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
+import scipy.stats
 
 from gradcam_adv import metrics, statistics
 
@@ -105,6 +108,91 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
+def excess(nissim: pd.DataFrame, ceiling: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """How much of MOD is the attack's own: NISSIM less that of noise of its size, photo by photo.
+
+    Args:
+        nissim: columns network, attack, epsilon, target, size, photo, identity, nissim; one row
+            a photo.
+        ceiling: as for :func:`mod`.
+        seed: of the bootstrap.
+
+    Returns:
+        One row for each network, attack (but noise), epsilon, target and size: photos, mod,
+        noise (MOD of random signs), excess (mod less noise), low, high (bootstrap of the excess
+        over identities), ceiling.
+    """
+    keys = ["network", "attack", "epsilon", "target", "size"]
+    ceilings = ceiling.groupby(["network", "target", "size"])["nissim"].mean().to_dict()
+    noise = nissim.loc[nissim["attack"] == "noise"].drop(columns="attack")
+    paired_keys = ["network", "epsilon", "target", "size", "photo", "identity"]
+    both = nissim[nissim["attack"] != "noise"].merge(
+        noise[[*paired_keys, "nissim"]], on=paired_keys, suffixes=("", "_noise")
+    )
+    rows = []
+    for key, group in both.groupby(keys, sort=False):
+        network, _, _, target, size = key
+        own = group["nissim"] - group["nissim_noise"]
+        interval = statistics.bootstrap_mean_interval(own, group["identity"], seed)
+        means = group["nissim"].mean(), group["nissim_noise"].mean(), own.mean()
+        rows.append((*key, len(group), *means, *interval, ceilings[network, target, size]))
+    columns = [*keys, "photos", "mod", "noise", "excess", "low", "high", "ceiling"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def over_networks(nissim: Iterable[pd.DataFrame], keys: list[str]) -> pd.DataFrame:
+    """Mean NISSIM over networks of each row that all of them have; network is "all".
+
+    Args:
+        nissim: a table a network, columns ``keys`` and nissim; held one at a time.
+        keys: columns that tell the rows of one network apart.
+    """
+    total, count = pd.Series(dtype=np.float64), 0
+    for table in nissim:
+        own = table.set_index(keys)["nissim"]
+        total = total.add(own) if count else own
+        count += 1
+    return (total.dropna() / count).reset_index().assign(network="all")
+
+
+def shift(nissim: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """How regions of attention shift: what they lose and gain, and where their middle goes.
+
+    Args:
+        nissim: columns network, attack, epsilon, target, size, identity, and those of
+            :class:`gradcam_adv.regions.Shift`; one row a photo.
+        seed: of the bootstrap.
+
+    Returns:
+        One row for each network, attack (noise as well, the control), epsilon, target and size:
+        photos; compared, how many of them have two maps that aren't empty, on which the rest
+        stands; lost, gained and moved, each a mean with its ends lost_low, lost_high and so on
+        (bootstrap over identities); area_ratio, the median; of the centroids that moved, how
+        many (turned), their mean direction in radians and its agreement: the mean resultant
+        length, from 0, all directions alike, to 1, all one. NaN where there is nothing.
+    """
+    keys = ["network", "attack", "epsilon", "target", "size"]
+    rows = []
+    for key, group in nissim.groupby(keys, sort=False):
+        both = group[group["moved"].notna()]
+        row = dict(zip(keys, key, strict=True)) | {"photos": len(group), "compared": len(both)}
+        for name in ("lost", "gained", "moved"):
+            low, high = statistics.bootstrap_mean_interval(both[name], both["identity"], seed)
+            row |= {name: both[name].mean(), f"{name}_low": low, f"{name}_high": high}
+        directions = both["direction"].dropna()
+        row |= {"area_ratio": both["area_ratio"].median(), "turned": len(directions)}
+        rows.append(row | _circular(directions.to_numpy()))
+    return pd.DataFrame(rows)
+
+
+def _circular(directions: np.ndarray) -> dict[str, float]:
+    """Mean direction and mean resultant length of angles in radians; NaN without any."""
+    if not len(directions):
+        return {"direction": float("nan"), "agreement": float("nan")}
+    mean = scipy.stats.circmean(directions, low=-np.pi, high=np.pi)
+    return {"direction": float(mean), "agreement": float(1 - scipy.stats.circvar(directions))}
+
+
 def vid(nissim: pd.DataFrame, seed: int, *, with_zero: bool = False) -> pd.DataFrame:
     """VID, equations 3 and 4, with its bootstrap interval over identities.
 
@@ -130,18 +218,28 @@ def vid(nissim: pd.DataFrame, seed: int, *, with_zero: bool = False) -> pd.DataF
     return pd.DataFrame(rows, columns=[*keys, "levels", "photos", "vid", "low", "high"])
 
 
-def depth(layers: pd.DataFrame) -> pd.DataFrame:
+def depth(layers: pd.DataFrame, ceiling: pd.DataFrame) -> pd.DataFrame:
     """MOD of each layer over the example photos: where in a network the focus begins to shift.
 
     Args:
         layers: columns network, attack, epsilon, depth, layer, nissim; one row a photo.
+        ceiling: columns network, depth, nissim; one row a pair of example photos of different
+            people, none where there are no such two.
 
     Returns:
-        Columns network, attack, epsilon, depth, layer, photos, mod.
+        Columns network, attack (but noise), epsilon, depth, layer, photos, mod, mod_noise (of
+        random signs of the same epsilon), ceiling (of unrelated photos; NaN without any pair).
     """
     keys = ["network", "attack", "epsilon", "depth", "layer"]
     grouped = layers.groupby(keys, sort=False)["nissim"]
-    return grouped.agg(photos="size", mod=metrics.mod).reset_index()
+    mods = grouped.agg(photos="size", mod=metrics.mod).reset_index()
+    is_noise = mods["attack"] == "noise"
+    same = ["network", "epsilon", "depth", "layer"]
+    noise = mods[is_noise].set_index(same)["mod"].rename("mod_noise")
+    # A table without rows has no types once it has been a file.
+    typed = ceiling.astype({"depth": np.int64, "nissim": np.float64})
+    ceilings = typed.groupby(["network", "depth"])["nissim"].mean().rename("ceiling")
+    return mods[~is_noise].join(noise, on=same).join(ceilings, on=["network", "depth"])
 
 
 def paired(

@@ -12,7 +12,17 @@ from conftest import NOTICE, command, write_photo
 from PIL import Image
 
 import gradcam_adv
-from gradcam_adv import artifacts, classifiers, export, gradcam, photos, pipeline, study
+from gradcam_adv import (
+    artifacts,
+    classifiers,
+    export,
+    gradcam,
+    photos,
+    pipeline,
+    setting,
+    sheets,
+    study,
+)
 
 STUDY = """
 name = "tiny"
@@ -108,6 +118,10 @@ def test_numbers_are_those_of_the_library_called_by_hand(run):
         " and target == 'predicted' and size == 'input'"
     )
     np.testing.assert_allclose(stated["nissim"], gradcam_adv.nissim(*maps), atol=1e-3)
+    # Rounding may put single pixels, of 2304, on the other side of half the maximum.
+    shift = gradcam_adv.shift(*maps)
+    for name in ("lost", "gained", "moved"):
+        np.testing.assert_allclose(stated[name], getattr(shift, name), atol=0.02)
     mod = table(run, "mod").query(
         "network == 'vgg16' and attack == 'black-box' and epsilon == 0.1"
         " and target == 'predicted' and size == 'input'"
@@ -142,7 +156,7 @@ def test_named_layers_are_scored_for_the_examples(run):
     layers = table(run, "layers")
     assert set(layers.query("network == 'vgg16'")["layer"]) == {"block1_conv2", "block5_conv3"}
     assert layers["photo"].nunique() == 2
-    assert set(layers["attack"]) == {"black-box", "white-box"}
+    assert set(layers["attack"]) == {"black-box", "white-box", "noise"}
 
 
 def test_layer_scores_of_the_last_activation_are_those_of_the_whole_set(run):
@@ -163,10 +177,94 @@ def test_report_says_what_it_rests_on_beside_every_table(run):
     assert r"89.86 \| " in text  # the paper's VGG16 at epsilon 0.1, beside this run's
     assert "ann/broken.jpg" in text
     assert "empty file" in text
-    for name in ("figure_2.png", "figure_4.png", "depth_profile.png"):
+    assert "# In short" in text
+    assert "How the region of attention shifts" in text
+    drawn = ("figure_1", "curves", "figure_2", "figure_4", "figure_5", "depth_profile")
+    for name in (f"{figure}.png" for figure in drawn):
         with Image.open(run / "runs" / "tiny" / "figures" / "plain" / name) as image:
             assert image.width > 600
         assert f"figures/plain/{name}" in text
+
+
+def made(run: Path, task: str) -> Path:
+    """The folder of a task's files."""
+    manifest = artifacts.read_json(run / "runs" / "tiny" / "manifest.json")
+    return run / "runs" / "tiny" / manifest["tasks"][task]
+
+
+def setting_of(run: Path) -> setting.Setting:
+    read = study.read(run / "study.toml", photos=str(run / "people"))
+    return pipeline.Pipeline(read, run / "runs" / "tiny", run / "models" / "tiny").settings["plain"]
+
+
+def test_excess_over_all_networks_is_the_mean_of_theirs(run):
+    excess = table(run, "excess").query("size == 'input'")
+    keys = ["attack", "epsilon", "target"]
+    every = excess.query("network == 'all'").set_index(keys)
+    networks = excess.query("network != 'all'").groupby(keys)
+    assert len(every) == networks.ngroups > 0
+    for column in ("mod", "noise", "excess", "ceiling"):
+        expected = networks[column].mean().loc[every.index]
+        np.testing.assert_allclose(every[column], expected, atol=1e-12)
+    mods = table(run, "mod").set_index(["network", *keys, "size"])["mod"]
+    own = excess.query("network == 'vgg16'").set_index(["network", *keys, "size"])
+    np.testing.assert_allclose(own["mod"], mods.loc[own.index])
+
+
+def test_depth_has_the_noise_and_the_ceiling_of_the_example_photos(run):
+    row = (
+        table(run, "depth")
+        .query("network == 'vgg16' and layer == 'block5_conv3' and epsilon == 0.1")
+        .query("attack == 'black-box'")
+        .squeeze()
+    )
+    maps = {}
+    for key in ("clean", "noise 0.1"):
+        examples = sorted(made(run, "plain/explain/vgg16").glob("example-*.npz"))
+        of_photos = [np.load(path)[f"{key}/block5_conv3"] for path in examples]
+        maps[key] = gradcam_adv.resize(np.stack(of_photos), 48)
+    noise = gradcam_adv.nissim(maps["clean"], maps["noise 0.1"])
+    assert row["mod_noise"] == pytest.approx(noise.mean(), abs=1e-6)
+    assert row["ceiling"] == pytest.approx(gradcam_adv.nissim(*maps["clean"]), abs=1e-6)
+
+
+def test_figure_5_shows_the_maps_of_the_stage_explain_on_what_they_explain(run):
+    own = setting_of(run)
+    figure = sheets.black_box_heatmaps(own, table(run, "predictions"))
+    tiles = [axis.images[0].get_array() for axis in figure.axes[:-1]]
+    assert len(tiles) == 6  # two networks, clean and two epsilons
+    rows = own.test.iloc[:1]
+    clean = own.pixels(rows)
+    signs = np.load(made(run, "plain/attack/resnet50") / "0000000.npy")[:1]
+    maps = np.load(made(run, "plain/explain/vgg16") / "example-0000000.npz")
+    for tile, key, epsilon in ((0, "clean", 0.0), (2, "black-box 0.1", 0.1)):
+        photo = gradcam_adv.perturb(clean, signs, epsilon)
+        expected = gradcam_adv.overlay(photo, maps[f"{key}/block5_conv3"][None])
+        np.testing.assert_allclose(tiles[tile], expected[0], atol=0.02)
+    assert figure.axes[-1].get_yticklabels()[0].get_text() == "no\nparticipation"
+
+
+def test_arrows_of_figure_1_are_as_long_as_the_table_says(run):
+    own = setting_of(run)
+    mod = table(run, "mod")
+    # The network with the largest MOD, whichever has it.
+    mod.loc[mod["network"] == "vgg16", "mod"] += 1
+    figure = sheets.shift_on_examples(own, table(run, "predictions"), mod)
+    count = min(4, len(own.test))
+    attacked = figure.axes[count : 2 * count]
+    rows = table(run, "nissim").query(
+        "network == 'vgg16' and attack == 'black-box' and epsilon == 0.1"
+        " and target == 'predicted' and size == 'input'"
+    )
+    shown = rows.set_index("photo").loc[own.test["photo"].iloc[[0, -1]]]
+    assert shown["moved"].notna().all()
+    for axis, (_, photo) in zip((attacked[0], attacked[-1]), shown.iterrows(), strict=True):
+        (arrow,) = axis.texts
+        way = (np.array(arrow.xy) - np.array(arrow.xyann)) / 48
+        assert np.hypot(*way) == pytest.approx(photo["moved"])
+        if photo["moved"]:
+            assert np.arctan2(-way[1], way[0]) == pytest.approx(photo["direction"])
+        assert f"moved {100 * photo['moved']:.0f} %" in axis.get_xlabel()
 
 
 def test_models_come_with_their_facts(run):
@@ -278,9 +376,7 @@ def test_export_writes_the_perturbed_set_of_any_epsilon(run):
     (folder,) = (run / "runs" / "tiny" / "plain" / "attack" / "resnet50").iterdir()
     signs = np.load(folder / "0000000.npy")
     expected = np.clip(pixels + np.float32(0.3) * signs, 0, 1)
-    read = study.read(run / "study.toml", photos=str(run / "people"))
-    made = pipeline.Pipeline(read, run / "runs" / "tiny", run / "models" / "tiny")
-    kept, images = export.perturbed_set(made.settings["plain"], "resnet50", 0.3)
+    kept, images = export.perturbed_set(setting_of(run), "resnet50", 0.3)
     assert kept["photo"].tolist() == rows["photo"].tolist()
     np.testing.assert_array_equal(images, expected.astype(np.float32))
     exported = photos.decode_all([run / "out" / path for path in written], 48)

@@ -191,7 +191,108 @@ def test_depth_by_hand():
         ]
     ]  # fmt: skip
     columns = ["network", "attack", "epsilon", "depth", "layer", "nissim"]
-    depth = tables.depth(pd.DataFrame(rows, columns=columns))
+    layers = pd.DataFrame(rows, columns=columns)
+    noise = layers.assign(attack="noise", nissim=layers["nissim"] / 10)
+    pairs = [("vgg16", 0, 0.4), ("vgg16", 0, 0.6), ("vgg16", 1, 0.8), ("xception", 0, 0)]
+    ceiling = pd.DataFrame(pairs, columns=["network", "depth", "nissim"])
+    depth = tables.depth(pd.concat([noise, layers]), ceiling)
     assert depth["mod"].tolist() == pytest.approx([0.2, 0.5, 0.7])
+    assert depth["mod_noise"].tolist() == pytest.approx([0.02, 0.05, 0.07])
+    assert depth["ceiling"].tolist() == pytest.approx([0.5, 0.8, 0.5])
     assert depth["layer"].tolist() == ["layer0", "layer1", "layer0"]
     assert depth["photos"].tolist() == [2, 2, 2]
+    assert set(depth["attack"]) == {"black-box"}
+    # A single example photo has no other to be unrelated to.
+    none = ceiling[:0].astype(object)  # as an empty file is read
+    assert tables.depth(layers, none)["ceiling"].isna().all()
+
+
+def test_excess_is_mod_less_that_of_noise_photo_by_photo(nissim):
+    shuffled = nissim.sample(frac=1, random_state=0)
+    table = tables.excess(shuffled, CEILING, seed=0).sort_values("epsilon").set_index("epsilon")
+    assert set(table["attack"]) == {"black-box"}
+    row = table.loc[0.1]  # 0.3, 0.2, 0.7 less 0.2 each
+    assert row[["mod", "noise", "excess", "ceiling"]].tolist() == pytest.approx(
+        [0.4, 0.2, 0.2, 0.45]
+    )
+    # Three identities: the lowest resample is 0 thrice, the highest 0.5 thrice.
+    assert (row["low"], row["high"]) == (pytest.approx(0), pytest.approx(0.5))
+    assert row["photos"] == 3
+    assert table.loc[0.05, "excess"] == pytest.approx(0.1)
+
+
+def test_excess_keeps_its_interval_where_noise_does_as_much():
+    """Photos move much or little whatever is done to them: what differs between them cancels."""
+    values = np.linspace(0, 0.9, 20)
+    rows = pd.DataFrame({"photo": range(20), "identity": range(20), "nissim": values})
+    both = [rows.assign(attack="black-box", nissim=values + 0.01), rows.assign(attack="noise")]
+    table = pd.concat(both).assign(network="vgg16", epsilon=0.1, target="predicted", size="input")
+    row = tables.excess(table, CEILING, seed=0).iloc[0]
+    assert (row["low"], row["high"]) == (pytest.approx(0.01), pytest.approx(0.01))
+
+
+def test_mean_over_networks_of_the_rows_that_all_have():
+    def network(**by_photo: float) -> pd.DataFrame:
+        return pd.DataFrame({"photo": by_photo.keys(), "nissim": by_photo.values()})
+
+    mean = tables.over_networks([network(a=0.2, b=0.4), network(b=0.6, a=0.5, c=1)], ["photo"])
+    assert mean.set_index("photo")["nissim"].to_dict() == pytest.approx({"a": 0.35, "b": 0.5})
+    assert (mean["network"] == "all").all()
+
+
+def shifts(attack: str, *photos: tuple[str, float, float, float, float, float]) -> pd.DataFrame:
+    columns = ["identity", "lost", "gained", "area_ratio", "moved", "direction"]
+    rows = pd.DataFrame(photos, columns=columns)
+    common = {"network": "vgg16", "epsilon": 0.1, "target": "predicted", "size": "input"}
+    return rows.assign(attack=attack, **common)
+
+
+def test_shift_by_hand():
+    nan = float("nan")
+    attack = shifts(
+        "black-box",
+        ("a", 0.2, 0.4, 0.5, 0.1, 0),
+        ("a", 0.4, 0.4, 1, 0.3, np.pi / 2),
+        ("b", 0.6, 0.1, 9, 0, nan),  # grown around its middle
+        ("c", nan, nan, nan, nan, nan),  # an empty map
+    )
+    noise = shifts("noise", ("a", 0, 0, 1, 0, nan), ("b", 0, 0, 1, 0, nan))
+    table = tables.shift(pd.concat([attack, noise]), seed=0).set_index("attack")
+    row = table.loc["black-box"]
+    assert row[["photos", "compared", "turned"]].tolist() == [4, 3, 2]
+    assert row["lost"] == pytest.approx(0.4)
+    # Two identities: a's mean, 0.3, at one end, b's at the other.
+    assert (row["lost_low"], row["lost_high"]) == (pytest.approx(0.3), pytest.approx(0.6))
+    assert (row["gained_low"], row["gained_high"]) == (pytest.approx(0.1), pytest.approx(0.4))
+    assert row["gained"] == pytest.approx(0.3)
+    assert row["area_ratio"] == 1
+    assert row["moved"] == pytest.approx(0.4 / 3)
+    # A step to the right and one up: (1, 1) / 2 is sqrt(2) / 2 long.
+    assert row["direction"] == pytest.approx(np.pi / 4)
+    assert row["agreement"] == pytest.approx(np.sqrt(2) / 2)
+    assert table.loc["noise", ["lost", "moved", "turned"]].tolist() == [0, 0, 0]
+    assert table.loc["noise", ["direction", "agreement"]].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("directions", "mean", "agreement"),
+    [
+        ([3, -3], np.pi, 0.98999),  # on both sides of the seam, not towards 0
+        ([0, 2 * np.pi / 3, -2 * np.pi / 3], None, 0),
+        ([-2, -2, -2], -2, 1),
+    ],
+)
+def test_agreement_of_directions(directions, mean, agreement):
+    rows = [("abc"[i], 0, 0, 1, 0.1, direction) for i, direction in enumerate(directions)]
+    row = tables.shift(shifts("black-box", *rows), seed=0).iloc[0]
+    assert row["agreement"] == pytest.approx(agreement, abs=1e-5)
+    if mean is not None:
+        assert np.cos(row["direction"] - mean) == pytest.approx(1)
+        assert -np.pi <= row["direction"] <= np.pi
+
+
+def test_shift_of_empty_maps_only_is_not_known():
+    row = tables.shift(shifts("black-box", ("a", *[float("nan")] * 5)), seed=0).iloc[0]
+    assert (row["photos"], row["compared"], row["turned"]) == (1, 0, 0)
+    unknown = ["lost", "lost_low", "gained", "moved_high", "area_ratio", "direction", "agreement"]
+    assert row[unknown].isna().all()
