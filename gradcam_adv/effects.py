@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import scipy.stats
 
 from gradcam_adv import statistics
@@ -27,6 +26,7 @@ _BATCH = 5_000_000
 
 # From how often each identity counts, shape (..., identities), to an estimate, shape (...).
 Statistic = Callable[[np.ndarray], np.ndarray]
+Alternative = Literal["two-sided", "less"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,10 @@ def clustered_mean(
     def mean(weights: np.ndarray) -> np.ndarray:
         return _ratio(weights @ sums, weights @ photos, 0.0)
 
-    effect = _over_identities(mean, len(array), count, margin, seed)
+    def p_of(null: float, alternative: Alternative) -> float:
+        return _sign_flip_p(sums - null * photos, alternative, seed)
+
+    effect = _over_identities(mean, p_of, len(array), count, margin, seed)
     return _unless_rare(effect, array, margin) if answers else effect
 
 
@@ -150,7 +153,8 @@ def clustered_auc(
 
         return _ratio(total(above), total(pairs), 0.5) - 0.5
 
-    effect = _over_identities(auc, len(values), count, margin, seed)
+    p_of = _jackknife(auc, count)
+    effect = _over_identities(auc, p_of, len(values), count, margin, seed)
     if not pairs.any():
         return replace(effect, value=np.nan, low=np.nan, high=np.nan, p=1.0, p_short=1.0)
     return _unless_scarce(effect, outcome)
@@ -180,9 +184,8 @@ def matched_difference(
     """
     outcome, chosen = np.asarray(failed, dtype=bool), np.asarray(treated, dtype=bool)
     group, count = _groups(identities)
-    tenth = np.zeros(len(outcome), dtype=int)
-    if len(outcome):
-        tenth = pd.qcut(np.asarray(matched), STRATA, labels=False, duplicates="drop")
+    ranks = scipy.stats.rankdata(matched, "min") - 1
+    tenth = (STRATA * ranks // max(len(outcome), 1)).astype(int)
     cell = group * STRATA + tenth
 
     def counted(rows: np.ndarray) -> np.ndarray:
@@ -198,7 +201,8 @@ def matched_difference(
         both = _ratio(n * m, n + m, 0.0).sum(axis=-1)
         return _ratio(_ratio(lead, n + m, 0.0).sum(axis=-1), both, 0.0)
 
-    effect = _over_identities(difference, len(outcome), count, margin, seed)
+    p_of = _jackknife(difference, count)
+    effect = _over_identities(difference, p_of, len(outcome), count, margin, seed)
     if not (of_treated.sum(axis=0) * of_others.sum(axis=0)).any():
         return replace(effect, value=np.nan, low=np.nan, high=np.nan, p=1.0, p_short=1.0)
     return _unless_scarce(effect, outcome)
@@ -290,25 +294,40 @@ def _unless_scarce(effect: Effect, outcome: np.ndarray) -> Effect:
 
 
 def _over_identities(
-    statistic: Statistic, photos: int, identities: int, margin: float, seed: int
+    statistic: Statistic,
+    p_of: Callable[[float, Alternative], float],
+    count: int,
+    identities: int,
+    margin: float,
+    seed: int,
 ) -> Effect:
-    """An effect by bootstrap, and its tests by flipping the signs of jackknife pseudo-values.
-
-    An identity's pseudo-value is its own share in the estimate; for a mean over equally many
-    photos each, just its own mean. Where nothing is to be seen its sign is a matter of chance.
-    With few identities there are few ways to flip, so p can't be small: 2 / 2^identities at best.
-    """
-    if not photos:
+    """An effect with its interval by bootstrap; ``p_of`` tests whether it is a given value."""
+    if not count:
         return Effect(np.nan, np.nan, np.nan, 1.0, 1.0, 0, 0)
     value = float(statistic(np.ones(identities)))
     if identities < 2:
-        return Effect(value, np.nan, np.nan, 1.0, 1.0, photos, identities)
+        return Effect(value, np.nan, np.nan, 1.0, 1.0, count, identities)
     low, high, _ = _bootstrap(statistic, identities, seed)
-    left_out = statistic(1 - np.eye(identities))
-    pseudo = identities * value - (identities - 1) * left_out
-    p = _sign_flip_p(pseudo, "two-sided", seed)
-    p_short = min(2 * _sign_flip_p(pseudo - margin, "less", seed), 1.0)
-    return Effect(value, low, high, p, p_short, photos, identities)
+    p_short = min(2 * p_of(margin, "less"), 1.0)
+    return Effect(value, low, high, p_of(0.0, "two-sided"), p_short, count, identities)
+
+
+def _jackknife(statistic: Statistic, identities: int) -> Callable[[float, Alternative], float]:
+    """Student's t with the standard error found by leaving out one identity after the other.
+
+    p is no smaller than that of so few people all going one way by chance.
+    """
+
+    def p_of(null: float, alternative: Alternative) -> float:
+        left_out = statistic(1 - np.eye(identities))
+        error = (identities - 1) * left_out.std(ddof=1) / np.sqrt(identities)
+        beyond = float(statistic(np.ones(identities))) - null
+        t = beyond / error if error > 0 else np.copysign(np.inf, beyond) if beyond else 0.0
+        one_sided = float(scipy.stats.t.sf(-t if alternative == "less" else abs(t), identities - 1))
+        one_sided = max(one_sided, 0.5**identities)
+        return one_sided if alternative == "less" else min(2 * one_sided, 1.0)
+
+    return p_of
 
 
 def _bootstrap(statistic: Statistic, identities: int, seed: int) -> tuple[float, float, np.ndarray]:
@@ -336,8 +355,11 @@ def _times_drawn(drawn: np.ndarray) -> np.ndarray:
     return times.reshape(drawn.shape).astype(np.float64)
 
 
-def _sign_flip_p(values: np.ndarray, alternative: Literal["two-sided", "less"], seed: int) -> float:
-    """p of numbers whose signs are a matter of chance having such a sum."""
+def _sign_flip_p(values: np.ndarray, alternative: Alternative, seed: int) -> float:
+    """p of numbers, one an identity, whose signs are a matter of chance having such a sum.
+
+    With few identities there are few ways to flip signs: p is at best 2 / 2^identities.
+    """
     rng = np.random.default_rng(seed)
     result = scipy.stats.monte_carlo_test(
         np.ones(len(values)),
