@@ -1,6 +1,11 @@
-"""The paper's printed tables as data: Chakraborty et al., Generalizing Adversarial Explanations."""
+"""The paper's tables and claims as data: Chakraborty et al., Generalizing Adversarial Explanations.
+
+The tables are as printed; the claims are in this project's words, with their place in the text.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -9,6 +14,11 @@ CITATION = (
     "Generalizing Adversarial Explanations with Grad-CAM"
 )
 EPSILONS = (0.0, 0.01, 0.05, 0.075, 0.1)
+# On which the paper made its black-box attack.
+SOURCE = "resnet50"
+# Which networks the abstract and section 4 call deep, and which wide.
+DEEP = ("vgg16", "resnet50", "resnet101")
+WIDE = ("inceptionv3", "xception")
 
 # Accuracy under the black-box attack made on ResNet50, photos as they are.
 TABLE_1 = pd.DataFrame(
@@ -34,6 +44,10 @@ TABLE_2 = pd.DataFrame(
     index=pd.Index(EPSILONS, name="epsilon"),
 )
 
+# Photos of the test sets of Tables 1 and 2: every accuracy is a whole number of so many.
+TABLE_1_PHOTOS = 296
+TABLE_2_PHOTOS = 257
+
 # MOD under the black-box attack made on ResNet50.
 TABLE_3 = pd.DataFrame(
     {
@@ -57,3 +71,100 @@ def printed(table: pd.DataFrame, network: str, epsilon: float) -> float | None:
     if network not in table.columns or epsilon not in table.index:
         return None
     return float(table[network].loc[epsilon])
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Something that the paper says of its results.
+
+    Attributes:
+        name: by which it is called here.
+        says: what it says, in this project's words.
+        place: where the paper says it.
+        compares: whether it holds networks against each other.
+    """
+
+    name: str
+    says: str
+    place: str
+    compares: bool = False
+
+
+CLAIMS = (
+    Claim(
+        "accuracy_falls",
+        "The accuracy of every network falls as ε grows.",
+        "section 4.2, Tables 1 and 2",
+    ),
+    Claim(
+        "transfer",
+        "The attack made on one network fools the others, too.",
+        "sections 4.1 and 4.2, Tables 1 and 2",
+    ),
+    Claim(
+        "white_box",
+        "The attack made on a network itself fools every network.",
+        "sections 4.2 and 4.3.1",
+    ),
+    Claim(
+        "wide_fail_more",
+        "Wide networks fail more than deep ones as ε grows.",
+        "sections 4.2 and 5, Tables 1 and 2",
+        compares=True,
+    ),
+    Claim(
+        "preprocessing_helps",
+        "Aligning and cropping the faces gives every network some benefit.",
+        "section 4.2, Tables 1 and 2",
+    ),
+    Claim(
+        "preprocessing_keeps_trend",
+        "With the faces aligned and cropped the networks fail in the same way.",
+        "section 4.2, Tables 1 and 2",
+        compares=True,
+    ),
+    Claim(
+        "focus_shifts",
+        "The focus of every network shifts under attack.",
+        "abstract, sections 4.3.2 and 5, Table 3",
+    ),
+    Claim(
+        "mod_rises",
+        "MOD rises as ε grows.",
+        "section 4.4, Table 3",
+    ),
+    Claim(
+        "wide_shift_more",
+        "The focus of wide networks shifts more than that of deep ones.",
+        "sections 4.5 and 5, Table 3",
+        compares=True,
+    ),
+    Claim(
+        "vgg16_shifts_least",
+        "VGG16's focus shifts least.",
+        "section 4.4, Table 3",
+        compares=True,
+    ),
+    Claim(
+        "vgg16_most_stable",
+        "VGG16 is the most stable network: it has the lowest VID.",
+        "sections 4.4 and 5, Figure 4",
+        compares=True,
+    ),
+    Claim(
+        "shift_goes_with_failure",
+        "The more the heatmaps of a photo differ, the more likely the network fails on it.",
+        "sections 4.4 and 5",
+    ),
+    Claim(
+        "deep_better_at_similar_shift",
+        "For a similar shift deep networks do better than wide ones.",
+        "sections 4.4 and 4.5",
+        compares=True,
+    ),
+    Claim(
+        "focus_unpredictable",
+        "Where the focus moves cannot be predicted.",
+        "sections 1 and 4.5",
+    ),
+)

@@ -1,12 +1,17 @@
-"""Intervals that stand beside the numbers: Wilson for accuracies, bootstrap for means."""
+"""Intervals and tests that stand beside the numbers: Wilson, bootstrap, McNemar, Holm."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import scipy.stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 
 CONFIDENCE = 0.95
+SIGNIFICANCE = 0.05
 RESAMPLES = 2000
 
 
@@ -54,3 +59,18 @@ def bootstrap_mean_interval(
         rng=np.random.default_rng(seed),
     )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def mcnemar_p(only_first: int, only_second: int) -> float:
+    """McNemar's exact two-sided p, from the photos that only one of two conditions has right."""
+    return min(float(mcnemar([[0, only_first], [only_second, 0]], exact=True).pvalue), 1.0)
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """p corrected after Holm for how many there are; NaN, no test, stays and is not counted."""
+    p = np.asarray(p_values, dtype=np.float64)
+    corrected = np.full(p.shape, np.nan)
+    tested = ~np.isnan(p)
+    if tested.any():
+        corrected[tested] = multipletests(p[tested], SIGNIFICANCE, "holm")[1]
+    return corrected

@@ -1,0 +1,212 @@
+"""Effects and their tests against other sources, and where there is too little to test."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+import statsmodels.formula.api
+from sklearn.metrics import roc_auc_score
+
+from gradcam_adv import effects, statistics
+
+
+def test_mcnemar_is_the_binomial_test_of_the_photos_that_differ():
+    assert statistics.mcnemar_p(10, 2) == pytest.approx(scipy.stats.binomtest(2, 12).pvalue)
+    assert statistics.mcnemar_p(3, 3) == 1
+    assert statistics.mcnemar_p(0, 0) == 1
+
+
+def test_holm_by_hand_leaves_out_what_was_not_tested():
+    np.testing.assert_allclose(
+        statistics.holm([0.01, 0.04, np.nan, 0.03]), [0.03, 0.06, np.nan, 0.06]
+    )
+    assert np.isnan(statistics.holm([np.nan])).all()
+
+
+def test_mean_and_interval_are_those_of_the_bootstrap_over_identities():
+    chance = np.random.default_rng(0)
+    values, people = chance.normal(0.3, 1, 90), chance.integers(0, 30, 90)
+    effect = effects.clustered_mean(values, people, margin=0.1)
+    assert effect.value == pytest.approx(values.mean())
+    low, high = statistics.bootstrap_mean_interval(values, people)
+    assert (effect.low, effect.high) == (
+        pytest.approx(low, abs=0.03),
+        pytest.approx(high, abs=0.03),
+    )
+    assert (effect.count, effect.identities) == (90, len(np.unique(people)))
+
+
+def test_p_is_that_of_flipping_identities_however_many_photos_they_have():
+    # Seven people, all above 0: 2 of the 128 ways to flip are as far from 0.
+    values, people = np.repeat([1.0, 2, 3, 4, 5, 6, 7], 50), np.repeat(np.arange(7), 50)
+    effect = effects.clustered_mean(values, people, margin=0.1)
+    assert effect.p == pytest.approx(2 / 128, abs=0.004)
+    exact = scipy.stats.permutation_test(
+        (np.arange(1.0, 7), np.zeros(6)),
+        lambda a, b, axis: (a - b).mean(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+    )
+    six = effects.clustered_mean(np.arange(1.0, 7), np.arange(6), margin=0.1)
+    assert six.p == pytest.approx(exact.pvalue, abs=0.008)
+
+
+def test_p_of_no_effect_is_rarely_small_when_people_differ():
+    chance = np.random.default_rng(0)
+    people = np.repeat(np.arange(12), 10)
+    small = sum(
+        effects.clustered_mean(chance.normal(0, 1, 12)[people], people, margin=1, seed=i).p < 0.05
+        for i in range(100)
+    )
+    # Photo by photo more than half would be.
+    assert small <= 12
+
+
+def test_an_effect_clearly_short_of_the_margin():
+    values = np.random.default_rng(0).normal(0, 0.01, 200)
+    effect = effects.clustered_mean(values, np.arange(200), margin=0.01)
+    assert effect.p > 0.05 > effect.p_short
+    assert effects.clustered_mean(values + 0.01, np.arange(200), margin=0.01).p_short > 0.05
+
+
+@pytest.mark.parametrize(("photos", "short"), [(40, False), (400, True)])
+def test_few_photos_without_a_change_do_not_show_that_changes_are_rare(photos, short):
+    effect = effects.paired_shares(np.ones(photos), np.ones(photos), np.arange(photos), margin=0.02)
+    assert effect.p == 1
+    assert effect.p_short == pytest.approx(min(2 * 0.98**photos, 1))
+    assert (effect.p_short < 0.05) == short
+
+
+def test_shares_are_paired_and_people_are_not_photos():
+    before = np.ones(40)
+    after = np.r_[np.zeros(20), np.ones(20)]
+    each_their_own = effects.paired_shares(before, after, np.arange(40), margin=0.02)
+    assert each_their_own.value == 0.5
+    assert each_their_own.p < 0.001
+    # The same photos, but all that were lost are one person's.
+    people = np.r_[np.zeros(20), np.arange(1, 21)]
+    of_one = effects.paired_shares(before, after, people, margin=0.02)
+    assert of_one.value == 0.5
+    assert of_one.p > 0.5
+    # McNemar's where it is the larger one: of five photos, five differ.
+    five = effects.paired_shares(np.ones(5), np.zeros(5), np.arange(5), margin=0.02)
+    assert five.p >= 2 / 2**5
+
+
+def test_an_opposite_share_is_short_however_many_photos_changed():
+    before, after = np.r_[np.zeros(60), np.ones(30)], np.r_[np.ones(60), np.zeros(30)]
+    effect = effects.paired_shares(before, after, np.arange(90), margin=0.02)
+    assert effect.value < 0
+    assert effect.p_short < 0.05
+
+
+def test_auc_is_that_of_scikit_learn_within_each_stratum():
+    chance = np.random.default_rng(0)
+    stratum, people = chance.integers(0, 3, 300), chance.integers(0, 40, 300)
+    failed = chance.random(300) < (0.2 + 0.3 * (stratum == 2))
+    # Rounded, so that some are equal, and far apart between strata.
+    scores = np.round(chance.normal(0, 1, 300) + failed, 1) + 10 * stratum
+    effect = effects.clustered_auc(scores, failed, stratum, people, margin=0.05)
+    parts = [(failed[stratum == s], scores[stratum == s]) for s in range(3)]
+    pairs = [int(f.sum() * (~f).sum()) for f, _ in parts]
+    expected = np.average([roc_auc_score(f, s) for f, s in parts], weights=pairs)
+    assert effect.value + 0.5 == pytest.approx(expected)
+    assert effect.low < effect.value < effect.high
+    assert effect.p < 0.001
+    flipped = effects.clustered_auc(-scores, failed, stratum, people, margin=0.05)
+    assert flipped.value == pytest.approx(-effect.value)
+    assert flipped.p_short < 0.05
+
+
+def test_auc_counts_a_person_as_often_as_drawn():
+    # Resampling by hand: scikit-learn's AUC with each photo weighted by its person's draws.
+    chance = np.random.default_rng(1)
+    people, failed = np.repeat(np.arange(10), 6), chance.random(60) < 0.4
+    scores = chance.normal(0, 1, 60) + 0.5 * failed + chance.normal(0, 1, 10)[people]
+    effect = effects.clustered_auc(scores, failed, np.zeros(60), people, margin=0.05)
+    drawn = [
+        roc_auc_score(failed, scores, sample_weight=np.bincount(draw, minlength=10)[people])
+        for draw in chance.integers(0, 10, (1000, 10))
+    ]
+    low, high = np.quantile(drawn, (0.025, 0.975)) - 0.5
+    assert (effect.low, effect.high) == (
+        pytest.approx(low, abs=0.03),
+        pytest.approx(high, abs=0.03),
+    )
+
+
+@pytest.mark.parametrize("failing", [0, 5, 60])
+def test_auc_of_too_few_outcomes_is_not_tested(failing):
+    failed = np.arange(60) < failing
+    effect = effects.clustered_auc(failed, failed, np.zeros(60), np.arange(60), margin=0.05)
+    assert (effect.p, effect.p_short) == (1, 1)
+    assert np.isnan(effect.value) == (failing in (0, 60))
+
+
+def test_matched_difference_is_least_squares_with_a_constant_for_each_tenth():
+    chance = np.random.default_rng(0)
+    matched, people = chance.normal(0, 1, 600), chance.integers(0, 50, 600)
+    treated = chance.random(600) < scipy.stats.norm.cdf(matched)
+    failed = chance.random(600) < np.clip(0.3 + 0.2 * matched + 0.15 * treated, 0, 1)
+    effect = effects.matched_difference(failed, treated, matched, people, margin=0.02)
+    table = pd.DataFrame(
+        {"failed": failed * 1.0, "treated": treated * 1.0, "tenth": pd.qcut(matched, 10, False)}
+    )
+    fitted = statsmodels.formula.api.ols("failed ~ treated + C(tenth)", table).fit()
+    assert effect.value == pytest.approx(fitted.params["treated"])
+    clustered = fitted.get_robustcov_results("cluster", groups=people)
+    low, high = clustered.conf_int()[list(fitted.params.index).index("treated")]
+    assert (effect.low, effect.high) == (
+        pytest.approx(low, abs=0.02),
+        pytest.approx(high, abs=0.02),
+    )
+    # The plain difference of shares is another one: the treated have more to fail by.
+    assert effect.value < failed[treated].mean() - failed[~treated].mean() - 0.05
+
+
+def test_nothing_matched_is_no_difference_known():
+    treated = np.arange(100) < 50
+    apart = np.where(treated, 1000.0, 0.0) + np.arange(100)
+    effect = effects.matched_difference(treated, treated, apart, np.arange(100), margin=0.02)
+    assert np.isnan(effect.value)
+    assert (effect.p, effect.p_short) == (1, 1)
+
+
+def test_rayleigh_of_single_photos_is_near_its_formula():
+    angles = np.random.default_rng(2).vonmises(0.5, 0.35, 80)
+    effect = effects.common_direction(angles, np.arange(80), margin=0.2)
+    length = np.abs(np.exp(1j * angles).mean())
+    assert effect.value == pytest.approx(length)
+    assert effect.p == pytest.approx(np.exp(-80 * length**2), abs=0.02)
+
+
+def test_directions_of_one_person_are_not_independent():
+    # Four people, each of whose photos all go one way; by photos there is a common direction.
+    people = np.repeat(np.arange(4), 100)
+    angles = np.array([0.0, 0.6, 1.5, -2.0])[people]
+    effect = effects.common_direction(angles, people, margin=0.2)
+    assert np.exp(-400 * effect.value**2) < 1e-6
+    assert effect.p > 0.1
+
+
+def test_undefined_directions_are_left_out():
+    effect = effects.common_direction([0.1, np.nan, 0.1], ["a", "b", "c"], margin=0.2)
+    assert effect.value == pytest.approx(1)
+    assert (effect.count, effect.identities) == (2, 2)
+
+
+@pytest.mark.parametrize("people", [[], ["a"], ["a", "a", "a"]])
+def test_nobody_and_one_person_give_no_test_and_no_error(people):
+    values = np.ones(len(people))
+    for effect in (
+        effects.clustered_mean(values, people, margin=0.1),
+        effects.paired_shares(values, 0 * values, people, margin=0.1),
+        effects.clustered_auc(values, values > 0, values, people, margin=0.1),
+        effects.matched_difference(values > 0, values > 0, values, people, margin=0.1),
+        effects.common_direction(values, people, margin=0.1),
+    ):
+        assert (effect.p, effect.p_short) == (1, 1)
+        assert np.isnan([effect.low, effect.high]).all()
+        assert (effect.count, effect.identities) == (len(people), len(set(people)))
