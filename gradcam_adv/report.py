@@ -1,9 +1,10 @@
-"""The run's report in Markdown: what it rests on, both arms, and how they compare."""
+"""The run's report, Markdown and a page: what it rests on, both arms, and how they compare."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -12,12 +13,15 @@ from gradcam_adv import (
     artifacts,
     datasets,
     figures,
+    layer_sheets,
+    page,
     paper,
     scoring,
     sections,
     sources,
     study,
     tables,
+    viewer,
 )
 from gradcam_adv.sections import interval, markdown, select, title_of
 from gradcam_adv.setting import Setting
@@ -30,7 +34,7 @@ LISTED = 20
 def write(
     settings: dict[Arm, Setting], data: Path, folder: Path, seconds: pd.DataFrame
 ) -> list[Path]:
-    """Write ``report.md``, ``tables`` and ``figures`` into the run's folder.
+    """Write ``report.md``, ``report.html``, ``tables`` and ``figures`` into the run's folder.
 
     Args:
         settings: by arm of the study.
@@ -43,15 +47,17 @@ def write(
     for arm, summary in summaries.items():
         files += artifacts.write_tables(folder / "tables" / arm, **summary)
         files += _copy_scores(settings[arm], folder / "tables" / arm)
-        files += figures.write_all(
-            settings[arm], folder / "figures" / arm, summary, sections.caveat(settings[arm])
-        )
+        caveat = sections.caveat(settings[arm])
+        drawn = folder / "figures" / arm
+        files += figures.write_all(settings[arm], drawn, summary, caveat)
+        files += layer_sheets.write_all(settings[arm], drawn, summary["predictions"], caveat)
     common = _read_all(data) | _compared(settings, summaries)
     common["identities"] = _identities(next(iter(settings.values())), common["identities"])
     files += artifacts.write_tables(folder / "tables", **common)
-    text = _text(settings, summaries, common, seconds)
-    artifacts.write_text(folder / "report.md", text)
-    return [*files, folder / "report.md"]
+    parts = _parts(settings, summaries, common, seconds)
+    artifacts.write_text(folder / "report.md", "\n\n".join(parts) + "\n")
+    page.write(folder / "report.html", parts, viewer.of_run(settings, summaries))
+    return [*files, folder / "report.md", folder / "report.html"]
 
 
 def _copy_scores(setting: Setting, folder: Path) -> list[Path]:
@@ -122,12 +128,12 @@ def _compared(
     }
 
 
-def _text(
+def _parts(
     settings: dict[Arm, Setting],
     summaries: dict[Arm, dict[str, pd.DataFrame]],
     common: dict[str, pd.DataFrame],
     seconds: pd.DataFrame,
-) -> str:
+) -> list[str]:
     setting = next(iter(settings.values()))
     parts = [
         f"# Run {setting.study.name}",
@@ -136,14 +142,16 @@ def _text(
     ]
     for arm, summary in summaries.items():
         parts += sections.of_arm(settings[arm], summary)
-    parts += [
+        parts += layer_sheets.section(settings[arm], sections.caveat(settings[arm]))
+    return [
+        *parts,
         *_arms(settings, common),
         "# About this run",
         *_readings(setting),
         *_photos(common, summaries),
         *_times(seconds),
+        *_citations(setting),
     ]
-    return "\n\n".join(parts) + "\n"
 
 
 def _banner(settings: dict[Arm, Setting]) -> list[str]:
@@ -325,3 +333,14 @@ def _times(seconds: pd.DataFrame) -> list[str]:
             "an earlier run had found cost it nothing."
         )
     return parts
+
+
+def _citations(setting: Setting) -> list[str]:
+    lines = [
+        f"- The paper, MOD and VID: {paper.CITATION}. {paper.PLACE}.",
+        f"- The software: gradcam-adv {version('gradcam-adv')}, MIT licence; the study "
+        f"{setting.study.name} with seed {setting.study.seed}, its manifest.json beside this "
+        "report for all else that a reader needs to do it again.",
+        f"- The photos: {setting.listing.title}, under terms of their own.",
+    ]
+    return ["## How to cite", "\n".join(lines)]

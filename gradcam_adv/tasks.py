@@ -21,9 +21,9 @@ VERSIONS = {
     "train": 1,
     "attack": 1,
     "evaluate": 3,
-    "explain": 3,
+    "explain": 4,
     "score": 3,
-    "report": 4,
+    "report": 5,
 }
 
 
