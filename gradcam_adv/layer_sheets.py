@@ -136,7 +136,7 @@ def _column(levels: Sequence[Example], layers: dict[str, str]) -> Image.Image:
         label = "\n".join([*textwrap.wrap(name, LABEL // 8), place])
         draw.multiline_text((MARGIN, y), label, "black", font, anchor="lm")
     for x, level in zip(itertools.count(MARGIN + LABEL, step), levels, strict=False):
-        label = f"ε = {level.epsilon:g}\n{textwrap.shorten(level.predicted, 12, placeholder='…')}"
+        label = f"ε = {level.epsilon:g}\n{_short(level.predicted)}"
         draw.multiline_text((x, 0), label, "black", font)
     return image
 
@@ -145,10 +145,14 @@ def _heading(width: int, title: str, caveat: str) -> Image.Image:
     """Title, caveat and the scale of the colours."""
     titles = textwrap.wrap(title, width // 10)
     caveats = textwrap.wrap(caveat, width // 8)
-    image = Image.new("RGB", (width, MARGIN + (len(titles) + len(caveats) + 3) * LINE), "white")
+    height = MARGIN + len(titles) * (LINE + GAP) + (len(caveats) + 3) * LINE
+    image = Image.new("RGB", (width, height), "white")
     draw, font, y = ImageDraw.Draw(image), _font(TEXT), MARGIN
-    for line, own in [*((t, _font(TITLE)) for t in titles), *((c, font) for c in caveats)]:
-        draw.text((MARGIN, y), line, "black", own)
+    for line in titles:
+        draw.text((MARGIN, y), line, "black", _font(TITLE))
+        y += LINE + GAP
+    for line in caveats:
+        draw.text((MARGIN, y), line, "black", font)
         y += LINE
     low, high = "no participation", "high; colours lie over the photo at half their strength"
     left = MARGIN + int(font.getlength(low)) + 8
@@ -159,6 +163,10 @@ def _heading(width: int, title: str, caveat: str) -> Image.Image:
     image.paste(Image.fromarray(np.ascontiguousarray(bar)), (left, y + 2))
     draw.text((left + BAR[0] + 8, y), high, "black", font)
     return image
+
+
+def _short(name: str, length: int = 11) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:

@@ -147,7 +147,7 @@
   }
 
   function tell() {
-    const { network, photo, layer, levels, level } = chosen();
+    const { arm, network, photo, layer, levels, level } = chosen();
     const [name] = network.layers[layer];
     const own = network.source && level.epsilon > 0
       ? " (the black-box attack is made on this network: both attacks are one)" : "";
@@ -156,7 +156,8 @@
     control.layer.setAttribute("aria-valuetext", `${name}, ${layer + 1} of ${network.layers.length}`);
     control.epsilon.setAttribute("aria-valuetext", level.epsilon);
     byId("viewer-status").textContent =
-      `${network.title}, photo of ${photo.person}, ${name}, ${control.attack.value} attack${own}, ` +
+      `${arm.title}, ${network.title}, photo ${network.photos.indexOf(photo) + 1} of ${network.photos.length} ` +
+      `(${photo.person}), ${name}, ${control.attack.value} attack${own}, ` +
       `ε = ${level.epsilon}: predicted ${levels[0].predicted} when clean, ${level.predicted} now; ` +
       `NISSIM ${level.nissim[layer].toFixed(4)}.`;
     const [head, body] = byId("viewer-nissim").querySelectorAll("tr");
