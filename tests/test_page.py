@@ -240,9 +240,14 @@ def opened(chromium, folder):
     tab.on("pageerror", lambda error: tab.said.append(str(error)))
     tab.on("request", lambda request: tab.asked.append(request.url))
     tab.goto((folder / "report.html").as_uri())
-    tab.wait_for_function("document.getElementById('viewer-status').textContent")
+    drawn(tab)
     yield tab
     tab.close()
+
+
+def drawn(tab) -> None:
+    """Wait until the pictures are those that the controls say."""
+    tab.wait_for_selector("#viewer-pictures[aria-busy='false']")
 
 
 PANELS = [f"viewer-{name}" for name, _ in page.PANELS]
@@ -266,11 +271,9 @@ def state_of(tab) -> tuple[str, dict[str, str]]:
 
 def change(tab, action) -> tuple[str, set[str]]:
     """Do something to the viewer; what it says then, and which pictures are others."""
-    said, before = state_of(tab)
+    _, before = state_of(tab)
     action()
-    tab.wait_for_function(
-        "s => document.getElementById('viewer-status').textContent !== s", arg=said
-    )
+    drawn(tab)
     said, after = state_of(tab)
     return said, {name for name in PANELS if after[name] != before[name]}
 
@@ -289,7 +292,7 @@ def test_opens_without_a_word_to_the_console_or_the_network(opened, folder):
         opened.select_option(f"#viewer-{name}", "1")
     slide(opened, "layer", 0)
     slide(opened, "epsilon", 1)
-    opened.wait_for_function("document.getElementById('viewer-status').textContent.match('0.02')")
+    drawn(opened)
     assert opened.said == []
     elsewhere = [url for url in opened.asked if not url.startswith("data:")]
     assert elsewhere == [(folder / "report.html").as_uri()]
@@ -376,11 +379,11 @@ def test_a_hurried_reader_ends_at_what_was_chosen_last(opened):
     opened.focus("#viewer-pictures")
     for key in ["ArrowLeft", "ArrowUp", "n", "p", "n", "ArrowRight", "p", "a", "a"] * 3:
         opened.keyboard.press(key)
-    opened.wait_for_timeout(200)
-    drawn = state_of(opened)
+    drawn(opened)
+    left = state_of(opened)
     slide(opened, "epsilon", int(opened.input_value("#viewer-epsilon")))
-    opened.wait_for_timeout(200)
-    assert state_of(opened) == drawn
+    drawn(opened)
+    assert state_of(opened) == left
 
 
 @pytest.mark.browser

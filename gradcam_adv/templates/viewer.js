@@ -125,6 +125,7 @@
   let latest = 0;
   async function draw() {
     const turn = (latest += 1);
+    byId("viewer-pictures").setAttribute("aria-busy", "true");
     const { network, photo, layer, levels, level } = chosen();
     const [name] = network.layers[layer];
     const [clean, attacked] = await Promise.all(
@@ -144,6 +145,7 @@
     paint("shift", coloured(change, shift, clean, 1),
       `Difference of the heatmaps at ${name}, NISSIM ${level.nissim[layer].toFixed(4)}`);
     tell();
+    byId("viewer-pictures").setAttribute("aria-busy", "false");
   }
 
   function tell() {
