@@ -20,6 +20,8 @@ PROSE = MarkdownIt("commonmark", {"html": False})
 TABLE = MarkdownIt("zero").enable("table")
 # Cells longer than this hold text, which may wrap; numbers and names don't.
 LONG = 45
+# An SVG of more bytes holds photos, which are smaller in a picture.
+DRAWN = 300_000
 
 
 @dataclass
@@ -99,17 +101,19 @@ def _table(part: str, heading: str) -> str:
 
 
 def _embed(image: Token, paragraph: Token, folder: Path) -> None:
-    """Put a figure's file into the page: as drawn where there is an SVG, else as WebP."""
+    """Put a figure's file into the page: as SVG where there is a small one, else as WebP."""
     path = folder / str(image.attrGet("src"))
     drawn = path.with_suffix(".svg")
-    if drawn.exists():
+    if drawn.exists() and drawn.stat().st_size <= DRAWN:
         image.attrSet("src", data_uri(drawn.read_bytes(), "image/svg+xml"))
         return
     with Image.open(path) as pixels:
         image.attrSet("src", data_uri(encode_image(pixels.convert("RGB")), "image/webp"))
         image.attrSet("width", str(pixels.width))
         image.attrSet("height", str(pixels.height))
-    # At its full size, or its labels can't be read; so it scrolls, by keys as well.
+    if drawn.exists():
+        return
+    # A sheet: at its full size, or its labels can't be read; so it scrolls, by keys as well.
     image.attrSet("class", "full")
     for name, value in (("role", "region"), ("tabindex", "0"), ("aria-label", image.content)):
         paragraph.attrSet(name, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -110,7 +111,7 @@ def encode_picture(pixels: np.ndarray) -> bytes:
 
 def encode_image(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    image.save(file, "WEBP", quality=85)
+    image.save(file, "WEBP", quality=80)
     return file.getvalue()
 
 
@@ -214,7 +215,7 @@ def pack(arms: Sequence[Shown], photos: int = PHOTOS) -> dict[str, Any]:
     return {
         "arms": packed,
         "pictures": [data_uri(picture, "image/webp") for picture in pictures],
-        "maps": [base64.b64encode(one).decode() for one in maps],
+        "maps": [base64.b64encode(zlib.compress(one, 9)).decode() for one in maps],
         "colours": {"heat": _table(overlays.COLORMAP), "shift": _table(SHIFT_COLORMAP)},
     }
 

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import re
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -180,6 +181,16 @@ def test_figures_are_inside_with_their_alt_texts(read):
     assert kind == "data:image/webp;base64"
     with Image.open(io.BytesIO(base64.b64decode(content))) as sheet:
         assert sheet.size == (1500, 60)
+    classes = {a["alt"]: a.get("class") for tag, a in read.tags if tag == "img"}
+    assert classes["A sheet"] == "full"
+
+
+def test_of_a_drawing_full_of_photos_the_smaller_picture_is_taken(tmp_path):
+    (tmp_path / "drawn.svg").write_text("<svg/>" + " " * markup.DRAWN)
+    Image.new("RGB", (70, 60), "red").save(tmp_path / "drawn.png")
+    (section,) = markup.sections_of(["# A", "![Photos](drawn.png)"], tmp_path)
+    assert "data:image/webp" in section.body
+    assert "full" not in section.body
 
 
 def test_the_pictures_are_kept_once_and_the_maps_whole(read):
@@ -189,7 +200,7 @@ def test_the_pictures_are_kept_once_and_the_maps_whole(read):
     data = viewer.pack(shown)
     assert len(data["pictures"]) == len(set(data["pictures"])) == 2 * 2 * 2 * 5
     level = data["arms"][0]["networks"][0]["photos"][0]["levels"][-1]
-    assert base64.b64decode(data["maps"][level["maps"]]) == first[-1].maps
+    assert zlib.decompress(base64.b64decode(data["maps"][level["maps"]])) == first[-1].maps
     assert data["pictures"][level["picture"]].endswith(base64.b64encode(first[-1].picture).decode())
     again = viewer.pack([shown[0], shown[0]])
     assert len(again["pictures"]) == len(again["maps"]) == 2 * 2 * 5

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -218,7 +219,8 @@ def test_the_page_holds_the_report_and_the_scores_of_the_examples(run):
     tasks = artifacts.read_json(run / "runs" / "tiny" / "manifest.json")["tasks"]
     explained = run / "runs" / "tiny" / tasks["plain/explain/vgg16"]
     first = arm["networks"][0]["photos"][0]["levels"][-1]
-    values = np.frombuffer(base64.b64decode(data["maps"][first["maps"]]), np.uint8)
+    content = zlib.decompress(base64.b64decode(data["maps"][first["maps"]]))
+    values = np.frombuffer(content, np.uint8)
     with np.load(explained / "example-0000000.npz") as arrays:
         expected = (arrays["white-box 0.1/block5_conv3"] * 255).round()
     np.testing.assert_array_equal(values[-expected.size :].reshape(expected.shape), expected)

@@ -61,15 +61,24 @@
     return context.getImageData(0, 0, canvas.width, canvas.height);
   }
 
-  // The map of one layer out of all layers' maps, which lie one behind the other.
+  async function inflate(text) {
+    const stream = new Blob([bytes(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  }
+
   const decoded = new Map();
-  function mapOf(network, level, layer) {
-    if (!decoded.has(level.maps)) decoded.set(level.maps, bytes(data.maps[level.maps]));
+  function mapsOf(level) {
+    if (!decoded.has(level.maps)) decoded.set(level.maps, inflate(data.maps[level.maps]));
+    return decoded.get(level.maps);
+  }
+
+  // One layer's map, enlarged, out of all layers' maps, which lie one behind the other.
+  function mapAt(network, maps, layer, size) {
     let start = 0;
     for (const [, height, width] of network.layers.slice(0, layer)) start += height * width;
     const [, height, width] = network.layers[layer];
-    const values = decoded.get(level.maps).subarray(start, start + height * width);
-    return { values, height, width };
+    const values = maps.subarray(start, start + height * width);
+    return enlarge({ values, height, width }, size.width, size.height);
   }
 
   // Bilinear, with the samples in the middle of their pixels, as the heatmaps are scored.
@@ -128,12 +137,12 @@
     byId("viewer-pictures").setAttribute("aria-busy", "true");
     const { network, photo, layer, levels, level } = chosen();
     const [name] = network.layers[layer];
-    const [clean, attacked] = await Promise.all(
-      [levels[0], level].map((own) => picture(own.picture)),
-    );
+    const both = [levels[0], level];
+    const [clean, attacked] = await Promise.all(both.map((own) => picture(own.picture)));
+    const stored = await Promise.all(both.map(mapsOf));
     if (turn !== latest) return; // the controls have moved on
     const { width, height } = clean;
-    const maps = [levels[0], level].map((own) => enlarge(mapOf(network, own, layer), width, height));
+    const maps = stored.map((values) => mapAt(network, values, layer, clean));
     const change = maps[1].map((value, i) => (value - maps[0][i] + 255) / 2);
     const what = level.epsilon === 0 ? "no attack" : `ε = ${level.epsilon}, ${level.attack} attack`;
     paint("clean", clean, `Photo of ${photo.person}`);
