@@ -102,6 +102,9 @@ def _table(part: str, heading: str) -> str:
 
 def _embed(image: Token, paragraph: Token, folder: Path) -> None:
     """Put a figure's file into the page: as SVG where there is a small one, else as WebP."""
+    # On a small screen a figure scrolls in its box, by keys as well.
+    for name, value in (("role", "region"), ("tabindex", "0"), ("aria-label", image.content)):
+        paragraph.attrSet(name, value)
     path = folder / str(image.attrGet("src"))
     drawn = path.with_suffix(".svg")
     if drawn.exists() and drawn.stat().st_size <= DRAWN:
@@ -113,7 +116,5 @@ def _embed(image: Token, paragraph: Token, folder: Path) -> None:
         image.attrSet("height", str(pixels.height))
     if drawn.exists():
         return
-    # A sheet: at its full size, or its labels can't be read; so it scrolls, by keys as well.
+    # A sheet at its full size, or its labels can't be read.
     image.attrSet("class", "full")
-    for name, value in (("role", "region"), ("tabindex", "0"), ("aria-label", image.content)):
-        paragraph.attrSet(name, value)
