@@ -40,8 +40,12 @@ def overlay(images: npt.ArrayLike, heatmaps: npt.ArrayLike, strength: float = 0.
         )
     if not 0 <= strength <= 1:
         raise ValueError(f"Expected a strength from 0 to 1. Received: {strength}")
-    large = gradcam.resize(maps, pixels.shape[-3:-1])
-    colours = matplotlib.colormaps[COLORMAP](large)[..., :3].astype(np.float32)
+    return mixed(pixels, gradcam.resize(maps, pixels.shape[-3:-1]), strength)
+
+
+def mixed(pixels: np.ndarray, maps: np.ndarray, strength: float = 0.5) -> np.ndarray:
+    """:func:`overlay` of maps that have the pixels' size already."""
+    colours = matplotlib.colormaps[COLORMAP](maps)[..., :3].astype(np.float32)
     return (1 - strength) * pixels + strength * colours
 
 

@@ -13,6 +13,10 @@ CITATION = (
     "Tanmay Chakraborty, Utkarsh Trehan, Khawla Mallat, Jean-Luc Dugelay: "
     "Generalizing Adversarial Explanations with Grad-CAM"
 )
+PLACE = (
+    "IEEE/CVF Conference on Computer Vision and Pattern Recognition Workshops (CVPRW), 2022, "
+    "pages 187-193, doi:10.1109/CVPRW56347.2022.00031, arXiv:2204.05427"
+)
 EPSILONS = (0.0, 0.01, 0.05, 0.075, 0.1)
 # On which the paper made its black-box attack.
 SOURCE = "resnet50"

@@ -138,7 +138,7 @@ class Pipeline:
     def results(self, stage: str) -> list[Path]:
         """What a user wants to look at after ``stage``."""
         if stage == "report":
-            return [self.folder / "report.md"]
+            return [self.folder / "report.md", self.folder / "report.html"]
         paths: list[Path] = []
         for arm in self.study.arms:
             if stage == "train":

@@ -1,37 +1,35 @@
-"""The run's report in Markdown: what it rests on, both arms, and how they compare."""
+"""The run's report, Markdown and a page: what it rests on, both arms, and how they compare."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 
 import pandas as pd
 
 from gradcam_adv import (
+    about,
     artifacts,
     attention,
-    datasets,
     figures,
+    layer_sheets,
+    page,
     paper,
     scoring,
     sections,
     sources,
-    study,
     tables,
+    viewer,
 )
 from gradcam_adv.cells import caveat, interval, markdown, select, title_of
 from gradcam_adv.setting import Setting
 from gradcam_adv.study import Arm
 
-# How many left-out photos the page itself names; the CSV has all.
-LISTED = 20
-
 
 def write(
     settings: dict[Arm, Setting], data: Path, folder: Path, seconds: pd.DataFrame
 ) -> list[Path]:
-    """Write ``report.md``, ``tables`` and ``figures`` into the run's folder.
+    """Write ``report.md``, ``report.html``, ``tables`` and ``figures`` into the run's folder.
 
     Args:
         settings: by arm of the study.
@@ -44,15 +42,17 @@ def write(
     for arm, summary in summaries.items():
         files += artifacts.write_tables(folder / "tables" / arm, **summary)
         files += _copy_scores(settings[arm], folder / "tables" / arm)
-        files += figures.write_all(
-            settings[arm], folder / "figures" / arm, summary, caveat(settings[arm])
-        )
+        drawn = folder / "figures" / arm
+        shown = caveat(settings[arm])
+        files += figures.write_all(settings[arm], drawn, summary, shown)
+        files += layer_sheets.write_all(settings[arm], drawn, summary["predictions"], shown)
     common = _read_all(data) | _compared(settings, summaries)
     common["identities"] = _identities(next(iter(settings.values())), common["identities"])
     files += artifacts.write_tables(folder / "tables", **common)
-    text = _text(settings, summaries, common, seconds)
-    artifacts.write_text(folder / "report.md", text)
-    return [*files, folder / "report.md"]
+    parts = _parts(settings, summaries, common, seconds)
+    artifacts.write_text(folder / "report.md", "\n\n".join(parts) + "\n")
+    page.write(folder / "report.html", parts, viewer.of_run(settings, summaries))
+    return [*files, folder / "report.md", folder / "report.html"]
 
 
 def _copy_scores(setting: Setting, folder: Path) -> list[Path]:
@@ -123,12 +123,12 @@ def _compared(
     }
 
 
-def _text(
+def _parts(
     settings: dict[Arm, Setting],
     summaries: dict[Arm, dict[str, pd.DataFrame]],
     common: dict[str, pd.DataFrame],
     seconds: pd.DataFrame,
-) -> str:
+) -> list[str]:
     setting = next(iter(settings.values()))
     parts = [
         f"# Run {setting.study.name}",
@@ -142,14 +142,16 @@ def _text(
     ]
     for arm, summary in summaries.items():
         parts += sections.of_arm(settings[arm], summary)
-    parts += [
+        parts += layer_sheets.section(settings[arm], caveat(settings[arm]))
+    return [
+        *parts,
         *_arms(settings, common),
         "# About this run",
-        *_readings(setting),
-        *_photos(common, summaries),
-        *_times(seconds),
+        *about.readings(setting),
+        *about.photos(common, summaries),
+        *about.times(seconds),
+        *about.citations(setting),
     ]
-    return "\n\n".join(parts) + "\n"
 
 
 def _banner(settings: dict[Arm, Setting]) -> list[str]:
@@ -240,94 +242,3 @@ def _differences(
             row[f"ε = {cell['epsilon']:g}"] = shown
         rows.append(row)
     return rows
-
-
-def _readings(setting: Setting) -> list[str]:
-    rows = []
-    for field in dataclasses.fields(study.Readings):
-        chosen = getattr(setting.study.readings, field.name)
-        others = [c for c in study.reading_choices(field.name) if c != chosen]
-        rows.append(
-            {
-                "Reading": field.name,
-                "Question": field.metadata["question"],
-                "This run": chosen,
-                "Also offered": ", ".join(others) or "–",
-                "Not offered yet": field.metadata["unoffered"] or "–",
-            }
-        )
-    return [
-        "## How the paper is read",
-        "Each is a key of `[readings]` in the study file.",
-        markdown(rows),
-    ]
-
-
-def _photos(
-    common: dict[str, pd.DataFrame], summaries: dict[Arm, dict[str, pd.DataFrame]]
-) -> list[str]:
-    """Who was chosen, what lies close together, and what was left out."""
-    identities, photos = common["identities"], common["photos"]
-    grouped, noted = photos[photos["group"] != ""], photos[photos["note"] != ""]
-    usable = int(identities.loc[identities["chosen"], "usable"].sum())
-    near = "no photos of one identity are near-duplicates"
-    if len(grouped):
-        near = (
-            f"{grouped['group'].nunique()} groups of near-duplicates of one identity, "
-            f"{len(grouped)} photos in all, are each kept in one split"
-        )
-    parts = [
-        "## Photos",
-        f"{int(identities['chosen'].sum())} of {len(identities)} identities were chosen; "
-        "tables/identities.csv says which, and why not the others. Of their "
-        f"{usable} usable photos {len(photos)} are used"
-        + (", the others beyond max_photos" if len(photos) < usable else "")
-        + f"; {near} (perceptual hashes that differ in at most "
-        f"{datasets.NEAR_DUPLICATE_BITS} of 64 bits).",
-        *_left_out("Left out", "tables/excluded.csv", common["excluded"]),
-    ]
-    if "aligned" in summaries:
-        parts += _left_out(
-            "Left out of the aligned arm alone",
-            "tables/aligned/excluded.csv",
-            summaries["aligned"]["excluded"],
-        )
-    if len(noted):
-        rows = noted[["photo", "note"]].head(LISTED).to_dict("records")
-        parts += [f"Used, with a note: {len(noted)} (tables/photos.csv).", markdown(rows)]
-        parts += _more(len(noted))
-    return parts
-
-
-def _left_out(what: str, file: str, excluded: pd.DataFrame) -> list[str]:
-    if excluded.empty:
-        return [f"{what}: no photo."]
-    rows = excluded[["photo", "reason"]].head(LISTED).to_dict("records")
-    return [f"{what}: {len(excluded)} photos ({file}).", markdown(rows), *_more(len(excluded))]
-
-
-def _more(count: int) -> list[str]:
-    return [f"... and {count - LISTED} more."] if count > LISTED else []
-
-
-def _times(seconds: pd.DataFrame) -> list[str]:
-    """How long each stage took; what the aligned arm alone needs is counted as its own."""
-    faces = seconds["task"].eq("faces") | (
-        seconds["arm"].eq("aligned") & seconds["task"].eq("data")
-    )
-    own = seconds.assign(
-        arm=seconds["arm"].mask(faces, "aligned"), stage=seconds["stage"].mask(faces, "faces")
-    )
-    shown = own.groupby(["stage", "arm"], sort=False)["seconds"].sum().unstack()
-    rows = [
-        {"Stage": stage} | {arm: "–" if math.isnan(s) else f"{s:.0f}" for arm, s in row.items()}
-        for stage, row in shown.iterrows()
-    ]
-    parts = ["## Time", "Seconds of each stage when it was last run:", markdown(rows)]
-    if faces.any():
-        share = own.loc[faces, "seconds"].sum() / own.loc[own["arm"] == "aligned", "seconds"].sum()
-        parts.append(
-            f"Finding and aligning faces took {100 * share:.0f} % of the aligned arm; faces that "
-            "an earlier run had found cost it nothing."
-        )
-    return parts

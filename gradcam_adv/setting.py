@@ -161,6 +161,16 @@ def example_rows(setting: Setting) -> np.ndarray:
     return np.linspace(0, len(setting.test) - 1, count).round().astype(int)
 
 
+# Beside the heatmaps of all layers, the names of those that end a block.
+BLOCKS = "blocks.json"
+
+
+def block_ends(setting: Setting, network: str) -> list[str]:
+    """The layers that a reader is shown first, in the order of the network."""
+    blocks = artifacts.read_json(setting.folders[f"explain/{network}"] / BLOCKS)["blocks"]
+    return list(map(str, blocks))
+
+
 def conditions(study: Study, network: str) -> list[tuple[str, float]]:
     """Clean photos, then every attack at every epsilon above 0."""
     return [

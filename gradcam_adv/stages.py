@@ -21,6 +21,7 @@ from gradcam_adv import (
     tables,
 )
 from gradcam_adv.setting import (
+    BLOCKS,
     SLICE,
     TARGETS,
     Setting,
@@ -237,12 +238,11 @@ def summarize(setting: Setting, folder: Path) -> list[Path]:
 def explain(setting: Setting, folder: Path, network: str) -> list[Path]:
     """Heatmaps of all the study's layers for the example photos, one file a photo."""
     study = setting.study
-    model = setting.model(network)
+    flat = networks.flatten(setting.model(network))
     table = predictions(setting, network)
-    explain_layers = gradcam.Explainer(
-        networks.flatten(model), study.layers_of(network), study.batch_size
-    )
-    files = []
+    explain_layers = gradcam.Explainer(flat, study.layers_of(network), study.batch_size)
+    files = [folder / BLOCKS]
+    artifacts.write_json(files[0], {"blocks": _block_ends(flat, explain_layers.layers)})
     rows_of = example_rows(setting)
     what = f"explain {network}, {setting.arm}, {len(explain_layers.layers)} layers"
     for row in tqdm(rows_of, what, unit="photo", disable=None):
@@ -272,6 +272,12 @@ def explain(setting: Setting, folder: Path, network: str) -> list[Path]:
             )
         files.append(path)
     return files
+
+
+def _block_ends(network: networks.Network, explained: list[str]) -> list[str]:
+    """Those of the explained layers that end a block; all of them where none does."""
+    ends = {step.path for step in network.find("blocks")}
+    return [layer for layer in explained if layer in ends] or explained
 
 
 def _explained_class(

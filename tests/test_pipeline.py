@@ -1,8 +1,12 @@
 """A whole small study through two real networks, from the command line, on photos made here."""
 
+import base64
+import json
+import re
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +21,14 @@ from gradcam_adv import (
     classifiers,
     export,
     gradcam,
+    layer_sheets,
+    networks,
+    page,
     photos,
     pipeline,
     setting,
     sheets,
+    stages,
     study,
 )
 
@@ -265,6 +273,84 @@ def test_arrows_of_figure_1_are_as_long_as_the_table_says(run):
         if photo["moved"]:
             assert np.arctan2(-way[1], way[0]) == pytest.approx(photo["direction"])
         assert f"moved {100 * photo['moved']:.0f} %" in axis.get_xlabel()
+
+
+def test_the_page_holds_the_report_and_the_scores_of_the_examples(run):
+    path = run / "runs" / "tiny" / "report.html"
+    text = path.read_text()
+    assert path.stat().st_size < page.LIMIT
+    for said in ("RANDOM BASES", "89.86 | ", "ann/broken.jpg", "doi:10.1109/CVPRW56347.2022.00031"):
+        assert said in text, said
+    data = json.loads(re.search(r'id="viewer-data">(.*?)</script>', text)[1])
+    scored = table(run, "layers").set_index(["network", "attack", "epsilon", "photo", "layer"])
+    predicted = table(run, "predictions").set_index(["network", "attack", "epsilon", "photo"])
+    names = ["ann", "bob", "cem"]
+    (arm,) = data["arms"]
+    for name, shown in zip(("vgg16", "resnet50"), arm["networks"], strict=True):
+        layers = [layer for layer, _, _ in shown["layers"]]
+        assert shown["source"] == (name == "resnet50")
+        assert [photo["name"] for photo in shown["photos"]] == sorted(
+            {key[3] for key in scored.index}
+        )
+        for photo in shown["photos"]:
+            clean, *attacked = photo["levels"]
+            assert (clean["attack"], clean["epsilon"]) == ("clean", 0)
+            assert [(level["attack"], level["epsilon"]) for level in attacked] == [
+                (attack, epsilon)
+                for attack in ("black-box", "white-box")
+                for epsilon in (0.02, 0.1)
+            ]
+            for level in attacked:
+                key = (name, level["attack"], level["epsilon"], photo["name"])
+                assert level["predicted"] == names[predicted["predicted"][key]]
+                for layer, nissim in zip(layers, level["nissim"], strict=True):
+                    assert nissim == pytest.approx(scored["nissim"][(*key, layer)], abs=1e-4)
+    # The map of the last layer, as explain left it.
+    tasks = artifacts.read_json(run / "runs" / "tiny" / "manifest.json")["tasks"]
+    explained = run / "runs" / "tiny" / tasks["plain/explain/vgg16"]
+    first = arm["networks"][0]["photos"][0]["levels"][-1]
+    content = zlib.decompress(base64.b64decode(data["maps"][first["maps"]]))
+    values = np.frombuffer(content, np.uint8)
+    with np.load(explained / "example-0000000.npz") as arrays:
+        expected = (arrays["white-box 0.1/block5_conv3"] * 255).round()
+    np.testing.assert_array_equal(values[-expected.size :].reshape(expected.shape), expected)
+
+
+def test_the_ends_of_blocks_are_shown_and_every_layer_is_in_a_sheet(run):
+    tasks = artifacts.read_json(run / "runs" / "tiny" / "manifest.json")["tasks"]
+    for network, layers in (
+        ("vgg16", ["block1_conv2", "block5_conv3"]),
+        ("resnet50", ["conv1_relu", "conv5_block3_out"]),
+    ):
+        folder = run / "runs" / "tiny" / tasks[f"plain/explain/{network}"]
+        assert artifacts.read_json(folder / "blocks.json") == {"blocks": layers}
+        for sheet in ("blocks", "1"):
+            name = f"layers_{network}_{sheet}.png"
+            with Image.open(run / "runs" / "tiny" / "figures" / "plain" / name) as image:
+                assert image.height > 3 * layer_sheets.TILE
+
+
+def test_of_layers_that_end_no_block_all_are_shown(small_cnn):
+    flat = networks.flatten(small_cnn)
+    every = [step.path for step in flat.places]
+    assert stages._block_ends(flat, every) == [step.path for step in flat.find("blocks")]
+    assert len(stages._block_ends(flat, every)) < len(every)
+    assert stages._block_ends(flat, ["conv_a"]) == ["conv_a"]
+
+
+@pytest.mark.browser
+def test_the_page_of_a_run_opens_in_a_browser(run, chromium):
+    tab = chromium.new_page()
+    said = []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.goto((run / "runs" / "tiny" / "report.html").as_uri())
+    tab.wait_for_selector("#viewer-pictures[aria-busy='false']")
+    assert "block5_conv3" in tab.inner_text("#viewer-status")
+    broken = "() => [...document.images].filter(i => !i.naturalWidth || !i.alt).length"
+    assert tab.evaluate(broken) == 0
+    assert said == []
+    tab.close()
 
 
 def test_models_come_with_their_facts(run):

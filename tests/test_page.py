@@ -1,0 +1,452 @@
+"""The report page: what stands in it, and how it behaves in a browser, from data made here."""
+
+import base64
+import html.parser
+import io
+import itertools
+import json
+import re
+import zlib
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from gradcam_adv import markup, overlays, page, viewer
+
+EPSILONS = (0.02, 0.1)
+SIDE = 40
+EVIL = "ann/![x](https://example.org/x.png)<script>alert(1)</script>_a_.jpg"
+PARTS = [
+    "# Run made",
+    "What **this** is, of `code`.",
+    "# Photos as they are",
+    "## Table 1: accuracy",
+    "> a caveat",
+    "| Network | ε = 0 |\n|:--|:--|\n| VGG16 | 91.89 \\| 33.33 [6.15, 79.23] |",
+    "### In detail",
+    f"| photo | reason |\n|:--|:--|\n| {EVIL} | {'long ' * 20} |",
+    "## Figure 2",
+    "![A drawing](figures/drawn.png)",
+    "![A sheet](figures/sheet.png)",
+    "# Other photos",
+    "## Table 1: accuracy",
+    "text",
+    "# About this run",
+    "## How to cite",
+    "- so",
+]
+
+
+def photo(seed: int, sizes: list[tuple[int, int]], attacks: tuple[str, ...]) -> viewer.Photo:
+    """Smooth random photos and maps; the clean one predicted Ann, the others Bob."""
+    chance = np.random.default_rng(seed)
+    levels = []
+    for attack, epsilon in [("clean", 0.0), *((a, e) for a in attacks for e in EPSILONS)]:
+        small = Image.fromarray(chance.integers(0, 256, (4, 4, 3), np.uint8))
+        pixels = np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BICUBIC)) / 255
+        maps, _ = viewer.encode_maps([chance.random(size) for size in sizes])
+        nissim = tuple(epsilon * (i + 1) for i in range(len(sizes)))
+        picture = viewer.encode_picture(pixels)
+        name = "Bob" if epsilon else "Ann"
+        levels.append(viewer.Level(attack, epsilon, picture, maps, name, nissim))
+    return viewer.Photo(f"ann/{seed}.png", "Ann", tuple(levels))
+
+
+def network(title: str, sizes: list[tuple[int, int]], seed: int, count: int = 3) -> viewer.Network:
+    photos = tuple(photo(seed + i, sizes, viewer.ATTACKS) for i in range(count))
+    layers = tuple(viewer.Layer(f"{title}_{i}", *size) for i, size in enumerate(sizes))
+    return viewer.Network(title, title == "ResNet50", layers, photos)
+
+
+def arms() -> list[viewer.Shown]:
+    def of_arm(title: str, seed: int) -> viewer.Shown:
+        own = (
+            network("VGG16", [(8, 6), (5, 5), (3, 3)], seed),
+            network("ResNet50", [(6, 6), (2, 2)], seed + 10),
+        )
+        return viewer.Shown(title, f"caveat of {title}", own)
+
+    return [of_arm("Photos as they are", 0), of_arm("Other photos", 50)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run's folder with two figures and its page."""
+    made = tmp_path_factory.mktemp("page")
+    (made / "figures").mkdir()
+    (made / "figures" / "drawn.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    Image.new("RGB", (1500, 60), "red").save(made / "figures" / "sheet.png")
+    verdicts = pd.DataFrame(
+        {
+            "claim": ["VGG16 is the most stable <b>"],
+            "place": ["4.2"],
+            "rule": ["MOD is lowest"],
+            "paper": [0.127394],
+            "run": [0.3541],
+            "effect": ["larger"],
+            "p": [np.nan],
+        }
+    )
+    page.write(
+        made / "report.html", PARTS, arms(), summary=["Two networks were run."], verdicts=verdicts
+    )
+    return made
+
+
+class Reader(html.parser.HTMLParser):
+    """Tags with their attributes, and the text of each kind of tag."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        if data.strip():
+            self.texts.append((self.tags[-1][0], data.strip()))
+
+
+@pytest.fixture(scope="module")
+def read(folder):
+    return Reader((folder / "report.html").read_text())
+
+
+def test_nothing_in_the_page_lies_elsewhere(read):
+    for tag, attributes in read.tags:
+        for name in ("src", "href", "srcset", "data", "action"):
+            if name in attributes:
+                assert re.match(r"data:|#", attributes[name]), (tag, attributes)
+    policy = next(a["content"] for t, a in read.tags if a.get("http-equiv"))
+    assert "default-src 'none'" in policy
+
+
+def test_headings_are_in_order_and_every_link_of_the_contents_leads_to_one(read):
+    levels = [int(tag[1]) for tag, _ in read.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels.count(1) == 1
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    anchors = [attributes["id"] for _, attributes in read.tags if "id" in attributes]
+    assert len(set(anchors)) == len(anchors)
+    links = [attributes["href"][1:] for tag, attributes in read.tags if tag == "a"]
+    assert set(links) <= set(anchors)
+    assert "photos-as-they-are-table-1-accuracy" in links
+    assert "other-photos-table-1-accuracy" in links
+
+
+def test_the_summary_comes_first_and_the_viewer_before_what_concerns_the_run(read):
+    headings = [text for tag, text in read.texts if re.fullmatch("h[12]", tag)]
+    assert headings == [
+        "Run made",
+        "Summary",
+        "Photos as they are",
+        "Other photos",
+        "Viewer of the heatmaps",
+        "About this run",
+    ]
+    cells = [text for tag, text in read.texts if tag in ("th", "td")]
+    assert "VGG16 is the most stable <b>" in cells
+    assert cells[cells.index("MOD is lowest") + 1 :][:4] == ["0.1274", "0.3541", "larger", "–"]
+
+
+def test_without_verdicts_there_is_no_summary(folder):
+    text = page.render(markup.sections_of(PARTS, folder), arms())
+    assert 'id="summary"' not in text
+    assert "#summary" not in text
+
+
+def test_tables_have_headers_and_names_in_them_are_text(read):
+    cells = [(tag, attributes) for tag, attributes in read.tags if tag in ("th", "td")]
+    assert ("th", {"scope": "row", "style": "text-align:left"}) in cells
+    texts = [text for tag, text in read.texts if tag in ("th", "td")]
+    assert EVIL in texts
+    assert "91.89 | 33.33 [6.15, 79.23]" in texts
+    long = [attributes for tag, attributes in cells if attributes.get("class") == "long"]
+    assert len(long) >= 2
+    regions = [attributes for _, attributes in read.tags if attributes.get("role") == "region"]
+    assert {"Table 1: accuracy", "In detail"} <= {region["aria-label"] for region in regions}
+
+
+def test_figures_are_inside_with_their_alt_texts(read):
+    images = {a["alt"]: a["src"] for tag, a in read.tags if tag == "img"}
+    kind, content = images["A drawing"].split(",")
+    assert kind == "data:image/svg+xml;base64"
+    assert b"<svg" in base64.b64decode(content)
+    kind, content = images["A sheet"].split(",")
+    assert kind == "data:image/webp;base64"
+    with Image.open(io.BytesIO(base64.b64decode(content))) as sheet:
+        assert sheet.size == (1500, 60)
+    classes = {a["alt"]: a.get("class") for tag, a in read.tags if tag == "img"}
+    assert classes["A sheet"] == "full"
+
+
+def test_of_a_drawing_full_of_photos_the_smaller_picture_is_taken(tmp_path):
+    (tmp_path / "drawn.svg").write_text("<svg/>" + " " * markup.DRAWN)
+    Image.new("RGB", (70, 60), "red").save(tmp_path / "drawn.png")
+    (section,) = markup.sections_of(["# A", "![Photos](drawn.png)"], tmp_path)
+    assert "data:image/webp" in section.body
+    assert "full" not in section.body
+
+
+def test_the_pictures_are_kept_once_and_the_maps_whole(read):
+    shown = arms()
+    # As on the source network, where both attacks are one.
+    first = shown[0].networks[0].photos[0].levels
+    data = viewer.pack(shown)
+    assert len(data["pictures"]) == len(set(data["pictures"])) == 2 * 2 * 3 * 5
+    level = data["arms"][0]["networks"][0]["photos"][0]["levels"][-1]
+    assert zlib.decompress(base64.b64decode(data["maps"][level["maps"]])) == first[-1].maps
+    assert data["pictures"][level["picture"]].endswith(base64.b64encode(first[-1].picture).decode())
+    again = viewer.pack([shown[0], shown[0]])
+    assert len(again["pictures"]) == len(again["maps"]) == 2 * 3 * 5
+
+
+def test_large_maps_and_pictures_are_averaged_down_and_small_ones_kept():
+    small = np.random.default_rng(0).random((9, 14))
+    large = np.zeros((112, 112))
+    large[:, :56] = 1
+    content, sizes = viewer.encode_maps([small, large])
+    assert sizes == [(9, 14), (viewer.MAP_SIDE, viewer.MAP_SIDE)]
+    values = np.frombuffer(content, np.uint8)
+    np.testing.assert_array_equal(values[: 9 * 14].reshape(9, 14), (small * 255).round())
+    kept = values[9 * 14 :].reshape(56, 56)
+    assert (kept[:, :28] == 255).all()
+    assert (kept[:, 28:] == 0).all()
+    with Image.open(io.BytesIO(viewer.encode_picture(np.ones((500, 400, 3))))) as picture:
+        assert max(picture.size) == viewer.PICTURE_SIDE
+
+
+def test_a_page_too_large_gets_fewer_photos_and_then_is_refused(folder, tmp_path, monkeypatch):
+    whole = len((folder / "report.html").read_bytes())
+    sections = markup.sections_of(PARTS, folder)
+    one = len(page.render(sections, arms(), 1).encode())
+    assert one < len(page.render(sections, arms(), 2).encode()) <= whole
+    (tmp_path / "figures").symlink_to(folder / "figures")
+    monkeypatch.setattr(page, "LIMIT", one)
+    page.write(tmp_path / "report.html", PARTS, arms())
+    text = (tmp_path / "report.html").read_text()
+    data = json.loads(re.search(r'id="viewer-data">(.*?)</script>', text)[1])
+    assert [len(n["photos"]) for arm in data["arms"] for n in arm["networks"]] == [1] * 4
+    (tmp_path / "report.html").unlink()
+    monkeypatch.setattr(page, "LIMIT", one - 1)
+    with pytest.raises(ValueError, match="Expected a page of at most .* MB.*Received"):
+        page.write(tmp_path / "report.html", PARTS, arms())
+    assert not (tmp_path / "report.html").exists()
+
+
+# What a reader sees, in Chromium.
+
+
+@pytest.fixture
+def opened(chromium, folder):
+    """The page, with what it said to the console and what it asked for."""
+    tab = chromium.new_page(viewport={"width": 1300, "height": 900})
+    tab.said, tab.asked = [], []
+    tab.on("console", lambda message: tab.said.append(message.text))
+    tab.on("pageerror", lambda error: tab.said.append(str(error)))
+    tab.on("request", lambda request: tab.asked.append(request.url))
+    tab.goto((folder / "report.html").as_uri())
+    drawn(tab)
+    yield tab
+    tab.close()
+
+
+def drawn(tab) -> None:
+    """Wait until the pictures are those that the controls say."""
+    tab.wait_for_selector("#viewer-pictures[aria-busy='false']")
+
+
+PANELS = [f"viewer-{name}" for name, _ in page.PANELS]
+
+
+def pixels_of(tab, name: str) -> np.ndarray:
+    script = (
+        "id => { const c = document.getElementById(id);"
+        " return [c.height, c.width, ...c.getContext('2d')"
+        ".getImageData(0, 0, c.width, c.height).data]; }"
+    )
+    height, width, *values = tab.evaluate(script, name)
+    return np.array(values, np.uint8).reshape(height, width, 4)[..., :3]
+
+
+def state_of(tab) -> tuple[str, dict[str, str]]:
+    script = "ids => ids.map(id => document.getElementById(id).toDataURL())"
+    pictures = dict(zip(PANELS, tab.evaluate(script, PANELS), strict=True))
+    return tab.inner_text("#viewer-status"), pictures
+
+
+def change(tab, action) -> tuple[str, set[str]]:
+    """Do something to the viewer; what it says then, and which pictures are others."""
+    _, before = state_of(tab)
+    action()
+    drawn(tab)
+    said, after = state_of(tab)
+    return said, {name for name in PANELS if after[name] != before[name]}
+
+
+def slide(tab, name: str, value: int) -> None:
+    tab.evaluate(
+        "([id, v]) => { const e = document.getElementById(id); e.value = v;"
+        " e.dispatchEvent(new Event('input')); }",
+        [f"viewer-{name}", value],
+    )
+
+
+@pytest.mark.browser
+def test_opens_without_a_word_to_the_console_or_the_network(opened, folder):
+    for name in ("arm", "network", "photo"):
+        opened.select_option(f"#viewer-{name}", "1")
+    slide(opened, "layer", 0)
+    slide(opened, "epsilon", 1)
+    drawn(opened)
+    assert opened.said == []
+    elsewhere = [url for url in opened.asked if not url.startswith("data:")]
+    assert elsewhere == [(folder / "report.html").as_uri()]
+
+
+@pytest.mark.browser
+def test_every_control_changes_the_pictures_that_hang_on_it(opened):
+    heat = {"viewer-heat-clean", "viewer-heat-attacked", "viewer-shift"}
+    attacked = {"viewer-attacked", "viewer-heat-attacked", "viewer-shift"}
+    said, changed = change(opened, lambda: slide(opened, "epsilon", 1))
+    assert "ε = 0.02" in said
+    assert changed == attacked
+    said, changed = change(opened, lambda: slide(opened, "layer", 0))
+    assert "VGG16_0" in said
+    assert "NISSIM 0.0200" in said
+    assert changed == heat
+    said, changed = change(opened, lambda: opened.select_option("#viewer-attack", "white-box"))
+    assert changed == attacked
+    said, changed = change(opened, lambda: opened.select_option("#viewer-photo", "1"))
+    assert changed == set(PANELS)
+    said, changed = change(opened, lambda: opened.select_option("#viewer-network", "1"))
+    assert "ResNet50_0" in said
+    assert "both attacks are one" in said
+    assert changed == set(PANELS)
+    said, changed = change(opened, lambda: opened.select_option("#viewer-arm", "1"))
+    assert changed == set(PANELS)
+    assert opened.inner_text("#viewer-caveat") == "caveat of Other photos"
+    # What was chosen before is still chosen.
+    assert opened.input_value("#viewer-network") == "1"
+    assert opened.input_value("#viewer-photo") == "1"
+    said, _ = change(opened, lambda: slide(opened, "epsilon", 0))
+    assert "predicted Ann when clean, Ann now; NISSIM 0.0000" in said
+    assert state_of(opened)[1]["viewer-clean"] == state_of(opened)[1]["viewer-attacked"]
+
+
+@pytest.mark.browser
+def test_the_pictures_are_those_that_python_draws(opened):
+    """The second layer, whose maps lie behind the first one's, under the last attack."""
+    slide(opened, "layer", 1)
+    change(opened, lambda: opened.select_option("#viewer-attack", "white-box"))
+    own = arms()[0].networks[0].photos[0]
+    large, photos = [], []
+    for level in (own.levels[0], own.levels[-1]):
+        values = np.frombuffer(level.maps, np.uint8)[8 * 6 : 8 * 6 + 25].reshape(5, 5)
+        image = Image.fromarray(values.astype(np.float32))
+        large.append(np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)) / 255)
+        with Image.open(io.BytesIO(level.picture)) as picture:
+            photos.append(np.asarray(picture.convert("RGB"), np.float32) / 255)
+    for name, pixels, values in zip(("clean", "attacked"), photos, large, strict=True):
+        drawn = pixels_of(opened, f"viewer-{name}") / 255
+        np.testing.assert_allclose(drawn, pixels, atol=0.03)
+        expected = overlays.mixed(drawn, values)
+        np.testing.assert_allclose(
+            pixels_of(opened, f"viewer-heat-{name}") / 255, expected, atol=0.01
+        )
+    colours = overlays.matplotlib.colormaps[viewer.SHIFT_COLORMAP]
+    expected = colours((large[1] - large[0] + 1) / 2)[..., :3]
+    np.testing.assert_allclose(pixels_of(opened, "viewer-shift") / 255, expected, atol=0.03)
+
+
+@pytest.mark.browser
+def test_keys_drive_the_viewer(opened):
+    opened.focus("#viewer-pictures")
+    for key, text in (
+        ("ArrowLeft", "ε = 0.02"),
+        ("ArrowUp", "VGG16_1"),
+        ("ArrowRight", "ε = 0.1"),
+        ("ArrowDown", "VGG16_2"),
+        ("a", "white-box"),
+        ("p", "photo 2 of 3"),
+        ("Shift+P", "photo 1 of 3"),
+        ("n", "ResNet50"),
+        ("Shift+N", "VGG16"),
+    ):
+        said, _ = change(opened, lambda key=key: opened.keyboard.press(key))
+        assert text in said
+    opened.focus("#viewer-epsilon")
+    said, _ = change(opened, lambda: opened.keyboard.press("Home"))
+    assert "ε = 0:" in said
+    assert opened.get_attribute("#viewer-epsilon", "aria-valuetext") == "0"
+
+
+@pytest.mark.browser
+def test_a_hurried_reader_ends_at_what_was_chosen_last(opened):
+    """A picture that comes late does not take the place of the one asked for after it."""
+    left = state_of(opened)
+    opened.evaluate(
+        "() => { const decode = HTMLImageElement.prototype.decode;"
+        " HTMLImageElement.prototype.decode = function () {"
+        " return decode.call(this).then(() => new Promise(done => setTimeout(done, 300))); }; }"
+    )
+    slide(opened, "epsilon", 1)
+    slide(opened, "epsilon", 2)
+    opened.wait_for_timeout(600)
+    drawn(opened)
+    assert state_of(opened) == left
+
+
+@pytest.mark.browser
+def test_a_screen_reader_finds_names_for_all(opened):
+    assert opened.locator("img:not([alt]), img[alt='']").count() == 0
+    assert opened.locator("img").count() >= 2
+    for name in PANELS:
+        assert opened.get_attribute(f"#{name}", "role") == "img"
+        assert len(opened.get_attribute(f"#{name}", "aria-label")) > 10
+    assert "highest at the" in opened.get_attribute("#viewer-heat-attacked", "aria-label")
+    for control in opened.locator("select, input").all():
+        assert opened.locator(f"label[for='{control.get_attribute('id')}']").count() == 1
+    assert opened.get_attribute("html", "lang") == "en"
+    opened.reload()
+    opened.keyboard.press("Tab")
+    assert opened.evaluate("document.activeElement.className") == "skip"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_it_all_without_scrolling_sideways(opened, scheme):
+    opened.emulate_media(color_scheme=scheme)
+    opened.set_viewport_size({"width": 390, "height": 844})
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 390
+    # Text stands out from its ground.
+    colours = opened.evaluate(
+        "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+    )
+    text, ground = (sum(map(int, re.findall(r"\d+", c)[:3])) for c in colours)
+    assert (text > ground + 400) if scheme == "dark" else (ground > text + 400)
+
+
+@pytest.mark.browser
+def test_in_print_nothing_scrolls_and_controls_are_left_out(opened):
+    opened.emulate_media(media="print")
+    assert not opened.is_visible("#viewer-network")
+    assert not opened.is_visible("nav")
+    assert opened.is_visible("#viewer-shift")
+    width = opened.locator("img.full").first.bounding_box()["width"]
+    assert width <= opened.evaluate("document.documentElement.clientWidth")
+
+
+@pytest.mark.browser
+def test_without_scripts_there_is_a_picture_instead(chromium, folder):
+    context = chromium.new_context(java_script_enabled=False)
+    tab = context.new_page()
+    tab.goto((folder / "report.html").as_uri())
+    assert tab.is_visible("noscript img[alt*='NISSIM']")
+    assert not tab.is_visible("#viewer-body")
+    context.close()
