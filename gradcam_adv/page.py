@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
-import pandas as pd
 
 from gradcam_adv import artifacts, markup, overlays, viewer
 
@@ -32,29 +30,20 @@ TEMPLATES = jinja2.Environment(
 )
 
 
-def write(
-    path: Path,
-    parts: Sequence[str],
-    arms: Sequence[viewer.Shown],
-    *,
-    summary: Sequence[str] = (),
-    verdicts: pd.DataFrame | None = None,
-) -> None:
+def write(path: Path, parts: Sequence[str], arms: Sequence[viewer.Shown]) -> None:
     """Write the page beside the figures, with as many of the viewer's photos as fit in.
 
     Args:
         path: of the page, in the run's folder.
         parts: of the report in Markdown, as :func:`gradcam_adv.markup.sections_of` takes them.
         arms: for the viewer.
-        summary: sentences to begin with.
-        verdicts: one row a claim of the paper, as they are to be read.
 
     Raises:
         ValueError: a page of more than LIMIT bytes, even with one photo a network.
     """
     sections = markup.sections_of(parts, path.parent)
     for photos in range(max(len(n.photos) for arm in arms for n in arm.networks), 0, -1):
-        text = render(sections, arms, photos, summary=summary, verdicts=verdicts)
+        text = render(sections, arms, photos)
         size = len(text.encode())
         if size <= LIMIT:
             artifacts.write_text(path, text)
@@ -69,9 +58,6 @@ def render(
     sections: Sequence[markup.Section],
     arms: Sequence[viewer.Shown],
     photos: int = viewer.PHOTOS,
-    *,
-    summary: Sequence[str] = (),
-    verdicts: pd.DataFrame | None = None,
 ) -> str:
     """The page as text; arguments as of :func:`write`.
 
@@ -83,8 +69,6 @@ def render(
         first=first,
         middle=middle,
         last=last,
-        summary=summary,
-        verdicts=None if verdicts is None else _table(verdicts),
         viewer=viewer.pack(arms, photos),
         still={"picture": picture, "description": described},
         panels=PANELS,
@@ -94,17 +78,3 @@ def render(
             "shift": viewer.gradient(viewer.SHIFT_COLORMAP),
         },
     )
-
-
-def _table(table: pd.DataFrame) -> dict[str, Any]:
-    """Column names and cells as they are shown."""
-    return {
-        "columns": [str(column).replace("_", " ") for column in table.columns],
-        "rows": [[_cell(value) for value in row] for row in table.itertuples(index=False)],
-    }
-
-
-def _cell(value: object) -> str:
-    if value is None or value is pd.NA or value != value:  # NaN is the one not equal to itself
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -19,6 +19,7 @@ from gradcam_adv import (
     sections,
     sources,
     tables,
+    verdicts,
     viewer,
 )
 from gradcam_adv.cells import caveat, interval, markdown, select, title_of
@@ -47,6 +48,7 @@ def write(
         files += figures.write_all(settings[arm], drawn, summary, shown)
         files += layer_sheets.write_all(settings[arm], drawn, summary["predictions"], shown)
     common = _read_all(data) | _compared(settings, summaries)
+    common["claims"] = verdicts.judged(settings, summaries)
     common["identities"] = _identities(next(iter(settings.values())), common["identities"])
     files += artifacts.write_tables(folder / "tables", **common)
     parts = _parts(settings, summaries, common, seconds)
@@ -139,6 +141,7 @@ def _parts(
             f"- {sections.ARMS[arm]}. {attention.in_short(settings[arm], summary)}"
             for arm, summary in summaries.items()
         ),
+        *verdicts.section(settings, common["claims"]),
     ]
     for arm, summary in summaries.items():
         parts += sections.of_arm(settings[arm], summary)

@@ -9,7 +9,6 @@ import re
 import zlib
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
@@ -78,20 +77,7 @@ def folder(tmp_path_factory):
     (made / "figures").mkdir()
     (made / "figures" / "drawn.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
     Image.new("RGB", (1500, 60), "red").save(made / "figures" / "sheet.png")
-    verdicts = pd.DataFrame(
-        {
-            "claim": ["VGG16 is the most stable <b>"],
-            "place": ["4.2"],
-            "rule": ["MOD is lowest"],
-            "paper": [0.127394],
-            "run": [0.3541],
-            "effect": ["larger"],
-            "p": [np.nan],
-        }
-    )
-    page.write(
-        made / "report.html", PARTS, arms(), summary=["Two networks were run."], verdicts=verdicts
-    )
+    page.write(made / "report.html", PARTS, arms())
     return made
 
 
@@ -139,25 +125,15 @@ def test_headings_are_in_order_and_every_link_of_the_contents_leads_to_one(read)
     assert "other-photos-table-1-accuracy" in links
 
 
-def test_the_summary_comes_first_and_the_viewer_before_what_concerns_the_run(read):
+def test_the_viewer_comes_before_what_concerns_the_run(read):
     headings = [text for tag, text in read.texts if re.fullmatch("h[12]", tag)]
     assert headings == [
         "Run made",
-        "Summary",
         "Photos as they are",
         "Other photos",
         "Viewer of the heatmaps",
         "About this run",
     ]
-    cells = [text for tag, text in read.texts if tag in ("th", "td")]
-    assert "VGG16 is the most stable <b>" in cells
-    assert cells[cells.index("MOD is lowest") + 1 :][:4] == ["0.1274", "0.3541", "larger", "–"]
-
-
-def test_without_verdicts_there_is_no_summary(folder):
-    text = page.render(markup.sections_of(PARTS, folder), arms())
-    assert 'id="summary"' not in text
-    assert "#summary" not in text
 
 
 def test_tables_have_headers_and_names_in_them_are_text(read):
