@@ -34,7 +34,7 @@ def peak(count: int, network: str) -> dict[str, str | int]:
     """
     model = explaining.classifier(network)
     whole_model.dissimilarity(
-        model, Noise(count), None, [0.1], "all", size="native", progress=False
+        model, Noise(count), None, [0.1], "all", size="native", controls=False, progress=False
     )
     return {}
 

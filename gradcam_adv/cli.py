@@ -213,7 +213,7 @@ def explain(**options: Any) -> None:
 @_own_model_command
 @_user_errors
 def score(**options: Any) -> None:
-    """MOD and VID, of a study with their controls or of a saved model on a folder of images.
+    """MOD and VID with their controls, of a study or of a saved model on a folder of images.
 
     Example: gradcam-adv score --model my.keras --images photos --layers all --output out
     """
@@ -223,7 +223,7 @@ def score(**options: Any) -> None:
     if own is None:
         _run("score", options)
     else:
-        click.echo(own_model.score(**own).to_markdown(index=False, floatfmt=".4f"))
+        click.echo(own_model.score(**own).to_markdown(index=False, disable_numparse=True))
 
 
 @main.command()

@@ -162,6 +162,7 @@ def explain(
         names,
         targets="predicted",
         explainer=explainer,
+        controls=False,
         batch_size=batch_size,
     )
     shown, scores, tiles = [], [], []
@@ -238,14 +239,15 @@ def score(
     explainer: str,
     batch_size: int,
 ) -> pd.DataFrame:
-    """MOD and VID of a saved model on the images of a folder, by layer.
+    """MOD and VID of a saved model on the images of a folder, by layer, with their controls.
 
     Writes ``mod.csv``, ``vid.csv``, ``nissim.csv``, ``images.csv`` and ``excluded.csv``, for two
     layers or more also ``depth_profile.png``, and keeps no map. The class attacked and explained
     is the predicted one.
 
     Returns:
-        One row a layer: layer, MOD at each epsilon, VID.
+        One row a layer as text: layer, MOD at each epsilon (in brackets that of random-sign noise
+        of the same size), the ceiling of unrelated images, VID.
     """
     model = classifiers.load(path)
     images, excluded = images_of(folder, model)
@@ -263,7 +265,22 @@ def score(
     if len(result.vid) > 1:
         title = f"{path.name}: MOD along the depth, {len(images)} images, {explainer}"
         _save(profiles.depth_profile(result.mod, title), output, "depth_profile")
-    by_layer = result.mod.pivot(index="layer", columns="epsilon", values="mod")
-    by_layer.columns = [f"MOD, ε = {epsilon:g}" for epsilon in by_layer.columns]
-    vid = result.vid.set_index("layer")["vid"].rename("VID")
-    return by_layer.loc[vid.index].join(vid).reset_index()
+    return _by_layer(result)
+
+
+def _by_layer(result: whole_model.Dissimilarity) -> pd.DataFrame:
+    """One row a layer: MOD at each epsilon with that of noise in brackets, the ceiling, VID."""
+    mod = result.mod.assign(
+        shown=[
+            f"{own:.4f} ({noise:.4f})"
+            for own, noise in zip(result.mod["mod"], result.mod["mod_noise"], strict=True)
+        ]
+    )
+    table = mod.pivot(index="layer", columns="epsilon", values="shown")
+    table.columns = [f"MOD (noise), ε = {epsilon:g}" for epsilon in table.columns]
+    ceiling = mod.drop_duplicates("layer").set_index("layer")["ceiling"]
+    vid = result.vid.set_index("layer")
+    table["ceiling"] = [f"{value:.4f}" for value in ceiling.loc[table.index]]
+    own = zip(vid.loc[table.index, "vid"], vid.loc[table.index, "vid_noise"], strict=True)
+    table["VID (noise)"] = [f"{value:.4f} ({noise:.4f})" for value, noise in own]
+    return table.loc[vid.index].reset_index()

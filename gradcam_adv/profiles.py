@@ -19,7 +19,8 @@ def depth_profile(mod: pd.DataFrame, title: str = "MOD along the depth") -> Figu
     """MOD of every layer against its place in the network, a line an epsilon.
 
     Args:
-        mod: columns layer, depth, epsilon, mod, as of :func:`gradcam_adv.dissimilarity`.
+        mod: columns layer, depth, epsilon, mod, as of :func:`gradcam_adv.dissimilarity`; with its
+            controls, where they were measured.
         title: above the plot.
 
     Raises:
@@ -36,6 +37,8 @@ def depth_profile(mod: pd.DataFrame, title: str = "MOD along the depth") -> Figu
         )
     figure, axis = plt.subplots(figsize=(9, 4.8), layout="constrained")
     draw(axis, mod)
+    if {"mod_noise", "ceiling"} <= set(mod.columns):
+        draw_controls(axis, mod)
     layers = mod.drop_duplicates("depth").sort_values("depth")
     named = np.linspace(0, len(layers) - 1, min(len(layers), NAMED)).round().astype(int)
     axis.set_xticks(

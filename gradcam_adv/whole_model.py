@@ -29,9 +29,13 @@ class Dissimilarity:
         images: one row an image and epsilon: image (its number), epsilon, label, predicted_clean,
             predicted, psnr (dB).
         nissim: one row an image, layer and epsilon: image, layer, epsilon, nissim, depth (the
-            layer's place among the network's).
-        mod: one row a layer and epsilon: layer, depth, epsilon, images, mod (equation 2).
-        vid: one row a layer: layer, depth, images, levels, vid (equations 3 and 4).
+            layer's place among the network's); with controls noise, NISSIM under random signs of
+            that epsilon, and ceiling, NISSIM between clean maps of this image and of another one
+            of another class (NaN where its batch holds none).
+        mod: one row a layer and epsilon: layer, depth, epsilon, images, mod (equation 2); with
+            controls mod_noise and ceiling, the means of those.
+        vid: one row a layer: layer, depth, images, levels, vid (equations 3 and 4); with controls
+            vid_noise.
     """
 
     images: pd.DataFrame
@@ -50,6 +54,7 @@ def dissimilarity(
     targets: Targets | Literal["clean"] = "predicted",
     size: Literal["input", "native"] = "input",
     explainer: str = "gradcam",
+    controls: bool = True,
     batch_size: int = batches.BATCH_SIZE,
     progress: bool = True,
 ) -> Dissimilarity:
@@ -71,6 +76,8 @@ def dissimilarity(
             to be 7 x 7 or larger.
         explainer: what makes the maps: "gradcam", or for comparison "gradcam++", "layercam" or
             "scorecam" by tf-keras-vis, see :mod:`gradcam_adv.explainers`.
+        controls: measure also what a MOD is to be read between: noise of the same size with random
+            signs, and unrelated images. Nearly doubles the time.
         batch_size: how many images at a time.
         progress: draw a bar, where there is a terminal.
 
@@ -97,6 +104,7 @@ def dissimilarity(
             layers,
             targets=targets,
             explainer=explainer,
+            controls=controls,
             batch_size=batch_size,
         ):
             shown.append(images_of(batch))
@@ -132,12 +140,14 @@ class Batch:
         labels: the classes attacked, int (n,).
         clean: at epsilon 0.
         attacked: at every epsilon above.
+        noise: under random signs at the same epsilons; none without controls.
     """
 
     images: np.ndarray
     labels: np.ndarray
     clean: Level
     attacked: list[Level]
+    noise: list[Level]
 
 
 def attacked_batches(
@@ -149,6 +159,7 @@ def attacked_batches(
     *,
     targets: Targets | Literal["clean"],
     explainer: str,
+    controls: bool,
     batch_size: int,
 ) -> Iterator[Batch]:
     """Attack and explain images batch by batch; the arguments are those of :func:`dissimilarity`.
@@ -181,12 +192,23 @@ def attacked_batches(
         attacked = clean.predicted if given is None else given[own].astype(np.int64)
         signs = attack(pixels, attacked)
         classes = clean.predicted if of_clean else wanted[own]
+        numbers = np.arange(own.start, own.stop)
+        noise: list[Level] = []
+        if controls:
+            coins = np.stack([_coin_signs(pixels.shape[1:], n) for n in range(own.start, own.stop)])
+            noise = [level(e, fgsm.perturb(pixels, coins, e), classes) for e in levels]
         yield Batch(
-            np.arange(own.start, own.stop),
+            numbers,
             attacked,
             clean,
             [level(e, fgsm.perturb(pixels, signs, e), classes) for e in levels],
+            noise,
         )
+
+
+def _coin_signs(shape: tuple[int, ...], number: int) -> np.ndarray:
+    """The same signs for an image however the images are cut into batches."""
+    return fgsm.random_sign(shape, 0, f"{number:016x}")
 
 
 def images_of(batch: Batch) -> pd.DataFrame:
@@ -208,16 +230,36 @@ def images_of(batch: Batch) -> pd.DataFrame:
 
 
 def nissim_of(batch: Batch, size: str) -> pd.DataFrame:
-    """Columns image, layer, epsilon, nissim of a batch's heatmaps against its clean ones."""
+    """Columns image, layer, epsilon, nissim of a batch's heatmaps against its clean ones.
+
+    Where the batch has its controls also noise and ceiling, see :class:`Dissimilarity`.
+    """
     shape = batch.clean.pixels.shape[1:3]
+    own, other = _unrelated(batch.labels)
     rows = []
     for name, maps in batch.clean.heatmaps.items():
         clean = _at_size(maps, shape, size)
-        for level in batch.attacked:
+        ceiling = np.full(len(clean), np.nan)
+        if batch.noise:
+            ceiling[own] = metrics.nissim(clean[own], clean[other])
+        for i, level in enumerate(batch.attacked):
             values = metrics.nissim(clean, _at_size(level.heatmaps[name], shape, size))
             scores = {"image": batch.images, "layer": name, "epsilon": level.epsilon}
-            rows.append(pd.DataFrame(scores | {"nissim": values}))
+            scores |= {"nissim": values}
+            if batch.noise:
+                noisy = _at_size(batch.noise[i].heatmaps[name], shape, size)
+                scores |= {"noise": metrics.nissim(clean, noisy), "ceiling": ceiling}
+            rows.append(pd.DataFrame(scores))
     return pd.concat(rows)
+
+
+def _unrelated(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Images and for each the next one, around the batch, of another class; where there is one."""
+    count = len(labels)
+    following = (np.arange(count)[:, None] + np.arange(1, count + 1)) % count
+    differs = labels[following] != labels[:, None]
+    own = np.flatnonzero(differs.any(axis=1))
+    return own, following[own, differs[own].argmax(axis=1)]
 
 
 def _levels(epsilons: Sequence[float]) -> list[float]:
@@ -250,13 +292,21 @@ def _at_size(maps: np.ndarray, shape: Sequence[int], size: str) -> np.ndarray:
 
 
 def _mod(nissim: pd.DataFrame) -> pd.DataFrame:
-    grouped = nissim.groupby(["layer", "depth", "epsilon"], sort=False)["nissim"]
-    return grouped.agg(images="size", mod=metrics.mod).reset_index()
+    grouped = nissim.groupby(["layer", "depth", "epsilon"], sort=False)
+    table = grouped["nissim"].agg(images="size", mod=metrics.mod)
+    if "noise" in nissim:
+        table = table.assign(mod_noise=grouped["noise"].mean(), ceiling=grouped["ceiling"].mean())
+    return table.reset_index()
 
 
 def _vid(nissim: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (layer, depth), group in nissim.groupby(["layer", "depth"], sort=False):
         values = group.pivot(index="epsilon", columns="image", values="nissim").to_numpy()
-        rows.append((layer, depth, values.shape[1], len(values), metrics.vid(values)))
-    return pd.DataFrame(rows, columns=["layer", "depth", "images", "levels", "vid"])
+        row = {"layer": layer, "depth": depth, "images": values.shape[1], "levels": len(values)}
+        row["vid"] = metrics.vid(values)
+        if "noise" in nissim:
+            noise = group.pivot(index="epsilon", columns="image", values="noise").to_numpy()
+            row["vid_noise"] = metrics.vid(noise)
+        rows.append(row)
+    return pd.DataFrame(rows)

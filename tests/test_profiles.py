@@ -23,6 +23,10 @@ def test_takes_what_dissimilarity_gives(small_cnn, images):
     measured = dissimilarity(small_cnn, images, None, [0.1], "all", progress=False)
     (axis,) = depth_profile(measured.mod).axes
     assert len(axis.lines[0].get_xdata()) == 6
+    drawn = {line.get_label(): line.get_ydata() for line in axis.lines}
+    by_depth = measured.mod.sort_values("depth")
+    np.testing.assert_allclose(drawn["random-sign noise, ε = 0.1"], by_depth["mod_noise"])
+    np.testing.assert_allclose(drawn["unrelated photos (ceiling)"], by_depth["ceiling"])
 
 
 def test_refuses():

@@ -7,7 +7,7 @@ import pytest
 from skimage.metrics import structural_similarity
 
 import gradcam_adv
-from gradcam_adv import dissimilarity
+from gradcam_adv import dissimilarity, fgsm
 
 LAYERS = ["conv_a", "relu_b"]
 
@@ -92,6 +92,43 @@ def test_given_classes_and_functions_of_the_logits(small_cnn, images, labels):
     third = measure(small_cnn, images, None, [0.1], targets=lambda logits: logits[:, 3])
     same = measure(small_cnn, images, None, [0.1], targets=np.full(11, 3))
     np.testing.assert_allclose(third.nissim["nissim"], same.nissim["nissim"], rtol=0, atol=1e-6)
+
+
+def test_controls_are_those_of_the_single_functions(small_cnn, images, labels):
+    result = measure(small_cnn, images, labels, [0.1, 0.02], "last", batch_size=4)
+    clean = gradcam_adv.resize(gradcam_adv.heatmaps(small_cnn, images, "last")["relu_b"], 24)
+    for epsilon in (0.02, 0.1):
+        rows = result.nissim.query("epsilon == @epsilon")
+        noisy = gradcam_adv.perturb(
+            images,
+            np.stack([fgsm.random_sign((24, 24, 3), 0, f"{number:016x}") for number in range(11)]),
+            epsilon,
+        )
+        maps = gradcam_adv.resize(gradcam_adv.heatmaps(small_cnn, noisy, "last")["relu_b"], 24)
+        expected = gradcam_adv.nissim(clean, maps)
+        np.testing.assert_allclose(rows["noise"], expected, rtol=0, atol=1e-5)
+        mod = result.mod.query("epsilon == @epsilon").squeeze()
+        assert mod["mod_noise"] == pytest.approx(expected.mean(), abs=1e-5)
+        # Each image against the next one of another label in its batch of four.
+        for number, ceiling in zip(rows["image"], rows["ceiling"], strict=True):
+            batch = np.arange(number - number % 4, min(number - number % 4 + 4, 11))
+            others = [i for i in np.roll(batch, -(number % 4)) if labels[i] != labels[number]]
+            if others:
+                expected = gradcam_adv.nissim(clean[number], clean[others[0]])
+                assert ceiling == pytest.approx(expected, abs=1e-5)
+            else:
+                assert np.isnan(ceiling)
+        assert mod["ceiling"] == pytest.approx(rows["ceiling"].mean())
+    noise = result.nissim.pivot(index="epsilon", columns="image", values="noise")
+    assert result.vid["vid_noise"].item() == pytest.approx(noise.std(ddof=0).mean())
+
+
+def test_without_controls(small_cnn, images):
+    result = measure(small_cnn, images, None, [0.1], controls=False)
+    full = measure(small_cnn, images, None, [0.1])
+    assert list(result.mod.columns) == ["layer", "depth", "epsilon", "images", "mod"]
+    pd.testing.assert_frame_equal(result.mod, full.mod[result.mod.columns])
+    pd.testing.assert_frame_equal(result.vid, full.vid[result.vid.columns])
 
 
 def test_native_size(small_cnn, images):
