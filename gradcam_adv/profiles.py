@@ -43,7 +43,7 @@ def depth_profile(mod: pd.DataFrame, title: str = "MOD along the depth") -> Figu
     named = np.linspace(0, len(layers) - 1, min(len(layers), NAMED)).round().astype(int)
     axis.set_xticks(
         layers["depth"].iloc[named],
-        layers["layer"].iloc[named],
+        [name.rsplit("/", 1)[-1] for name in layers["layer"].iloc[named]],
         rotation=45,
         ha="right",
         fontsize=8,
@@ -82,7 +82,8 @@ def draw_controls(axis: Axes, mod: pd.DataFrame) -> None:
         own["depth"], own["mod_noise"], color="#d55e00", linewidth=1, linestyle="--",
         label=f"random-sign noise, ε = {largest:g}",
     )  # fmt: skip
-    axis.plot(
-        own["depth"], own["ceiling"], color="grey", linewidth=1, linestyle=":",
-        label="unrelated photos (ceiling)",
-    )  # fmt: skip
+    if own["ceiling"].notna().any():
+        axis.plot(
+            own["depth"], own["ceiling"], color="grey", linewidth=1, linestyle=":",
+            label="unrelated photos (ceiling)",
+        )  # fmt: skip
