@@ -19,8 +19,8 @@ def test_a_line_an_epsilon_in_the_order_of_the_network():
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["start", "middle", "end"]
 
 
-def test_takes_what_dissimilarity_gives(small_cnn, images):
-    measured = dissimilarity(small_cnn, images, None, [0.1], "all", progress=False)
+def test_takes_what_dissimilarity_gives(small_cnn, images, labels):
+    measured = dissimilarity(small_cnn, images, labels, [0.1], "all", progress=False)
     (axis,) = depth_profile(measured.mod).axes
     assert len(axis.lines[0].get_xdata()) == 6
     drawn = {line.get_label(): line.get_ydata() for line in axis.lines}
