@@ -124,7 +124,7 @@ def read(folder: Path) -> Run:
     if not path.is_file():
         raise ValueError(
             f"Expected the folder of a run, such as runs/quick. Received: {folder}, which has no "
-            f"{artifacts.MANIFEST}"
+            f"{artifacts.MANIFEST} (a run gets it when it comes to its end)"
         )
     manifest = artifacts.read_json(path)
     for key in ("study", "weights", "tasks"):

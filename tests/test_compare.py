@@ -56,7 +56,7 @@ def write_run(
     changed: list[tuple[str, str]] | None = None,
     weights: dict[str, str | None] | None = None,
 ) -> Path:
-    """A finished run with numbers of chance; ``changed`` are photos whose files have other contents."""
+    """A finished run with numbers of chance; ``changed`` photos have files of other contents."""
     report = folder / "report" / "0a"
     files = []
     for arm in study.arms:
