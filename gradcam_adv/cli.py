@@ -280,6 +280,33 @@ def export(network: str, arm: Arm, epsilon: float, output: Path, **options: Any)
 
 
 @main.command()
+@click.argument("first", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("second", metavar="RUN", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write all attacks and levels there as CSV.",
+)
+@_user_errors
+def compare(first: Path, second: Path, output: Path | None) -> None:
+    """How accuracy, MOD and VID differ between two finished runs, with 95 % intervals.
+
+    Photo by photo where both test the same photos. Prints the black-box attack.
+
+    Example: gradcam-adv compare runs/quick runs/other --output differences
+    """
+    from gradcam_adv import compare as comparing
+
+    comparison = comparing.runs(first, second)
+    click.echo(comparing.describe(comparison))
+    if output is not None:
+        click.echo()
+        for path in comparison.write(output):
+            click.echo(f"  {path}")
+
+
+@main.command()
 @_study_command
 @_user_errors
 def clean(**options: Any) -> None:

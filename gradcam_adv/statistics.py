@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,13 +43,53 @@ def bootstrap_mean_interval(
     Returns:
         The two ends; both NaN with fewer than two identities, where nothing can be resampled.
     """
+    result = _resampled_mean(values, identities, np.random.default_rng(seed))
+    if result is None:
+        return float("nan"), float("nan")
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def bootstrap_difference_interval(
+    first: tuple[npt.ArrayLike, npt.ArrayLike],
+    second: tuple[npt.ArrayLike, npt.ArrayLike],
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % percentile interval of how far the mean of ``second`` lies above that of ``first``.
+
+    The two have no photo in common, so the identities of each are drawn apart from the other's.
+
+    Args:
+        first: one number a photo, shape (N,), and who is on each, shape (N,).
+        second: the same of the other photos, shapes (M,).
+        seed: of the resampling.
+
+    Returns:
+        The two ends; both NaN where one of the two has fewer than two identities.
+    """
+    chances = np.random.default_rng(seed).spawn(2)
+    results = [
+        _resampled_mean(*sample, chance)
+        for sample, chance in zip((first, second), chances, strict=True)
+    ]
+    if results[0] is None or results[1] is None:
+        return float("nan"), float("nan")
+    differences = results[1].bootstrap_distribution - results[0].bootstrap_distribution
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(differences, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _resampled_mean(
+    values: npt.ArrayLike, identities: npt.ArrayLike, chance: np.random.Generator
+) -> Any:
+    """SciPy's bootstrap of the mean over whole identities; None with fewer than two of them."""
     values = np.asarray(values, dtype=np.float64)
     names, group = np.unique(np.asarray(identities), return_inverse=True)
     if len(names) < 2:
-        return float("nan"), float("nan")
+        return None
     sums = np.bincount(group, weights=values)
     counts = np.bincount(group).astype(np.float64)
-    result = scipy.stats.bootstrap(
+    return scipy.stats.bootstrap(
         (sums, counts),
         lambda s, c, axis: s.sum(axis=axis) / c.sum(axis=axis),
         paired=True,
@@ -56,9 +97,8 @@ def bootstrap_mean_interval(
         n_resamples=RESAMPLES,
         confidence_level=CONFIDENCE,
         method="percentile",
-        rng=np.random.default_rng(seed),
+        rng=chance,
     )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:

@@ -243,32 +243,70 @@ def depth(layers: pd.DataFrame, ceiling: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired(
-    plain: pd.DataFrame, aligned: pd.DataFrame, keys: list[str], value: str, seed: int
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    keys: list[str],
+    value: str,
+    seed: int,
+    names: tuple[str, str] = ("plain", "aligned"),
 ) -> pd.DataFrame:
-    """How a number differs between the arms, photo by photo, on the photos that both have.
+    """How a number differs between two arms or runs, photo by photo, on the photos of both.
 
     Args:
-        plain: columns photo, identity, ``value`` and ``keys``, among them "attack"; one row a
+        first: columns photo, identity, ``value`` and ``keys``, among them "attack"; one row a
             photo and condition.
-        aligned: the same of the other arm.
+        second: the same of the other.
         keys: columns that tell conditions apart.
         value: the column compared.
         seed: of the bootstrap.
+        names: columns of the two means.
 
     Returns:
-        One row a condition (but noise): keys, photos, plain, aligned (means over those photos),
-        difference (aligned less plain), low, high (bootstrap over identities), up, down (on how
-        many photos the number is greater, and smaller, in the aligned arm).
+        One row a condition of both (but noise): keys, photos, the means over those photos by
+        ``names``, difference (second less first), low, high (bootstrap over identities), up, down
+        (on how many photos the number is greater, and smaller, in the second).
     """
-    both = plain.merge(aligned, on=[*keys, "photo", "identity"], suffixes=("_plain", "_aligned"))
+    both = first.merge(second, on=[*keys, "photo", "identity"], suffixes=("_first", "_second"))
     rows = []
     for key, group in both[both["attack"] != "noise"].groupby(keys, sort=False):
-        before = group[f"{value}_plain"].to_numpy(dtype=np.float64)
-        after = group[f"{value}_aligned"].to_numpy(dtype=np.float64)
+        before = group[f"{value}_first"].to_numpy(dtype=np.float64)
+        after = group[f"{value}_second"].to_numpy(dtype=np.float64)
         change = after - before
         interval = statistics.bootstrap_mean_interval(change, group["identity"], seed)
         means = before.mean(), after.mean(), change.mean()
         moved = int((change > 0).sum()), int((change < 0).sum())
         rows.append((*key, len(group), *means, *interval, *moved))
-    columns = [*keys, "photos", "plain", "aligned", "difference", "low", "high", "up", "down"]
+    columns = [*keys, "photos", *names, "difference", "low", "high", "up", "down"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def unpaired(
+    first: pd.DataFrame, second: pd.DataFrame, keys: list[str], value: str, seed: int
+) -> pd.DataFrame:
+    """How a number differs between two runs, each on all of its own photos.
+
+    Args:
+        first: as for :func:`paired`.
+        second: the same of the other.
+        keys: columns that tell conditions apart.
+        value: the column compared.
+        seed: of the bootstrap.
+
+    Returns:
+        One row a condition of both (but noise): keys, photos_first, photos_second, first, second
+        (means), difference (second less first), low, high (bootstrap over the identities of each,
+        drawn apart from those of the other).
+    """
+    others = dict(iter(second.groupby(keys, sort=False)))
+    rows = []
+    for key, group in first[first["attack"] != "noise"].groupby(keys, sort=False):
+        if key not in others:
+            continue
+        other = others[key]
+        interval = statistics.bootstrap_difference_interval(
+            (group[value], group["identity"]), (other[value], other["identity"]), seed
+        )
+        means = group[value].mean(), other[value].mean()
+        rows.append((*key, len(group), len(other), *means, means[1] - means[0], *interval))
+    columns = ["photos_first", "photos_second", "first", "second", "difference", "low", "high"]
+    return pd.DataFrame(rows, columns=[*keys, *columns])

@@ -42,6 +42,33 @@ def test_bootstrap_interval_of_one_identity_is_not_known():
     assert np.isnan(statistics.bootstrap_mean_interval([0.1, 0.2], ["a", "a"])).all()
 
 
+def test_interval_of_a_difference_between_strangers_is_near_the_normal_one():
+    chance = np.random.default_rng(0)
+    first, second = chance.normal(0.3, 0.1, 400), chance.normal(0.5, 0.2, 300)
+    low, high = statistics.bootstrap_difference_interval(
+        (first, np.arange(400)), (second, np.arange(300))
+    )
+    half = 1.96 * np.sqrt(first.var() / 400 + second.var() / 300)
+    change = second.mean() - first.mean()
+    assert low == pytest.approx(change - half, abs=0.1 * half)
+    assert high == pytest.approx(change + half, abs=0.1 * half)
+
+
+def test_interval_of_a_difference_draws_identities_of_each_apart():
+    # The same two people in both: drawn together, their difference would always be 0.
+    sample = [0.0, 0.0, 1.0, 1.0], ["a", "a", "b", "b"]
+    assert statistics.bootstrap_difference_interval(sample, sample) == (-1, 1)
+    # And a person's photos go together: of 0, 0, 1, 1 drawn singly, few means are 0 or 1.
+    constant = [0.0, 0.0], ["c", "d"]
+    assert statistics.bootstrap_difference_interval(constant, sample) == (0, 1)
+
+
+def test_interval_of_a_difference_needs_two_identities_in_each():
+    one, two = ([0.1, 0.2], ["a", "a"]), ([0.1, 0.2], ["a", "b"])
+    for first, second in ((one, two), (two, one)):
+        assert np.isnan(statistics.bootstrap_difference_interval(first, second)).all()
+
+
 @pytest.fixture
 def predictions():
     return pd.DataFrame(
@@ -180,6 +207,30 @@ def test_arms_are_compared_on_the_photos_of_both():
     assert (row["up"], row["down"]) == (1, 1)
     # Two identities: the mean of a's differences, or of b's, at the ends.
     assert (row["low"], row["high"]) == (pytest.approx(-0.1), pytest.approx(0.2))
+
+
+def test_paired_names_its_means_as_it_is_told():
+    rows = {"photo": ["a", "b"], "identity": ["a", "b"], "attack": "black-box"}
+    first, second = (pd.DataFrame({**rows, "score": scores}) for scores in ([1, 2], [4, 8]))
+    result = tables.paired(first, second, ["attack"], "score", 0, names=("first", "second"))
+    assert result[["first", "second", "difference"]].to_numpy().tolist() == [[1.5, 6, 4.5]]
+    assert "plain" not in result
+
+
+def test_runs_of_other_photos_are_compared_each_on_its_own():
+    def run(*values: float, attack: str = "black-box") -> pd.DataFrame:
+        rows = [(f"{i}", f"{i}", attack, value) for i, value in enumerate(values)]
+        return pd.DataFrame(rows, columns=["photo", "identity", "attack", "score"])
+
+    first = pd.concat([run(0, 0, 3), run(9, 9, attack="noise"), run(5, 5, attack="white-box")])
+    second = pd.concat([run(2, 4), run(9, 9, attack="noise")])
+    result = tables.unpaired(first, second, ["attack"], "score", seed=0)
+    assert result["attack"].tolist() == ["black-box"]  # white-box is in the first alone
+    row = result.iloc[0]
+    assert row[["photos_first", "photos_second"]].tolist() == [3, 2]
+    assert row[["first", "second", "difference"]].tolist() == [1, 3, 2]
+    # The lowest resample is 2 less 3, the highest 4 less 0; each but rarely.
+    assert -1 <= row["low"] < 2 < row["high"] <= 4
 
 
 def test_depth_by_hand():

@@ -1,0 +1,398 @@
+"""Two runs side by side, on little run folders as the report writes them."""
+
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from gradcam_adv import artifacts, cli, compare, tables
+from gradcam_adv.study import Readings, Study
+
+STUDY = Study(
+    name="one",
+    arms=("plain",),
+    networks=("vgg16", "resnet50"),
+    epsilons=(0.0, 0.05, 0.1),
+)
+PHOTOS = [(f"{person}/{number}.png", person) for person in "abcd" for number in range(2)]
+
+
+def nissim_of(study: Study, photos: list[tuple[str, str]], seed: int) -> pd.DataFrame:
+    chance = np.random.default_rng(seed)
+    rows = [
+        (photo, identity, network, attack, epsilon, target, size)
+        for network in study.networks
+        for attack in ("black-box", "noise", "white-box")
+        for epsilon in study.epsilons
+        for target in dict.fromkeys([study.readings.explained_class, "clean"])
+        for size in ("input", "native")
+        for photo, identity in photos
+    ]
+    columns = ["photo", "identity", "network", "attack", "epsilon", "target", "size"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.assign(nissim=chance.random(len(table)) * (table["epsilon"] > 0))
+
+
+def predictions_of(study: Study, photos: list[tuple[str, str]], seed: int) -> pd.DataFrame:
+    nissim = nissim_of(study, photos, seed).drop_duplicates(
+        ["photo", "network", "attack", "epsilon"]
+    )
+    table = nissim[["photo", "identity", "network", "attack", "epsilon"]]
+    chance = np.random.default_rng(seed)
+    return table.assign(label=1, predicted=chance.integers(0, 2, len(table)))
+
+
+def write_run(
+    folder: Path,
+    study: Study = STUDY,
+    photos: list[tuple[str, str]] = PHOTOS,
+    *,
+    seed: int = 0,
+    changed: list[tuple[str, str]] | None = None,
+    weights: dict[str, str | None] | None = None,
+) -> Path:
+    """A finished run with numbers of chance; ``changed`` photos have files of other contents."""
+    report = folder / "report" / "0a"
+    files = []
+    for arm in study.arms:
+        files += artifacts.write_tables(
+            folder / "tables" / arm,
+            predictions=predictions_of(study, photos, seed),
+            nissim=nissim_of(study, photos, seed),
+        )
+    hashes = [(*photo, f"{photo[0]} {photo in (changed or [])}") for photo in photos]
+    untested = [("a/train.png", "a", "train")]
+    listed = pd.DataFrame(hashes + untested, columns=["photo", "identity", "sha256"])
+    files += artifacts.write_tables(folder / "tables", photos=listed)
+    report.mkdir(parents=True)
+    artifacts.write_json(
+        report / artifacts.MANIFEST, {"files": artifacts.describe_files(files, report)}
+    )
+    origin = weights or {"origin": "random", "sha256": None}
+    artifacts.write_json(
+        folder / artifacts.MANIFEST,
+        {
+            "study": asdict(study),
+            "weights": dict.fromkeys(study.networks, origin),
+            "tasks": {"plain/data": "plain/data/0b", "report": "report/0a"},
+        },
+    )
+    return folder
+
+
+def row_of(table: pd.DataFrame, **values: object) -> pd.Series:
+    for column, value in values.items():
+        table = table[table[column] == value]
+    assert len(table) == 1
+    return table.iloc[0]
+
+
+BLACK_BOX = {"network": "vgg16", "attack": "black-box"}
+
+
+def test_the_same_photos_are_compared_one_by_one(tmp_path):
+    runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", seed=1)
+    result = compare.runs(*runs)
+    assert result.tested["plain"].paired
+    for table, levels in ((result.accuracy, 3), (result.mod, 3), (result.vid, 1)):
+        assert table["paired"].all()
+        assert set(table["attack"]) == {"black-box", "white-box"}
+        assert len(table) == 2 * 2 * levels
+    # Against the tables that each run's report has of its own.
+    own = [tables.accuracy(predictions_of(STUDY, PHOTOS, seed)) for seed in (0, 1)]
+    values = [row_of(table, **BLACK_BOX, epsilon=0.1)["accuracy"] for table in own]
+    row = row_of(result.accuracy, **BLACK_BOX, epsilon=0.1)
+    assert row[["first", "second"]].tolist() == values
+    assert row["difference"] == pytest.approx(values[1] - values[0])
+    own = [tables.vid(nissim_of(STUDY, PHOTOS, seed), 0) for seed in (0, 1)]
+    headline = {**BLACK_BOX, "target": "predicted", "size": "input"}
+    values = [row_of(table, **headline)["vid"] for table in own]
+    row = row_of(result.vid, **BLACK_BOX)
+    assert row[["first", "second"]].tolist() == pytest.approx(values)
+    assert row[["photos_first", "photos_second"]].tolist() == [8, 8]
+    assert row["low"] < row["difference"] < row["high"]
+
+
+def test_runs_the_other_way_round_differ_the_other_way(tmp_path):
+    runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", seed=1)
+    there, back = compare.runs(*runs).mod, compare.runs(*runs[::-1]).mod
+    np.testing.assert_allclose(there["difference"], -back["difference"])
+    np.testing.assert_allclose(there["low"], -back["high"], atol=1e-12)
+
+
+def test_only_photos_of_both_count_where_most_are(tmp_path):
+    """What one run has alone does not enter either mean."""
+    runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", photos=PHOTOS[:4])
+    result = compare.runs(*runs)
+    row = row_of(result.mod, **BLACK_BOX, epsilon=0.1)
+    assert row[["photos_first", "photos_second"]].tolist() == [4, 4]
+    nissim = nissim_of(STUDY, PHOTOS, 0)
+    headline = {**BLACK_BOX, "epsilon": 0.1, "target": "predicted", "size": "input"}
+    for column, value in headline.items():
+        nissim = nissim[nissim[column] == value]
+    assert row["first"] == pytest.approx(nissim["nissim"].iloc[:4].mean())
+    assert "**Paired**: compared photo by photo on the 4" in compare.describe(result)
+
+
+def test_a_photo_of_the_same_name_and_other_contents_is_another(tmp_path):
+    runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", changed=PHOTOS[:1])
+    for run in (runs, runs[::-1]):
+        result = compare.runs(*run)
+        for table in (result.accuracy, result.mod, result.vid):
+            assert set(table["photos_first"]) == set(table["photos_second"]) == {7}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"photos": PHOTOS[:3]},  # fewer than half of the first's
+        {"changed": PHOTOS},  # the same names of other files
+        {"photos": [(f"x{photo}", person) for photo, person in PHOTOS]},
+        {"photos": [(photo, "efgh"[i // 2]) for i, (photo, _) in enumerate(PHOTOS)]},
+    ],
+)
+def test_other_photos_are_compared_unpaired(tmp_path, other):
+    runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", seed=1, **other)
+    result = compare.runs(*runs)
+    row = row_of(result.mod, **BLACK_BOX, epsilon=0.1)
+    assert not row["paired"]
+    assert row[["photos_first", "photos_second"]].tolist() == [8, len(other.get("photos", PHOTOS))]
+    assert "**Not paired**" in compare.describe(result)
+    assert not compare.runs(*runs[::-1]).mod["paired"].any()
+
+
+def test_people_in_both_runs_are_named_where_photos_are_not(tmp_path):
+    runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", changed=PHOTOS)
+    assert "0 photos and 4 names of people are in both" in compare.describe(compare.runs(*runs))
+
+
+def test_each_run_is_read_by_its_own_readings(tmp_path):
+    readings = Readings(explained_class="clean", heatmap_size="native", vid_levels="all")
+    other = replace(STUDY, name="two", readings=readings)
+    runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", other)
+    result = compare.runs(*runs)
+    own = tables.vid(nissim_of(other, PHOTOS, 0), 0, with_zero=True)
+    expected = row_of(own, **BLACK_BOX, target="clean", size="native")["vid"]
+    assert row_of(result.vid, **BLACK_BOX)["second"] == pytest.approx(expected)
+    mod = nissim_of(other, PHOTOS, 0).groupby(["network", "attack", "epsilon", "target", "size"])
+    expected = mod["nissim"].mean()["vgg16", "white-box", 0.1, "clean", "native"]
+    row = row_of(result.mod, network="vgg16", attack="white-box", epsilon=0.1)
+    assert row["second"] == pytest.approx(expected)
+    text = compare.describe(result)
+    assert "the first explains the class 'predicted' at size 'input', the second 'clean'" in text
+    assert "**VID goes over other levels in each**" in text
+    settings = result.settings.set_index("setting")
+    assert settings.loc["readings.explained_class"].tolist() == ["predicted", "clean"]
+    # "name" and the three readings, and nothing that is the same.
+    assert len(settings) == 4
+
+
+def test_another_unit_of_epsilon_and_another_source_are_said(tmp_path):
+    readings = Readings(epsilon_unit="network")
+    other = replace(STUDY, source="vgg16", readings=readings)
+    runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", other)
+    text = compare.describe(compare.runs(*runs))
+    assert "**Epsilon does not mean the same in both**" in text
+    assert "epsilon in units of the network's own input" in text
+    assert "by: VGG16 1 and 0.00392; ResNet50 1 and 0.00392." in text  # 1 / 255
+    assert "made on ResNet50 in the first, on VGG16 in the second" in text
+    assert "| VGG16 (source of the second: white-box) " in text
+    assert "| ResNet50 (source of the first: white-box) " in text
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        # Fed pixels in [0, 1], a network's own unit is the pixel's.
+        ({"preprocessing": "unit"}, {"preprocessing": "unit", "epsilon_unit": "network"}, True),
+        ({"epsilon_unit": "network"}, {"epsilon_unit": "network", "preprocessing": "unit"}, False),
+    ],
+)
+def test_whether_epsilon_means_the_same_hangs_on_what_networks_are_fed(
+    tmp_path, first, second, same
+):
+    studies = [replace(STUDY, readings=Readings(**readings)) for readings in (first, second)]
+    runs = [write_run(tmp_path / str(i), study) for i, study in enumerate(studies)]
+    assert ("Epsilon does not mean the same" not in compare.describe(compare.runs(*runs))) == same
+
+
+def test_weights_are_named_by_their_file(tmp_path):
+    weights = {"origin": "file", "sha256": "0123456789abcdef"}
+    runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", weights=weights)
+    result = compare.runs(*runs)
+    settings = result.settings.set_index("setting")
+    assert settings.loc["weights of vgg16"].tolist() == ["random", "file 01234567"]
+    text = compare.describe(result)
+    assert "RANDOM (VGG16, ResNet50)" in text
+    assert "file 01234567 (VGG16, ResNet50)" in text
+
+
+def test_what_one_run_has_alone_is_left_out_and_said(tmp_path):
+    other = replace(
+        STUDY,
+        arms=("plain", "aligned"),
+        networks=("xception", "resnet50"),
+        epsilons=(0.0, 0.02, 0.05, 0.1),
+    )
+    runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", other)
+    result = compare.runs(*runs)
+    assert set(result.mod["network"]) == {"resnet50"}
+    assert set(result.mod["epsilon"]) == {0.0, 0.05, 0.1}
+    assert set(result.mod["arm"]) == {"plain"}
+    # VID over 0.05 and 0.1 in the second, too.
+    nissim = nissim_of(other, PHOTOS, 0)
+    own = tables.vid(nissim[nissim["epsilon"] != 0.02], 0)
+    headline = {"network": "resnet50", "attack": "black-box"}
+    expected = row_of(own, **headline, target="predicted", size="input")["vid"]
+    assert row_of(result.vid, **headline)["second"] == pytest.approx(expected)
+    text = compare.describe(result)
+    assert "Only the epsilons of both are compared, 0, 0.05, 0.1, and VID goes over these" in text
+    assert "alone: networks vgg16, xception." in text
+    assert "alone: arms aligned." in text
+
+
+def test_no_vid_over_a_single_level(tmp_path):
+    """Its deviations would all be 0, and so the difference, as if that were a finding."""
+    other = replace(STUDY, epsilons=(0.0, 0.1))
+    result = compare.runs(write_run(tmp_path / "1"), write_run(tmp_path / "2", other))
+    assert result.vid.empty
+    text = compare.describe(result)
+    assert "VID is left out" in text
+    assert "### VID" not in text
+
+
+def test_both_arms(tmp_path):
+    other = replace(STUDY, arms=("plain", "aligned"))
+    result = compare.runs(write_run(tmp_path / "1", other), write_run(tmp_path / "2", other))
+    assert result.vid.groupby("arm").size().to_dict() == {"plain": 4, "aligned": 4}
+    text = compare.describe(result)
+    assert text.count("### VID under the black-box attack") == 2
+    assert "The two differ in no setting." in text
+
+
+def test_cells_are_percentages_and_mod_has_no_clean_column(tmp_path):
+    run = write_run(tmp_path / "1")
+    own = tables.accuracy(predictions_of(STUDY, PHOTOS, 0))
+    clean = 100 * row_of(own, **BLACK_BOX, epsilon=0.0)["accuracy"]
+    text = compare.describe(compare.runs(run, run))
+    accuracy, mod = text.split("### Accuracy")[1].split("### MOD")
+    assert f"{clean:.2f} → {clean:.2f}: 0.00 [0.00, 0.00]" in accuracy
+    assert "ε = 0 " in accuracy
+    assert "ε = 0 " not in mod
+    assert "ε = 0.05 " in mod
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"networks": ("xception",), "source": "xception"}, "a network in common. Received: vgg16"),
+        ({"arms": ("aligned",)}, "an arm in common. Received: plain and aligned"),
+        ({"epsilons": (0.0, 0.2)}, "an epsilon above 0 in common. Received: 0.05, 0.1 and 0.2"),
+    ],
+)
+def test_runs_with_nothing_in_common_are_refused(tmp_path, change, message):
+    runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", replace(STUDY, **change))
+    with pytest.raises(ValueError, match=message):
+        compare.runs(*runs)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="Expected the folder of a run.*no_such, which has no"):
+        compare.read(tmp_path / "no_such")
+    # Each task has a manifest of its own, which is no run's.
+    folder = write_run(tmp_path / "1") / "report" / "0a"
+    with pytest.raises(ValueError, match="Expected the manifest of a run.*no table study"):
+        compare.read(folder)
+
+
+def edit_manifest(folder: Path, **values: object) -> None:
+    path = folder / artifacts.MANIFEST
+    artifacts.write_json(path, artifacts.read_json(path) | values)
+
+
+def test_a_run_without_a_finished_report_is_refused(tmp_path):
+    folder = write_run(tmp_path / "1")
+    edit_manifest(folder, tasks={"plain/data": "plain/data/0b"})
+    with pytest.raises(ValueError, match="Expected a run with a finished report.*Received: .*1"):
+        compare.read(folder)
+    edit_manifest(folder, tasks={"report": "report/gone"})
+    with pytest.raises(ValueError, match="Expected a whole run.*gone"):
+        compare.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"study": {**asdict(STUDY), "epsilon": 1}}, "epsilon"),
+        ({"study": {**asdict(STUDY), "image_size": "big"}}, "image_size"),
+        ({"weights": {"vgg16": {"origin": "random"}}}, "origin of weights. Received: None"),
+    ],
+)
+def test_a_manifest_of_another_version_is_refused_by_its_key(tmp_path, values, message):
+    folder = write_run(tmp_path / "1")
+    edit_manifest(folder, **values)
+    with pytest.raises(ValueError, match=f"Expected a whole run.*{message}"):
+        compare.read(folder)
+
+
+@pytest.mark.parametrize("name", ["plain/nissim.csv", "photos.csv"])
+@pytest.mark.parametrize("gone", [True, False])
+def test_tables_other_than_the_report_wrote_are_refused(tmp_path, name, gone):
+    """Such as those of a report that was stopped while it was made anew."""
+    run, other = write_run(tmp_path / "1"), write_run(tmp_path / "2")
+    path = other / "tables" / name
+    if gone:
+        path.unlink()
+    else:
+        path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")
+    with pytest.raises(ValueError, match=f"Expected .*{name} as the run's report wrote it"):
+        compare.runs(run, other)
+
+
+def test_a_run_that_was_copied_is_still_whole(tmp_path):
+    """A copy's files are of another time, and are told by their content."""
+    folder = write_run(tmp_path / "1")
+    for path in folder.rglob("*.csv"):
+        path.write_bytes(path.read_bytes())
+    assert len(compare.runs(folder, folder).mod)
+
+
+def test_the_command_prints_and_writes(tmp_path):
+    runs = [str(write_run(tmp_path / "1")), str(write_run(tmp_path / "2", seed=1))]
+    output = tmp_path / "out"
+    result = CliRunner().invoke(cli.main, ["compare", *runs, "--output", str(output)])
+    assert result.exit_code == 0
+    assert result.output.startswith("# Runs compared: one and one\n\n- **First**: ")
+    written = {path.name: artifacts.read_table(path) for path in output.iterdir()}
+    assert set(written) == {
+        f"compared_{name}.csv" for name in ("settings", "accuracy", "mod", "vid")
+    }
+    expected = compare.runs(*map(Path, runs))
+    pd.testing.assert_frame_equal(written["compared_mod.csv"], expected.mod, check_dtype=False)
+    assert written["compared_mod.csv"].columns.tolist() == [
+        *("arm", "network", "attack", "epsilon", "first", "second", "difference", "low", "high"),
+        *("photos_first", "photos_second", "paired"),
+    ]
+
+
+def test_the_commands_errors_are_one_line_and_status_2(tmp_path):
+    result = CliRunner().invoke(cli.main, ["compare", str(tmp_path), str(tmp_path)])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: Expected the folder of a run, such as runs/quick.")
+    assert result.stderr.count("\n") == 1
+
+
+def test_tensorflow_stays_out_of_it(tmp_path):
+    run = str(write_run(tmp_path / "1"))
+    code = (
+        "import sys; from gradcam_adv import cli; "
+        f"cli.main(['compare', {run!r}, {run!r}], standalone_mode=False); "
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
