@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,14 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def check_size(batch_size: Any) -> int:
+    """``batch_size``; ValueError where it is no whole number above 0."""
+    whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
+    if not whole or int(batch_size) < 1:
+        raise ValueError(f"Expected batch_size as a whole number above 0. Received: {batch_size!r}")
+    return int(batch_size)
 
 
 def padded(batch_size: int, *arrays: np.ndarray) -> Iterator[tuple[slice, list[np.ndarray]]]:
@@ -47,15 +56,20 @@ def check_images(shape: Sequence[int | None], images: npt.ArrayLike) -> np.ndarr
         )
     if len(array) == 0:
         raise ValueError("Expected at least one image. Received: none")
+    return check_pixels(array)
+
+
+def check_pixels(array: np.ndarray, name: str = "images") -> np.ndarray:
+    """``array`` as float32; ValueError for values that are no floats in [0, 1]."""
     if not np.issubdtype(array.dtype, np.floating):
         raise ValueError(
-            "Expected images as floats in [0, 1] (divide 8-bit pixels by 255). "
+            f"Expected {name} as floats in [0, 1] (divide 8-bit pixels by 255). "
             f"Received: dtype {array.dtype}"
         )
-    low, high = array.min(), array.max()
+    low, high = array.min(initial=0), array.max(initial=0)
     if not (low >= 0 and high <= 1):  # NaN fails this, too
         raise ValueError(
-            f"Expected images with values in [0, 1]. Received: from {low:g} to {high:g}"
+            f"Expected {name} with values in [0, 1]. Received: from {low:g} to {high:g}"
         )
     return array.astype(np.float32, copy=False)
 

@@ -64,6 +64,12 @@ class _Peer:
         from tf_keras_vis.scorecam import Scorecam
 
         self._places = network.find(layers)
+        for place in self._places:
+            if place.output.dtype not in ("float16", "float32"):
+                raise ValueError(
+                    f"Expected a model in float32 or mixed_float16 for explainer {explainer!r}, "
+                    f"which is tf-keras-vis'. Received: {place.output.dtype} at {place.path!r}"
+                )
         self._model = network.classifier()
         self._batch_size = batch_size
         self._less_itself = explainer != "scorecam"

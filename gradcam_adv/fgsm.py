@@ -54,8 +54,8 @@ class compiled_sign:
     def __init__(self, network: networks.Network, batch_size: int) -> None:
         from gradcam_adv import gradients
 
+        self._batch_size = batches.check_size(batch_size)
         self._gradient = gradients.loss_gradient(network.classifier(), batch_size)
-        self._batch_size = batch_size
 
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, *, progress: bool = False
@@ -82,14 +82,19 @@ def perturb(images: npt.ArrayLike, signs: npt.ArrayLike, epsilon: float) -> np.n
         float32 (N, H, W, 3), values in [0, 1]; equal to ``images`` at epsilon 0.
 
     Raises:
-        ValueError: the shapes differ, or epsilon is negative or not finite.
+        ValueError: the shapes differ, images or signs are out of their range, or epsilon is
+            negative or not finite.
     """
-    images = np.asarray(images, np.float32)
+    images = batches.check_pixels(np.asarray(images))
     signs = np.asarray(signs)
     if images.shape != signs.shape:
         raise ValueError(
             f"Expected signs of the shape of the images, {images.shape}. "
             f"Received: shape {signs.shape}"
+        )
+    if not ((signs >= -1) & (signs <= 1)).all():
+        raise ValueError(
+            f"Expected signs from -1 to 1. Received: from {signs.min()} to {signs.max()}"
         )
     if not (math.isfinite(epsilon) and epsilon >= 0):
         raise ValueError(f"Expected epsilon as a finite number, 0 or more. Received: {epsilon}")

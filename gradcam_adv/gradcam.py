@@ -100,8 +100,8 @@ class Explainer:
 
         places = network.find(layers)
         self.layers = [place.path for place in places]
+        self._batch_size = batches.check_size(batch_size)
         self._sums = gradients.gradcam_sums(network, places, batch_size, targets)
-        self._batch_size = batch_size
 
     def __call__(
         self, images: np.ndarray, classes: np.ndarray, *, progress: bool = False

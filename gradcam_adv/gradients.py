@@ -125,17 +125,21 @@ def gradcam_sums(
     read = [normalized.get(place.path, place) for place in places]
     unique = {step.path: step for step in read}
     extractor = network.extractor(list(unique.values()))
-    # Half-precision gradients of early layers would fade to zero: scaled up on their way there.
+    # Half-precision gradients of early layers would fade to zero: scaled up on their way there, by
+    # less where they then overflow.
     half = any(tensor.dtype == "float16" for tensor in extractor.outputs)
-    scale = 1024.0 if half else 1.0
+    scales = (1024.0, 32.0, 1.0, 1 / 32) if half else (1.0,)
 
     def scores_of(logits: tf.Tensor, classes: tf.Tensor) -> list[tf.Tensor]:
         if not isinstance(targets, int):
             scores = targets(logits)
-            if tuple(scores.shape) != (batch_size,):
+            came = type(scores).__name__
+            if tf.is_tensor(scores):
+                came = f"shape {tuple(scores.shape)}, {scores.dtype.name}"
+            if came != f"shape ({batch_size},), float32":
                 raise ValueError(
-                    f"Expected targets to give one score an image, shape ({batch_size},). "
-                    f"Received: shape {tuple(scores.shape)}"
+                    "Expected targets to give one score, float32, for each image of a batch: "
+                    f"shape ({batch_size},). Received: {came}"
                 )
             return [scores]
         predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)[:, tf.newaxis]
@@ -146,10 +150,13 @@ def gradcam_sums(
         input_signature=[
             tf.TensorSpec(shape, tf.float32),
             tf.TensorSpec((batch_size, count), tf.int32),
+            tf.TensorSpec((), tf.float32),
         ],
         autograph=False,
     )
-    def sums(images: tf.Tensor, classes: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+    def sums(
+        images: tf.Tensor, classes: tf.Tensor, scale: tf.Tensor
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
         with tf.GradientTape(persistent=count > 1, watch_accessed_variables=False) as tape:
             tape.watch(images)
             *activations, logits = extractor(images, training=False)
@@ -174,8 +181,12 @@ def gradcam_sums(
         return by_place, logits
 
     def numpy_sums(images: np.ndarray, classes: np.ndarray) -> tuple[list[np.ndarray], Any]:
-        maps, logits = sums(images, classes.astype(np.int32))
-        return [layer.numpy() for layer in maps], logits.numpy()
+        for scale in scales:
+            maps, logits = sums(images, classes.astype(np.int32), scale)
+            as_arrays = [layer.numpy() for layer in maps]
+            if len(scales) == 1 or all(np.isfinite(layer).all() for layer in as_arrays):
+                break
+        return as_arrays, logits.numpy()
 
     return numpy_sums
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 
-from gradcam_adv import threads
+from gradcam_adv import batches, threads
 
 # Window and constants of Wang et al. 2004 as scikit-image has them, for maps in [0, 1].
 WINDOW = 7
@@ -140,15 +140,16 @@ def psnr(clean: npt.ArrayLike, perturbed: npt.ArrayLike) -> np.ndarray:
         float64 array of shape (N,).
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: the shapes differ, or values that are no floats in [0, 1].
     """
-    a = np.asarray(clean, dtype=np.float64)
-    b = np.asarray(perturbed, dtype=np.float64)
+    a, b = np.asarray(clean), np.asarray(perturbed)
     if a.shape != b.shape or a.ndim != 4:
         raise ValueError(
             "Expected clean and perturbed photos of one shape (N, H, W, C). "
             f"Received: {a.shape}, {b.shape}"
         )
-    error = ((a - b) ** 2).mean(axis=(1, 2, 3))
+    batches.check_pixels(a, "clean photos")
+    batches.check_pixels(b, "perturbed photos")
+    error = ((a.astype(np.float64) - b) ** 2).mean(axis=(1, 2, 3))
     with np.errstate(divide="ignore"):
         return -10 * np.log10(error)

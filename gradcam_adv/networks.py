@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradcam_adv import ends
+
 if TYPE_CHECKING:
     import keras
 
@@ -30,13 +32,18 @@ class Step:
             as in "conv#2".
         operation: the layer, or an operation of ``keras.ops``.
         inputs: tensors that it is called on.
-        output: what it gives; the last of several.
+        outputs: what it gives.
     """
 
     path: str
     operation: Any
     inputs: tuple[keras.KerasTensor, ...]
-    output: keras.KerasTensor
+    outputs: tuple[keras.KerasTensor, ...]
+
+    @property
+    def output(self) -> keras.KerasTensor:
+        """What it gives; of several tensors the last."""
+        return self.outputs[-1]
 
     @property
     def shape(self) -> tuple[int | None, ...]:
@@ -51,7 +58,8 @@ class Network:
         input: the model's input, (None, H, W, C).
         steps: all calls in an order in which they can be made.
         output: what the model gives, logits or their softmax.
-        logits: (None, classes).
+        logits: (None, classes). Behind a dense layer with a softmax they are of a copy of its
+            weights, so flatten anew after training.
     """
 
     input: keras.KerasTensor
@@ -76,9 +84,10 @@ class Network:
         needed = {id(self.output)}
         places = []
         for step in reversed(self.steps):
-            if id(step.output) in needed:
+            if any(id(tensor) in needed for tensor in step.outputs):
                 needed.update(map(id, step.inputs))
-                layer = isinstance(step.operation, keras.layers.Layer)
+                # Of several outputs no one can say which a heatmap would be of.
+                layer = isinstance(step.operation, keras.layers.Layer) and len(step.outputs) == 1
                 if layer and not isinstance(step.operation, unexplained) and len(step.shape) == 4:
                     places.append(step)
         return tuple(reversed(places))
@@ -96,6 +105,11 @@ class Network:
         """
         if isinstance(layers, str | int | np.integer):
             layers = [layers]
+        if not isinstance(layers, Sequence) or any(
+            isinstance(layer, bool) or not isinstance(layer, str | int | np.integer)
+            for layer in layers
+        ):
+            raise ValueError(f"Expected layers as names or indices. Received: {layers!r}")
         if len(layers) == 0:
             raise ValueError("Expected at least one layer. Received: none")
         # A layer named twice is still one layer.
@@ -159,6 +173,7 @@ class Network:
             if type(step.operation) is keras.layers.BatchNormalization
             and step.operation.axis in (-1, 3)
             and step.output.dtype == "float32"
+            and _keeps_digits(step.operation)
             and len(step.inputs) == 1
             and readers[id(step.inputs[0])] == 1
             and id(step.inputs[0]) in made_by
@@ -173,7 +188,7 @@ class Network:
         """
         import keras
 
-        number = {id(step.output): i for i, step in enumerate(self.steps)}
+        number = {id(tensor): i for i, step in enumerate(self.steps) for tensor in step.outputs}
         readers = self._readers()
         reach = 0  # the furthest step that reads something made so far
         furthest = [0] * len(self.steps)
@@ -214,6 +229,25 @@ class Network:
         return keras.Model(self.input, [*(place.output for place in places), self.logits])
 
 
+def _keeps_digits(normalization: keras.layers.BatchNormalization) -> bool:
+    """Whether what is normalized can be had back from its result, beside the offset of that.
+
+    The result of a layer with mean 0 and its variance is of the size of the scale; an offset a
+    hundred times that leaves five of float32's seven digits.
+    """
+    import keras
+
+    own = normalization
+    mean, variance = (
+        keras.ops.convert_to_numpy(values) for values in (own.moving_mean, own.moving_variance)
+    )
+    scale = keras.ops.convert_to_numpy(own.gamma) if own.scale else np.ones_like(mean)
+    offset = keras.ops.convert_to_numpy(own.beta) if own.center else np.zeros_like(mean)
+    gain = scale / np.sqrt(variance + own.epsilon)
+    size = np.abs(gain) * np.sqrt(variance)
+    return bool(np.abs(offset - mean * gain).max() <= 100 * size.max())
+
+
 def flatten(model: keras.Model | Network, output: str | None = None) -> Network:
     """Walk through a model and its nested models, down to the logits.
 
@@ -234,8 +268,9 @@ def flatten(model: keras.Model | Network, output: str | None = None) -> Network:
     if not _is_graph(model):
         raise ValueError(
             "Expected a functional model, or a Sequential one that is built. "
-            f"Received: {type(model).__name__} {getattr(model, 'name', '')!r}; a subclassed model "
-            "has no graph: build it from keras.Input and layers"
+            f"Received: {type(model).__name__} {getattr(model, 'name', '')!r}; a Sequential is "
+            "built by an Input or its first call, a subclassed model has no graph: build it from "
+            "keras.Input and layers"
         )
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         shapes = [tuple(tensor.shape) for tensor in model.inputs]
@@ -249,7 +284,7 @@ def flatten(model: keras.Model | Network, output: str | None = None) -> Network:
                 f"{step.path!r}; convert it, since heatmaps are means over the last axis"
             )
     chosen = _chosen(steps, outputs, output)
-    logits = _logits(steps, chosen, model.inputs[0])
+    logits = ends.logits(steps, chosen, model.inputs[0])
     if len(logits.shape) != 2 or logits.shape[-1] is None or logits.shape[-1] < 2:
         raise ValueError(
             "Expected logits of shape (N, classes), two classes or more. "
@@ -295,12 +330,13 @@ def _walk(
         again = f"#{calls[operation.name]}" if calls[operation.name] > 1 else ""
         path = f"{prefix}{operation.name}{again}"
         if _is_graph(operation):
-            outputs = _walk(operation, keras.tree.flatten(args[0]), f"{path}/", steps)
+            tensors = [t for t in keras.tree.flatten([args, kwargs]) if hasattr(t, "shape")]
+            outputs = _walk(operation, tensors, f"{path}/", steps)
             return keras.tree.pack_sequence_as(operation.output, outputs)
         output = operation(*args, **kwargs)
         tensors = keras.tree.flatten([args, kwargs])
         read = tuple(t for t in tensors if isinstance(t, keras.KerasTensor))
-        steps.append(Step(path, operation, read, keras.tree.flatten(output)[-1]))
+        steps.append(Step(path, operation, read, tuple(keras.tree.flatten(output))))
         return output
 
     with contextlib.suppress(_WalkedError):
@@ -323,52 +359,9 @@ def _chosen(
         if len(outputs) == 1:
             return outputs[0]
         raise ValueError(
-            f"Expected output as one of {', '.join(names)}, the model's outputs. Received: None"
+            f"Expected output as one of {', '.join(names)}, the model's outputs "
+            f"(flatten(model, output={names[0]!r}) chooses). Received: None"
         )
     if name not in names:
         raise ValueError(f"Expected output as one of {', '.join(names)}. Received: {name!r}")
     return outputs[names.index(name)]
-
-
-def _logits(
-    steps: list[Step], output: keras.KerasTensor, pixels: keras.KerasTensor
-) -> keras.KerasTensor:
-    """What a softmax at the end is taken of, or the output itself where there is none."""
-    import keras
-
-    step = next((step for step in steps if step.output is output), None)
-    if step is None:
-        return output
-    operation = step.operation
-    activation = getattr(operation, "activation", keras.activations.linear)
-    if isinstance(operation, keras.layers.Softmax) or type(operation).__name__ == "Softmax":
-        return step.inputs[0]  # a layer, or keras.ops.softmax
-    if activation is keras.activations.linear:
-        if not isinstance(operation, keras.layers.Dense):
-            _refuse_probabilities(step, keras.Model(pixels, output))
-        return output
-    if activation is not keras.activations.softmax:
-        raise ValueError(
-            "Expected a model that ends in logits or a softmax of them. "
-            f"Received: activation {activation.__name__!r} at {step.path!r}"
-        )
-    if isinstance(operation, keras.layers.Activation):
-        return step.inputs[0]
-    # The same layer without its softmax, with copies of its weights.
-    linear = type(operation).from_config(operation.get_config() | {"activation": None})
-    logits = linear(step.inputs[0])
-    linear.set_weights(operation.get_weights())
-    return logits
-
-
-def _refuse_probabilities(step: Step, model: keras.Model) -> None:
-    """ValueError when a model whose end can't be seen into gives rows that add up to 1."""
-    shape = [2, *(64 if size is None else size for size in model.input_shape[1:])]
-    images = np.random.default_rng(0).random(shape, np.float32)
-    given = np.asarray(model.predict_on_batch(images), np.float64)
-    if (given >= 0).all() and np.allclose(given.sum(axis=-1), 1, atol=1e-3):
-        raise ValueError(
-            "Expected a model that ends in logits, or in a softmax of Keras' own that can be left "
-            f"out. Received: probabilities out of {step.path!r}, a "
-            f"{type(step.operation).__name__}; their gradients vanish where the model is sure"
-        )

@@ -8,6 +8,8 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 
+from gradcam_adv import batches
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -28,16 +30,17 @@ def overlay(images: npt.ArrayLike, heatmaps: npt.ArrayLike, strength: float = 0.
         float32 (..., H, W, 3), values in [0, 1].
 
     Raises:
-        ValueError: shapes that don't belong together, or a strength outside of 0 to 1.
+        ValueError: shapes that don't belong together, images, maps or a strength outside of 0 to 1.
     """
     from gradcam_adv import gradcam
 
-    pixels, maps = np.asarray(images, np.float32), np.asarray(heatmaps, np.float32)
+    pixels, maps = np.asarray(images), np.asarray(heatmaps)
     if pixels.ndim < 3 or pixels.shape[:-3] != maps.shape[:-2] or pixels.shape[-1] not in (1, 3):
         raise ValueError(
             "Expected images (..., H, W, 3 or 1) and one heatmap (..., h, w) for each. "
             f"Received: shapes {pixels.shape} and {maps.shape}"
         )
+    pixels, maps = batches.check_pixels(pixels), batches.check_pixels(maps, "heatmaps")
     if not 0 <= strength <= 1:
         raise ValueError(f"Expected a strength from 0 to 1. Received: {strength}")
     return mixed(pixels, gradcam.resize(maps, pixels.shape[-3:-1]), strength)
@@ -85,13 +88,24 @@ def sheet(
             axis.set_xticks([])
             axis.set_yticks([])
             if row == 0:
-                axis.set_title(columns[column], fontsize=9)
+                # Names are names: a dollar in them begins no formula.
+                axis.set_title(_short(columns[column], 20), fontsize=9, parse_math=False)
             if column == 0:
-                axis.set_ylabel(rows[row], fontsize=8, rotation=0, ha="right", va="center")
+                label = _short(rows[row], 32)
+                axis.set_ylabel(
+                    label, fontsize=8, rotation=0, ha="right", va="center", parse_math=False
+                )
             if captions is not None:
-                axis.set_xlabel(captions[row][column], fontsize=7)
+                axis.set_xlabel(captions[row][column], fontsize=7, parse_math=False)
     scale = plt.cm.ScalarMappable(cmap=COLORMAP)
     bar = figure.colorbar(scale, ax=axes, fraction=0.03, pad=0.02, ticks=[0, 1])
     bar.ax.set_yticklabels(["no\nparticipation", "high"], fontsize=8)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(_short(title, 40 + 14 * width), fontsize=11, parse_math=False)
     return figure
+
+
+def _short(text: str, length: int) -> str:
+    """Each line at most so long, what is too much left out of its middle."""
+    half = (length - 1) // 2
+    lines = text.split("\n")
+    return "\n".join(s if len(s) <= length else f"{s[:half]}…{s[-half:]}" for s in lines)

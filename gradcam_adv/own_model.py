@@ -86,6 +86,14 @@ class Images:
         return np.asarray(image, np.float32).reshape(self.shape) / 255
 
 
+def _check_output(folder: Path, output: Path) -> None:
+    """ValueError for an output whose pictures a second run would take for photos."""
+    if output.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"Expected an output outside of the folder of images. Received: {output} in {folder}"
+        )
+
+
 def images_of(folder: Path, model: keras.Model) -> tuple[Images, pd.DataFrame]:
     """The images below a folder that can be read, and a table image, reason of the others.
 
@@ -150,6 +158,7 @@ def explain(
     Returns:
         One line on what was written.
     """
+    _check_output(folder, output)
     model = classifiers.load(path)
     network = networks.flatten(model)
     names = [step.path for step in network.find(layers)]
@@ -249,6 +258,7 @@ def score(
         One row a layer as text: layer, MOD at each epsilon (in brackets that of random-sign noise
         of the same size), the ceiling of unrelated images, VID.
     """
+    _check_output(folder, output)
     model = classifiers.load(path)
     images, excluded = images_of(folder, model)
     result = whole_model.dissimilarity(

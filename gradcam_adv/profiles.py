@@ -28,6 +28,8 @@ def depth_profile(mod: pd.DataFrame, title: str = "MOD along the depth") -> Figu
     """
     import matplotlib.pyplot as plt
 
+    if not isinstance(mod, pd.DataFrame):
+        raise ValueError(f"Expected mod as a table. Received: {type(mod).__name__}")
     missing = {"layer", "depth", "epsilon", "mod"} - set(mod.columns)
     if missing or mod["depth"].nunique() < 2:
         came = f"no {', '.join(sorted(missing))}" if missing else f"{mod['depth'].nunique()} layers"
@@ -47,13 +49,14 @@ def depth_profile(mod: pd.DataFrame, title: str = "MOD along the depth") -> Figu
         rotation=45,
         ha="right",
         fontsize=8,
+        parse_math=False,
     )
     axis.set_xlabel("layer, from the pixels to the end")
     axis.set_ylabel("MOD (mean NISSIM)")
     axis.set_ylim(bottom=0)
     axis.grid(axis="y", alpha=0.3)
     axis.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-    axis.set_title(title, fontsize=11)
+    axis.set_title(title, fontsize=11, parse_math=False)
     return figure
 
 

@@ -263,6 +263,8 @@ def _unrelated(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _levels(epsilons: Sequence[float]) -> list[float]:
+    if isinstance(epsilons, str) or not hasattr(epsilons, "__iter__"):
+        raise ValueError(f"Expected epsilons as a list of numbers. Received: {epsilons!r}")
     levels = sorted({float(epsilon) for epsilon in epsilons})
     if not levels or not all(0 < epsilon <= 1 for epsilon in levels):  # NaN fails this, too
         raise ValueError(f"Expected epsilons above 0, at most 1. Received: {list(epsilons)}")

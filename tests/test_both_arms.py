@@ -154,7 +154,8 @@ def test_a_study_of_the_aligned_arm_alone(run):
     assert "What alignment changes" not in text
     # Nothing of the report of both arms lies among the tables of this one.
     tables = {p.name for p in (run / "runs" / "arms" / "tables").iterdir()}
-    assert tables == {"aligned", "photos.csv", "excluded.csv", "identities.csv"} | {"plain"}
+    common = {"photos.csv", "excluded.csv", "identities.csv", "claims.csv"}
+    assert tables == common | {"aligned", "plain"}
     assert not list((run / "runs" / "arms" / "tables" / "plain").iterdir())
     assert (run / "runs" / "arms" / "tables" / "aligned" / "table_2.csv").is_file()
 

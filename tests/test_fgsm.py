@@ -166,3 +166,16 @@ def test_random_signs_follow_from_photo_and_seed():
     assert (first != fgsm.random_sign((50, 50, 3), 0, "cd" * 32)).any()
     assert set(np.unique(first)) == {-1, 1}
     assert abs(first.mean()) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("images", "signs", "message"),
+    [
+        (np.zeros((1, 4, 4, 3), np.uint8), 1, "images as floats in .0, 1. .*dtype uint8"),
+        (np.full((1, 4, 4, 3), np.nan), 1, "images with values in .0, 1.. Received: from nan"),
+        (np.full((1, 4, 4, 3), 0.5), 50, "signs from -1 to 1. Received: from 50 to 50"),
+    ],
+)
+def test_perturb_refuses_values_out_of_range(images, signs, message):
+    with pytest.raises(ValueError, match=message):
+        perturb(images, np.full((1, 4, 4, 3), signs), 0.1)

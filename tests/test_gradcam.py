@@ -166,6 +166,32 @@ def test_what_is_read_off_a_batch_normalization_is_what_the_layer_itself_gives(k
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=5e-6 * np.abs(theirs).max())
 
 
+@pytest.mark.parametrize("values", [{"beta": 1e6}, {"gamma": 1e-6}, {"moving_mean": 1e5}])
+def test_a_normalization_that_drowns_its_layer_is_not_read_in_its_place(images, values):
+    keras.utils.set_random_seed(8)
+    inputs = keras.Input(images.shape[1:])
+    norm = keras.layers.BatchNormalization(epsilon=1e-12)
+    x = keras.layers.ReLU()(norm(keras.layers.Conv2D(6, 3, name="conv", use_bias=False)(inputs)))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(x))
+    model = keras.Model(inputs, keras.layers.Dense(3)(x))
+    for name, value in values.items():
+        # Half of the channels, so that some of the others are beyond their ReLU's zero.
+        variable = getattr(norm, name)
+        variable.assign(np.where(np.arange(6) < 3, -value, value))
+    labels = np.arange(len(images)) % 3
+    theirs = Gradcam(model, clone=True)(
+        CategoricalScore(labels.tolist()),
+        images,
+        penultimate_layer="conv",
+        seek_penultimate_conv_layer=False,
+        activation_modifier=None,
+        expand_cam=False,
+        normalize_cam=False,
+    )
+    ours = sums_of(model, images, ["conv"], labels)["conv"]
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
+
+
 def test_heatmaps_of_all_layers(small_cnn, images):
     maps = heatmaps(small_cnn, images, batch_size=4)
     assert list(maps) == ["conv_a", "norm", "relu_a", "pool", "conv_b", "relu_b"]

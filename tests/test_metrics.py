@@ -123,3 +123,9 @@ def test_maps_in_several_pieces_are_each_their_own():
     assert whole.shape == (3001,)
     for first in (0, 1336, 1337, 1338, 3000):
         assert whole[first] == nissim(a[first], b[first])
+
+
+def test_psnr_refuses_8_bit_photos():
+    photos = np.zeros((1, 4, 4, 3), np.uint8)
+    with pytest.raises(ValueError, match="perturbed photos as floats in .* Received: dtype uint8"):
+        psnr(photos / 255, photos)

@@ -8,7 +8,7 @@ from conftest import command, write_photo
 from PIL import Image
 
 import gradcam_adv
-from gradcam_adv import overlay, own_model
+from gradcam_adv import overlay, overlays, own_model
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +132,15 @@ def test_refusals(folder, tmp_path):
     cases |= {
         ("explain", "--model", own, *photos, "--layers", "conv_a"): "Nearest: base/conv_a",
         ("explain", "--model", own, *photos, "--epsilon", "2"): "epsilons above 0, at most 1",
+        (
+            "score",
+            "--model",
+            own,
+            "--images",
+            str(folder / "photos"),
+            "--output",
+            str(folder / "photos" / "out"),
+        ): "an output outside of the folder of images",
         ("score", "--model", own, *photos, "--explainer", "lime"): "Received: 'lime'",
     }
     for arguments, message in cases.items():
@@ -160,3 +169,12 @@ def test_overlay_refuses():
         overlay(images, maps[:1])
     with pytest.raises(ValueError, match="strength from 0 to 1. Received: 2"):
         overlay(images, maps, 2)
+
+
+def test_sheet_takes_names_as_they_are(tmp_path):
+    rows = ["price $x_{$ y.png", "long" * 30]
+    figure = overlays.sheet(np.zeros((2, 1, 8, 8, 3)), rows, ["layer"], "$" + "x" * 200)
+    figure.savefig(tmp_path / "sheet.png")
+    labels = [axis.get_ylabel() for axis in figure.axes[:2]]
+    assert labels[0] == rows[0]
+    assert len(labels[1]) <= 32 and "…" in labels[1]
