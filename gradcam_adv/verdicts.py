@@ -68,12 +68,12 @@ def _at_a_glance(settings: Mapping[Arm, Setting], verdicts: pd.DataFrame) -> lis
             else cell["verdict"]
             for _, cell in select(own, on="paper").iterrows()
         ]
-        row = {"Claim": claim.says, "Place": claim.place, "The paper's tables": "; ".join(printed)}
+        row = {"Claim": claim.says, "The paper's tables": "; ".join(printed)}
         for arm in settings:
             on_run = select(own, on="run")
             (verdict,) = on_run.loc[on_run["arm"].isin((arm, "both")), "verdict"]
-            row[f"This run, {arm}"] = f"**{verdict}**"
-        rows.append(row)
+            row[f"This run, {arm}"] = verdict
+        rows.append(row | {"Place": claim.place})
     return rows
 
 

@@ -24,6 +24,7 @@ from gradcam_adv import (
     layer_sheets,
     networks,
     page,
+    paper,
     photos,
     pipeline,
     setting,
@@ -351,6 +352,20 @@ def test_the_page_of_a_run_opens_in_a_browser(run, chromium):
     assert tab.evaluate(broken) == 0
     assert said == []
     tab.close()
+
+
+def test_the_report_gives_a_verdict_on_every_claim(run):
+    text = (run / "runs" / "tiny" / "report.md").read_text()
+    judged = pd.read_csv(run / "runs" / "tiny" / "tables" / "claims.csv")
+    for claim in paper.CLAIMS:
+        (line,) = [s for s in text.split("### How each verdict")[0].splitlines() if claim.says in s]
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        own = judged[judged["claim"] == claim.name]
+        assert cells[2] == own.loc[own["on"] == "run", "verdict"].item()
+        for verdict in own.loc[own["on"] == "paper", "verdict"]:
+            assert verdict in cells[1]
+    # Three people are too few for any verdict.
+    assert not judged.loc[judged["on"] == "run", "verdict"].isin(["holds", "does not hold"]).any()
 
 
 def test_models_come_with_their_facts(run):
