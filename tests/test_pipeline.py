@@ -90,6 +90,7 @@ def test_a_second_run_finds_nothing_to_do_and_starts_no_tensorflow(run):
     assert "nothing to do" in result.stdout
 
 
+@pytest.mark.slow
 def test_two_runs_from_nothing_give_the_same_tables(run, tmp_path):
     again = new_folder(tmp_path)
     reproduce(again)
@@ -423,6 +424,7 @@ def test_an_edited_artifact_is_noticed_and_made_again(run):
     assert (run / "runs" / "tiny" / "tables" / "plain" / "nissim.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_what_came_of_another_model_is_made_anew(run, tmp_path):
     """A task done again that comes out otherwise takes everything after it along."""
     folder = tmp_path / "copy"
