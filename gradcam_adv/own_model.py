@@ -290,7 +290,8 @@ def _by_layer(result: whole_model.Dissimilarity) -> pd.DataFrame:
     table.columns = [f"MOD (noise), ε = {epsilon:g}" for epsilon in table.columns]
     ceiling = mod.drop_duplicates("layer").set_index("layer")["ceiling"]
     vid = result.vid.set_index("layer")
-    table["ceiling"] = [f"{value:.4f}" for value in ceiling.loc[table.index]]
+    # Images of one class only have no unrelated ones.
+    table["ceiling"] = ["–" if np.isnan(v) else f"{v:.4f}" for v in ceiling.loc[table.index]]
     own = zip(vid.loc[table.index, "vid"], vid.loc[table.index, "vid_noise"], strict=True)
     table["VID (noise)"] = [f"{value:.4f} ({noise:.4f})" for value, noise in own]
     return table.loc[vid.index].reset_index()
