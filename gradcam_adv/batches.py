@@ -66,12 +66,17 @@ def check_pixels(array: np.ndarray, name: str = "images") -> np.ndarray:
             f"Expected {name} as floats in [0, 1] (divide 8-bit pixels by 255). "
             f"Received: dtype {array.dtype}"
         )
+    check_range(array, name)
+    return array.astype(np.float32, copy=False)
+
+
+def check_range(array: np.ndarray, name: str) -> None:
+    """ValueError for values outside of [0, 1]."""
     low, high = array.min(initial=0), array.max(initial=0)
     if not (low >= 0 and high <= 1):  # NaN fails this, too
         raise ValueError(
             f"Expected {name} with values in [0, 1]. Received: from {low:g} to {high:g}"
         )
-    return array.astype(np.float32, copy=False)
 
 
 def check_labels(labels: npt.ArrayLike, count: int, classes: int, name: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gradcam_adv.setting import SLICE, Setting, condition_key, signs_of
+from gradcam_adv.setting import Setting, condition_key, layers_in, signs_of, slice_of
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,11 @@ def levels(
         layers: whose maps are wanted.
         predictions: of all networks, as of :func:`gradcam_adv.stages.summarize`.
     """
-    start = row - row % SLICE
-    rows = setting.test.iloc[start : start + SLICE].reset_index(drop=True)
+    name, rows, place = slice_of(setting, row)
     photo = setting.test["photo"].iloc[row]
-    clean = setting.pixels(rows.iloc[[row - start]])
+    clean = setting.pixels(rows.iloc[place])
     own = predictions[(predictions["network"] == network) & (predictions["photo"] == photo)]
     label_of = own.set_index(["attack", "epsilon"])["predicted"]
-    names = people(setting)
     with np.load(path_of(setting, network, row)) as arrays:
 
         def example(attack: str, epsilon: float, pixels: np.ndarray) -> Example:
@@ -65,11 +63,11 @@ def levels(
             maps = {layer: arrays[f"{key}/{layer}"] for layer in layers}
             # At epsilon 0 any attack's row is the clean photo's.
             label = label_of["black-box" if attack == "clean" else attack, epsilon]
-            return Example(attack, epsilon, pixels, maps, names[label])
+            return Example(attack, epsilon, pixels, maps, setting.people[label])
 
         yield example("clean", 0.0, clean[0])
         for attack in attacks:
-            signs = signs_of(setting, attack, network, f"{start:07d}", rows)[[row - start]]
+            signs = signs_of(setting, attack, network, name, rows)[place]
             for epsilon in setting.study.attacked_epsilons:
                 yield example(attack, epsilon, setting.perturb(network, clean, signs, epsilon)[0])
 
@@ -77,14 +75,8 @@ def levels(
 def all_layers(setting: Setting, network: str, row: int) -> list[str]:
     """The layers explained, in the order of the network."""
     with np.load(path_of(setting, network, row)) as arrays:
-        return [key.split("/", 1)[1] for key in arrays.files if key.startswith("clean/")]
+        return layers_in(arrays.files)
 
 
 def path_of(setting: Setting, network: str, row: int) -> Path:
     return setting.folders[f"explain/{network}"] / f"example-{row:07d}.npz"
-
-
-def people(setting: Setting) -> list[str]:
-    """Names of the identities, by label."""
-    name_of = setting.listing.identities.set_index("identity")["name"]
-    return list(map(str, name_of.loc[setting.identities]))

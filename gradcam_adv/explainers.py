@@ -14,10 +14,10 @@ from gradcam_adv.networks import Layers, Network, Step
 if TYPE_CHECKING:
     import keras
 
+    from gradcam_adv.gradients import Score
+
 # From images (n, H, W, C) and classes (n, 1) to maps by layer, (n, 1, h, w), and logits.
 Explain = Callable[[np.ndarray, np.ndarray], tuple[dict[str, np.ndarray], np.ndarray]]
-
-Score = Callable[[Any], Any]
 
 EXPLAINERS = ("gradcam", "gradcam++", "layercam", "scorecam")
 

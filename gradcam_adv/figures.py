@@ -17,7 +17,7 @@ import seaborn as sns
 
 from gradcam_adv import artifacts, backbones, curves, profiles, sheets
 from gradcam_adv.scoring import scores
-from gradcam_adv.setting import SLICE, signs_of
+from gradcam_adv.setting import signs_of, slice_of
 
 CROPS_SHOWN = 40
 
@@ -77,14 +77,12 @@ def successful_attack(setting: Setting, predictions: pd.DataFrame) -> Figure:
 
     test = setting.test
     row = int(test.index[test["photo"] == case["photo"]][0])
-    start = row - row % SLICE
-    rows = test.iloc[start : start + SLICE].reset_index(drop=True)
-    signs = signs_of(setting, "black-box", source, f"{start:07d}", rows)[[row - start]]
-    clean = setting.pixels(rows.iloc[[row - start]])
+    name, rows, place = slice_of(setting, row)
+    signs = signs_of(setting, "black-box", source, name, rows)[place]
+    clean = setting.pixels(rows.iloc[place])
     perturbed = setting.perturb(source, clean, signs, case["epsilon"])
 
-    name_of = setting.listing.identities.set_index("identity")["name"]
-    names = name_of.loc[setting.identities].tolist()
+    names = setting.people
     figure, axes = plt.subplots(1, 3, figsize=(9, 4.2))
     pictures = (
         (clean[0], f"photo: {names[case['label']]}\npredicted {names[case['predicted_clean']]}"),

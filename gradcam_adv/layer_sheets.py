@@ -38,6 +38,8 @@ LINE = 18
 BAR = (160, 12)
 WIDTH = 640
 TEXT, TITLE = 12, 16
+# Letters of a name that fit above a picture.
+NAME = 11
 
 
 def write_all(setting: Setting, folder: Path, predictions: pd.DataFrame, caveat: str) -> list[Path]:
@@ -87,7 +89,7 @@ def section(setting: Setting, caveat: str) -> list[str]:
 
 def _photo(setting: Setting) -> str:
     case = setting.test.iloc[int(example_rows(setting)[0])]
-    return f"photo {case['photo']} of {examples.people(setting)[case['label']]}"
+    return f"photo {case['photo']} of {setting.people[case['label']]}"
 
 
 def sheet(
@@ -136,7 +138,7 @@ def _column(levels: Sequence[Example], layers: dict[str, str]) -> Image.Image:
         label = "\n".join([*textwrap.wrap(name, LABEL // 8), place])
         draw.multiline_text((MARGIN, y), label, "black", font, anchor="lm")
     for x, level in zip(itertools.count(MARGIN + LABEL, step), levels, strict=False):
-        label = f"ε = {level.epsilon:g}\n{_short(level.predicted)}"
+        label = f"ε = {level.epsilon:g}\n{overlays.shortened(level.predicted, NAME)}"
         draw.multiline_text((x, 0), label, "black", font)
     return image
 
@@ -163,10 +165,6 @@ def _heading(width: int, title: str, caveat: str) -> Image.Image:
     image.paste(Image.fromarray(np.ascontiguousarray(bar)), (left, y + 2))
     draw.text((left + BAR[0] + 8, y), high, "black", font)
     return image
-
-
-def _short(name: str, length: int = 11) -> str:
-    return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:

@@ -80,11 +80,7 @@ def _heatmaps(maps: npt.ArrayLike, name: str) -> np.ndarray:
             f"Expected {name} heatmaps of shape (..., H, W), H and W at least {WINDOW} "
             f"(the SSIM window). Received: shape {array.shape}"
         )
-    low, high = array.min(initial=0), array.max(initial=0)
-    if not (low >= 0 and high <= 1):  # NaN fails this, too
-        raise ValueError(
-            f"Expected {name} heatmaps with values in [0, 1]. Received: values from {low} to {high}"
-        )
+    batches.check_range(array, f"{name} heatmaps")
     return array
 
 

@@ -89,9 +89,9 @@ def sheet(
             axis.set_yticks([])
             if row == 0:
                 # Names are names: a dollar in them begins no formula.
-                axis.set_title(_short(columns[column], 20), fontsize=9, parse_math=False)
+                axis.set_title(shortened(columns[column], 20), fontsize=9, parse_math=False)
             if column == 0:
-                label = _short(rows[row], 32)
+                label = shortened(rows[row], 32)
                 axis.set_ylabel(
                     label, fontsize=8, rotation=0, ha="right", va="center", parse_math=False
                 )
@@ -100,11 +100,11 @@ def sheet(
     scale = plt.cm.ScalarMappable(cmap=COLORMAP)
     bar = figure.colorbar(scale, ax=axes, fraction=0.03, pad=0.02, ticks=[0, 1])
     bar.ax.set_yticklabels(["no\nparticipation", "high"], fontsize=8)
-    figure.suptitle(_short(title, 40 + 14 * width), fontsize=11, parse_math=False)
+    figure.suptitle(shortened(title, 40 + 14 * width), fontsize=11, parse_math=False)
     return figure
 
 
-def _short(text: str, length: int) -> str:
+def shortened(text: str, length: int) -> str:
     """Each line at most so long, what is too much left out of its middle."""
     half = (length - 1) // 2
     lines = text.split("\n")

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gradcam_adv import batches
+
 
 @dataclass(frozen=True)
 class Shift:
@@ -49,11 +51,7 @@ def region(maps: npt.ArrayLike) -> np.ndarray:
     array = np.asarray(maps)
     if array.ndim < 2 or 0 in array.shape[-2:]:
         raise ValueError(f"Expected heatmaps of shape (..., H, W). Received: shape {array.shape}")
-    low, high = array.min(initial=0), array.max(initial=0)
-    if not (low >= 0 and high <= 1):  # NaN fails this, too
-        raise ValueError(
-            f"Expected heatmaps with values in [0, 1]. Received: values from {low} to {high}"
-        )
+    batches.check_range(array, "heatmaps")
     # Twice the map, for half of the smallest number there is would be 0.
     return (2 * array >= array.max(axis=(-2, -1), keepdims=True)) & (array > 0)
 

@@ -21,6 +21,7 @@ from gradcam_adv.setting import (
     condition_key,
     conditions,
     example_rows,
+    layers_in,
     predictions,
     slices,
     targets,
@@ -147,8 +148,7 @@ def _score_layers(setting: Setting, network: str) -> pd.DataFrame:
     for row in tqdm(example_rows(setting), what, unit="photo", disable=None):
         photo = setting.test.iloc[row]
         with np.load(explained / f"example-{row:07d}.npz") as maps:
-            layers = [key.split("/", 1)[1] for key in maps.files if key.startswith("clean/")]
-            for depth, layer in enumerate(layers):
+            for depth, layer in enumerate(layers_in(maps.files)):
                 stack = np.stack(
                     [maps[f"{condition_key(*c)}/{layer}"] for c in (("clean", 0.0), *levels)]
                 )
@@ -183,13 +183,14 @@ def _depth_ceiling(setting: Setting, network: str) -> pd.DataFrame:
             opened.enter_context(np.load(explained / f"example-{row:07d}.npz"))
             for row in example_rows(setting)
         ]
-        keys = [key for key in files[0].files if key.startswith("clean/")] if pairs else []
-        for depth, key in enumerate(keys):
-            maps = gradcam.resize(np.stack([maps[key] for maps in files]), setting.study.image_size)
+        layers = layers_in(files[0].files) if pairs else []
+        for depth, layer in enumerate(layers):
+            stack = np.stack([maps[f"clean/{layer}"] for maps in files])
+            maps = gradcam.resize(stack, setting.study.image_size)
             own, other = np.transpose(pairs)
             for (i, j), value in zip(pairs, metrics.nissim(maps[own], maps[other]), strict=True):
                 photos = examples["photo"].iloc[i], examples["photo"].iloc[j]
-                rows.append((network, depth, key.split("/", 1)[1], *photos, value))
+                rows.append((network, depth, layer, *photos, value))
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -62,6 +62,12 @@ class Setting:
     def identities(self) -> list[str]:
         return sorted(self.table["identity"].unique())
 
+    @functools.cached_property
+    def people(self) -> list[str]:
+        """Names of the identities, by label."""
+        name_of = self.listing.identities.set_index("identity")["name"]
+        return list(map(str, name_of.loc[self.identities]))
+
     def pixels(self, rows: pd.DataFrame) -> np.ndarray:
         """The photos of ``rows`` as the networks get them, float32 (n, size, size, 3)."""
         if self.arm == "aligned":
@@ -104,6 +110,13 @@ def slices(rows: pd.DataFrame, what: str) -> Iterator[tuple[str, pd.DataFrame]]:
             part = rows.iloc[start : start + SLICE].reset_index(drop=True)
             yield f"{start:07d}", part
             bar.update(len(part))
+
+
+def slice_of(setting: Setting, row: int) -> tuple[str, pd.DataFrame, list[int]]:
+    """The slice that a test photo is in: its name, its photos, and the photo's place, of one."""
+    start = row - row % SLICE
+    rows = setting.test.iloc[start : start + SLICE].reset_index(drop=True)
+    return f"{start:07d}", rows, [row - start]
 
 
 def versions() -> dict[str, str]:
@@ -177,6 +190,11 @@ def conditions(study: Study, network: str) -> list[tuple[str, float]]:
         ("clean", 0.0),
         *((a, e) for a in attacks_of(study, network) for e in study.attacked_epsilons),
     ]
+
+
+def layers_in(keys: Iterable[str]) -> list[str]:
+    """The layers whose heatmaps a file of ``explain`` holds, in the order of the network."""
+    return [key.removeprefix("clean/") for key in keys if key.startswith("clean/")]
 
 
 def condition_key(attack: str, epsilon: float) -> str:

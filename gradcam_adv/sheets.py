@@ -14,11 +14,11 @@ from gradcam_adv import gradcam, overlays, regions
 from gradcam_adv.cells import headline_rows, name_of_row, select, title_of
 from gradcam_adv.scoring import scores
 from gradcam_adv.setting import (
-    SLICE,
     TARGETS,
     condition_key,
     example_rows,
     signs_of,
+    slice_of,
 )
 
 if TYPE_CHECKING:
@@ -152,19 +152,18 @@ def _map(setting: Setting, network: str, row: int, epsilon: float) -> np.ndarray
     """The last layer's heatmap, (h, w), of a test photo under the black-box attack."""
     key = condition_key("black-box" if epsilon else "clean", epsilon)
     target = TARGETS.index(setting.study.readings.explained_class)
-    path = setting.folders[f"evaluate/{network}"] / f"last-{row - row % SLICE:07d}.npz"
-    with np.load(path) as maps:
-        return maps[key][row % SLICE, target]
+    name, _, (place,) = slice_of(setting, row)
+    with np.load(setting.folders[f"evaluate/{network}"] / f"last-{name}.npz") as maps:
+        return maps[key][place, target]
 
 
 def _photo(setting: Setting, network: str, row: int, epsilon: float) -> np.ndarray:
     """A test photo, (H, W, 3), as ``network`` gets it under the black-box attack."""
-    start = row - row % SLICE
-    rows = setting.test.iloc[start : start + SLICE].reset_index(drop=True)
-    pixels = setting.pixels(rows.iloc[[row - start]])
+    name, rows, place = slice_of(setting, row)
+    pixels = setting.pixels(rows.iloc[place])
     if epsilon:
-        signs = signs_of(setting, "black-box", network, f"{start:07d}", rows)
-        pixels = setting.perturb(network, pixels, signs[[row - start]], epsilon)
+        signs = signs_of(setting, "black-box", network, name, rows)
+        pixels = setting.perturb(network, pixels, signs[place], epsilon)
     return pixels[0]
 
 
@@ -181,9 +180,7 @@ def _predicted(
 
 def _name(setting: Setting, label: int) -> str:
     """Who a class is, short enough for a tile."""
-    name_of = setting.listing.identities.set_index("identity")["name"]
-    name = str(name_of.loc[setting.identities[label]])
-    return name if len(name) <= NAME else f"{name[: NAME - 1]}…"
+    return overlays.shortened(setting.people[label], NAME)
 
 
 def _in_numbers(shift: pd.Series) -> str:

@@ -22,7 +22,6 @@ from gradcam_adv import (
 )
 from gradcam_adv.setting import (
     BLOCKS,
-    SLICE,
     TARGETS,
     Setting,
     attacks_of,
@@ -31,6 +30,7 @@ from gradcam_adv.setting import (
     example_rows,
     predictions,
     signs_of,
+    slice_of,
     slices,
     versions,
     with_white_box_of_source,
@@ -248,17 +248,16 @@ def explain(setting: Setting, folder: Path, network: str) -> list[Path]:
     for row in tqdm(rows_of, what, unit="photo", disable=None):
         path = folder / f"example-{row:07d}.npz"
         if not path.exists():
-            start = row - row % SLICE
-            slice_rows = setting.test.iloc[start : start + SLICE].reset_index(drop=True)
-            rows = slice_rows.iloc[[row - start]].reset_index(drop=True)
+            name, slice_rows, place = slice_of(setting, row)
+            rows = slice_rows.iloc[place].reset_index(drop=True)
             clean = setting.pixels(rows)
             levels = conditions(study, network)
             images, classes = [], []
             for attack, epsilon in levels:
                 attacked = clean
                 if attack != "clean":
-                    signs = signs_of(setting, attack, network, f"{start:07d}", slice_rows)
-                    attacked = setting.perturb(network, clean, signs[[row - start]], epsilon)
+                    signs = signs_of(setting, attack, network, name, slice_rows)
+                    attacked = setting.perturb(network, clean, signs[place], epsilon)
                 images.append(attacked)
                 classes.append(_explained_class(setting, table, rows, attack, epsilon))
             maps, _ = explain_layers(np.concatenate(images), np.concatenate(classes)[:, None])

@@ -159,7 +159,7 @@ def _network(setting: Setting, network: str, summary: dict[str, pd.DataFrame]) -
                     tuple(map(float, nissim)),
                 )
             )
-        person = examples.people(setting)[case["label"]]
+        person = setting.people[case["label"]]
         photos.append(Photo(case["photo"], person, tuple(levels)))
     return Network(
         cells.title_of(network),

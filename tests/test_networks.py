@@ -294,14 +294,19 @@ def test_one_of_several_outputs_is_chosen_by_name(flat, pixels):
     assert flatten(both, output="other").classes == 3
 
 
-def test_mixed_precision_gives_nearly_the_maps_of_full(flat, pixels):
+def half_precision(head: str | None = None) -> keras.Model:
+    """The flat network in half precision, its head where asked in another."""
     keras.config.set_dtype_policy("mixed_float16")
     try:
         own = base()
         x = keras.layers.GlobalAveragePooling2D()(own.output)
-        half = keras.Model(own.inputs, keras.layers.Dense(4)(x))
+        return keras.Model(own.inputs, keras.layers.Dense(4, dtype=head)(x))
     finally:
         keras.config.set_dtype_policy("float32")
+
+
+def test_mixed_precision_gives_nearly_the_maps_of_full(flat, pixels):
+    half = half_precision()
     half.set_weights(flat.get_weights())
     expected, maps = (
         heatmaps(flat, pixels, targets=[0] * 5),
@@ -316,13 +321,7 @@ def test_mixed_precision_gives_nearly_the_maps_of_full(flat, pixels):
 
 def test_gradients_of_half_precision_do_not_fade_to_zero(flat, pixels):
     # Derivatives of some 1e-8, below half precision's smallest number.
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
-        own = base()
-        x = keras.layers.GlobalAveragePooling2D()(own.output)
-        half = keras.Model(own.inputs, keras.layers.Dense(4, dtype="float32")(x))
-    finally:
-        keras.config.set_dtype_policy("float32")
+    half = half_precision("float32")
     full = keras.models.clone_model(flat)
     for model in (full, half):
         model.set_weights([*flat.get_weights()[:-2], 1e-5 * flat.get_weights()[-2], np.zeros(4)])
@@ -384,13 +383,7 @@ def test_refuses_models_that_it_cannot_explain(message):
 
 
 def test_gradients_of_half_precision_that_overflow_are_scaled_less(flat, pixels):
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
-        own = base()
-        x = keras.layers.GlobalAveragePooling2D()(own.output)
-        half = keras.Model(own.inputs, keras.layers.Dense(4, dtype="float32")(x))
-    finally:
-        keras.config.set_dtype_policy("float32")
+    half = half_precision("float32")
     # The largest number of half precision is 65504: derivatives of some 1000, times 1024.
     full = keras.models.clone_model(flat)
     for model in (full, half):

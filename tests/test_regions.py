@@ -177,8 +177,8 @@ def test_a_map_does_not_shift_against_itself_however_faint(pair):
         (np.zeros((1, 4, 4)), np.zeros((2, 4, 4)), r"one shape. Received: \(1, 4, 4\), \(2, 4, 4"),
         (np.zeros(4), np.zeros(4), r"shape \(\.\.\., H, W\). Received: shape \(4,\)"),
         (np.zeros((0, 4)), np.zeros((0, 4)), r"\(\.\.\., H, W\). Received: shape \(0, 4\)"),
-        (np.zeros((4, 4)), np.full((4, 4), 1.5), r"in \[0, 1\]. Received: values from 0.0 to 1.5"),
-        (np.full((4, 4), -0.5), np.zeros((4, 4)), r"in \[0, 1\]. Received: values from -0.5"),
+        (np.zeros((4, 4)), np.full((4, 4), 1.5), r"in \[0, 1\]. Received: from 0 to 1.5"),
+        (np.full((4, 4), -0.5), np.zeros((4, 4)), r"in \[0, 1\]. Received: from -0.5"),
         (np.full((4, 4), np.nan), np.zeros((4, 4)), r"values in \[0, 1\]"),
     ],
 )
