@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 if TYPE_CHECKING:
     import keras
@@ -220,7 +222,7 @@ def calibrate_batch_norm(base: keras.Model, photos: Iterable[object]) -> None:
     """
     import keras
 
-    layers = [layer for layer in base.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    layers = _batch_norms(base)
     if not layers:
         return
 
@@ -249,3 +251,25 @@ def calibrate_batch_norm(base: keras.Model, photos: Iterable[object]) -> None:
         variance.assign(observed * _DAMPING)
         layer.momentum = usual
         layer.trainable = False
+
+
+def batch_norm_statistics(base: keras.Model) -> dict[str, np.ndarray]:
+    """Moving mean and variance of the batch-norm layers, each (2, C), by the layer's name."""
+    return {
+        layer.name: np.stack([layer.moving_mean.numpy(), layer.moving_variance.numpy()])
+        for layer in _batch_norms(base)
+    }
+
+
+def set_batch_norm_statistics(base: keras.Model, statistics: Mapping[str, np.ndarray]) -> None:
+    """Give the batch-norm layers what :func:`batch_norm_statistics` found."""
+    for layer in _batch_norms(base):
+        mean, variance = statistics[layer.name]
+        layer.moving_mean.assign(mean)
+        layer.moving_variance.assign(variance)
+
+
+def _batch_norms(base: keras.Model) -> list[keras.layers.BatchNormalization]:
+    import keras
+
+    return [layer for layer in base.layers if isinstance(layer, keras.layers.BatchNormalization)]

@@ -51,7 +51,7 @@ def levels(
     """
     name, rows, place = slice_of(setting, row)
     photo = setting.test["photo"].iloc[row]
-    clean = setting.pixels(rows.iloc[place])
+    exact = setting.pixels(rows.iloc[place])
     own = predictions[(predictions["network"] == network) & (predictions["photo"] == photo)]
     label_of = own.set_index(["attack", "epsilon"])["predicted"]
     with np.load(path_of(setting, network, row)) as arrays:
@@ -65,11 +65,11 @@ def levels(
             label = label_of["black-box" if attack == "clean" else attack, epsilon]
             return Example(attack, epsilon, pixels, maps, setting.people[label])
 
-        yield example("clean", 0.0, clean[0])
+        yield example("clean", 0.0, setting.read_again(exact)[0])
         for attack in attacks:
             signs = signs_of(setting, attack, network, name, rows)[place]
             for epsilon in setting.study.attacked_epsilons:
-                yield example(attack, epsilon, setting.perturb(network, clean, signs, epsilon)[0])
+                yield example(attack, epsilon, setting.perturb(network, exact, signs, epsilon)[0])
 
 
 def all_layers(setting: Setting, network: str, row: int) -> list[str]:

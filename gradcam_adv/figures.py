@@ -79,8 +79,9 @@ def successful_attack(setting: Setting, predictions: pd.DataFrame) -> Figure:
     row = int(test.index[test["photo"] == case["photo"]][0])
     name, rows, place = slice_of(setting, row)
     signs = signs_of(setting, "black-box", source, name, rows)[place]
-    clean = setting.pixels(rows.iloc[place])
-    perturbed = setting.perturb(source, clean, signs, case["epsilon"])
+    exact = setting.pixels(rows.iloc[place])
+    clean = setting.read_again(exact)
+    perturbed = setting.perturb(source, exact, signs, case["epsilon"])
 
     names = setting.people
     figure, axes = plt.subplots(1, 3, figsize=(9, 4.2))

@@ -6,27 +6,60 @@ import gc
 import os
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 import pandas as pd
 
-from gradcam_adv import artifacts, backbones, batches, metrics, report, sources, weights
+from gradcam_adv import (
+    artifacts,
+    backbones,
+    batches,
+    metrics,
+    outcomes,
+    report,
+    scoring,
+    sources,
+    variations,
+    weights,
+)
 from gradcam_adv.setting import Setting, versions
 from gradcam_adv.study import Arm, Study
-from gradcam_adv.tasks import STAGES, Graph, Task
+from gradcam_adv.tasks import STAGES, Graph, Task, make_task
+
+Maker = Callable[[Path], list[Path]]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A study, or a variation of it, with its own models, in the run's folder.
+
+    Attributes:
+        study: what to do.
+        settings: by arm, what its stages share.
+        tasks: by name, in the order in which they run.
+    """
+
+    study: Study
+    settings: dict[Arm, Setting]
+    tasks: dict[str, Task]
+
+    @property
+    def arms(self) -> dict[Arm, Setting]:
+        """The settings of the study's own arms."""
+        return {arm: self.settings[arm] for arm in self.study.arms}
 
 
 class Pipeline:
-    """The tasks of one study in one run's folder.
+    """The tasks of one study and its variations in one run's folder.
 
     What can be wrong with a study's photos, weights and layers is looked at before any work.
 
     Attributes:
-        settings: by arm, what its stages share.
-        tasks: by name, in the order in which they run.
+        settings: by arm, what the stages of the study itself share.
     """
 
     def __init__(
@@ -46,19 +79,94 @@ class Pipeline:
             study.photos, classes=study.classes, min_photos=study.min_photos, seed=study.seed
         )
         self.weights = weights.resolve(study.weights, study.networks)
-        self.settings: dict[Arm, Setting] = {
+        self._allow_left_out = allow_left_out
+        self._own = self._branch(study, layers=True)
+        self.settings = self._own.settings
+        self._seeds = {seed: self._branch(own) for seed, own in variations.of_seeds(study).items()}
+        self._started = False
+
+    def _branch(self, study: Study, *, layers: bool = False) -> Branch:
+        models = variations.models_folder(self.models, self.study, study)
+        settings: dict[Arm, Setting] = {
             arm: Setting(study, arm, models / arm, self.listing, self.weights, {}, {})
             for arm in get_args(Arm)
         }
-        self.tasks = Graph(
-            study, self.settings, folder, self._report, allow_left_out=allow_left_out
-        ).tasks
-        self._started = False
+        graph = Graph(
+            study, settings, self.folder, allow_left_out=self._allow_left_out, layers=layers
+        )
+        return Branch(study, settings, graph.tasks)
 
-    def _report(self, folder: Path) -> list[Path]:
-        chosen = {arm: self.settings[arm] for arm in self.study.arms}
+    def _tasks(self, until: str) -> list[Task]:
+        """The tasks of the study and its seeds up to a stage, without the report."""
+        branches = (self._own, *self._seeds.values())
+        tasks = {task.folder: task for branch in branches for task in branch.tasks.values()}
+        if self._seeds:
+            task = self._seeds_task()
+            tasks[task.folder] = task
+        last = STAGES.index(until)
+        return [task for task in tasks.values() if STAGES.index(task.stage) <= last]
+
+    def _summarized(self, name: str, branches: dict[str, Branch], make: Maker) -> Task:
+        """A task over whole branches, which hangs on what they predict and score."""
+        earlier = {
+            f"{which}: {task.name}": task
+            for which, branch in branches.items()
+            for task in branch.tasks.values()
+            if task.name.endswith(("evaluate/summary", "score/summary"))
+        }
+        inputs = {name: task.fingerprint for name, task in earlier.items()}
+        return make_task(self.folder, name, "score", inputs, make, earlier.values())
+
+    def _seeds_task(self) -> Task:
+        branches = {self.study.seeds[0]: self._own, **self._seeds}
+        by_seed = {seed: branch.arms for seed, branch in branches.items()}
+        return self._summarized(
+            "seeds",
+            {f"seed {seed}": branch for seed, branch in branches.items()},
+            lambda folder: outcomes.write_seeds(by_seed, folder),
+        )
+
+    def _readings(self) -> tuple[list[Task], Task]:
+        """The tasks of all readings, and the one over them; the study itself must be done."""
+        native_fits = scoring.native_fits(self._own.arms.values())
+        branches = {variations.DEFAULT: self._own} | {
+            name: self._branch(own)
+            for name, own in variations.of_readings(self.study, native_fits=native_fits).items()
+        }
+        tasks = {task.folder: task for b in branches.values() for task in b.tasks.values()}
+        by_name = {name: branch.arms for name, branch in branches.items()}
+        over = self._summarized(
+            "readings", branches, lambda folder: outcomes.write_readings(by_name, folder)
+        )
+        return list(tasks.values()), over
+
+    def _report_task(self) -> Task:
+        """The report, with the seeds where there are several and the readings where done."""
+        tasks = list(self._tasks("score"))
+        _, readings = self._readings()
+        extra = {task.name: task for task in tasks if task.name == "seeds"}
+        if self._is_done(readings):
+            extra["readings"] = readings
+        inputs: dict[str, Any] = {
+            task.name: task.fingerprint
+            for task in self._own.tasks.values()
+            if task.name.endswith("/summary")
+        } | {name: task.fingerprint for name, task in extra.items()}
+        # Names, and people not chosen: the report tells of them, and nothing else hangs on them.
+        people = self.listing.identities.to_numpy().tolist()
+        inputs |= {"study": asdict(self.study), "identities": people}
+        return make_task(
+            self.folder,
+            "report",
+            "report",
+            inputs,
+            lambda folder: self._report({name: task.folder for name, task in extra.items()}),
+            (*tasks, readings),
+        )
+
+    def _report(self, extra: dict[str, Path]) -> list[Path]:
         data = self.settings["plain"].folders["data"]
-        files = report.write(chosen, data, self.folder, self.seconds())
+        files = report.write(self._own.arms, data, self.folder, self.seconds(), extra)
         # A report of other arms or of an earlier version would lie among this one's tables.
         for manifest in self.folder.glob(f"report/*/{artifacts.MANIFEST}"):
             for name in _files_named_in(manifest):
@@ -70,26 +178,43 @@ class Pipeline:
     def seconds(self) -> pd.DataFrame:
         """How long each task took when it was done: columns arm, stage, task, seconds."""
         rows = []
-        for task in self.tasks.values():
+        for task in self._own.tasks.values():
             manifest = task.manifest()
-            if manifest is not None and task.stage != "report":
+            if manifest is not None:
                 arm, key = task.name.split("/", 1)
                 rows.append((arm, task.stage, key, manifest["seconds"]))
         return pd.DataFrame(rows, columns=["arm", "stage", "task", "seconds"])
 
-    def run(self, until: str = "report") -> None:
-        """Run every task up to the stage ``until`` that isn't done yet."""
+    def run(self, until: str = "report", *, readings: bool = False) -> None:
+        """Run every task up to the stage ``until`` that isn't done yet.
+
+        Args:
+            until: one of STAGES.
+            readings: read the paper in other ways as well, before the report.
+        """
         started = time.perf_counter()
-        last = STAGES.index(until)
-        wanted = [task for task in self.tasks.values() if STAGES.index(task.stage) <= last]
-        todo = [task for task in wanted if not self._is_done(task)]
-        if not todo:
+        tasks = self._tasks(until)
+        self._check_networks({task.stage for task in tasks if not self._is_done(task)})
+        worked = self._do_all(tasks)
+        if readings:
+            others, over = self._readings()
+            worked = self._do_all([*others, over]) or worked
+        last = [self._report_task()] if until == "report" else []
+        worked = self._do_all(last) or worked
+        self._write_manifest(*last)
+        if worked:
+            click.echo(f"{self.study.name}: {time.perf_counter() - started:.0f} s in all")
+        else:
             click.echo(f"{self.study.name}: nothing to do, every stage up to {until} is done")
-        self._check_networks({task.stage for task in todo})
-        for task in wanted:
-            # Asked again for each: a task done anew may have come out otherwise than before.
+
+    def _do_all(self, tasks: list[Task]) -> bool:
+        """Do the tasks that aren't done; whether there was one."""
+        worked = False
+        for task in tasks:
+            # Asked for each in turn: a task done anew may have come out otherwise than before.
             if self._is_done(task):
                 continue
+            worked = True
             if task.networks:
                 self._start()
             task.discard(keep_intact=self._needs_unchanged(task))
@@ -103,9 +228,7 @@ class Pipeline:
             self._record(task, files, seconds)
             _forget_networks()
             click.echo(f"{task.name}: {seconds:.1f} s")
-        self._write_manifest()
-        if todo:
-            click.echo(f"{self.study.name}: {time.perf_counter() - started:.0f} s in all")
+        return worked
 
     def _is_done(self, task: Task) -> bool:
         """Whether a task's files are as they were made, out of what its needs hold now."""
@@ -116,7 +239,7 @@ class Pipeline:
         return manifest is not None and manifest["needs"] == self._results_needed(task)
 
     def _results_needed(self, task: Task) -> dict[str, str | None]:
-        return {name: self.tasks[name].result() for name in task.needs}
+        return {str(need.folder.relative_to(self.folder)): need.result() for need in task.needs}
 
     def _check_networks(self, stages_to_do: set[str]) -> None:
         """Look at what only a built network can tell, where a study leaves the defaults.
@@ -187,7 +310,7 @@ class Pipeline:
             },
         )
 
-    def _write_manifest(self) -> None:
+    def _write_manifest(self, *last: Task) -> None:
         """Record what the run is of; each task's own manifest says how its files were made."""
         artifacts.write_json(
             self.folder / artifacts.MANIFEST,
@@ -204,7 +327,7 @@ class Pipeline:
                 "versions": versions(),
                 "tasks": {
                     task.name: str(task.folder.relative_to(self.folder))
-                    for task in self.tasks.values()
+                    for task in (*self._own.tasks.values(), *last)
                     if task.manifest() is not None
                 },
             },

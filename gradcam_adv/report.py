@@ -28,7 +28,11 @@ from gradcam_adv.study import Arm
 
 
 def write(
-    settings: dict[Arm, Setting], data: Path, folder: Path, seconds: pd.DataFrame
+    settings: dict[Arm, Setting],
+    data: Path,
+    folder: Path,
+    seconds: pd.DataFrame,
+    extra: dict[str, Path],
 ) -> list[Path]:
     """Write ``report.md``, ``report.html``, ``tables`` and ``figures`` into the run's folder.
 
@@ -37,6 +41,7 @@ def write(
         data: folder of the tables photos, identities and excluded, before any face is looked for.
         folder: of the run.
         seconds: columns arm, stage, task, seconds.
+        extra: folders of the tables over "seeds" and "readings", where there are such.
     """
     summaries = {arm: _summary(setting) for arm, setting in settings.items()}
     files = []
@@ -85,7 +90,7 @@ def _identities(setting: Setting, made: pd.DataFrame) -> pd.DataFrame:
 
 def _summary(setting: Setting) -> dict[str, pd.DataFrame]:
     """All tables of one arm by name."""
-    keys = ["evaluate/summary", "score/summary"]
+    keys = ["evaluate/summary", "score/summary", "layers/summary"]
     if setting.arm == "aligned":  # which has fewer photos than there are, and their faces
         keys.append("data")
     summary: dict[str, pd.DataFrame] = {}

@@ -1,9 +1,10 @@
-"""The stage score: NISSIM and shift of every photo and level, and MOD's ceiling."""
+"""The stage score: NISSIM and shift of every photo and level, of every layer, and the ceilings."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ from gradcam_adv.setting import (
     SLICE,
     TARGETS,
     Setting,
-    attacks_of,
     condition_key,
     conditions,
     example_rows,
     layers_in,
+    levels_of,
     predictions,
     slices,
     targets,
@@ -44,13 +45,26 @@ def score(setting: Setting, folder: Path, network: str) -> list[Path]:
                 scored = _score_slice(setting, network, rows, maps, table)
             artifacts.write_table(path, scored)
         files.append(path)
-    by_name = {"ceiling": _ceiling, "layers": _score_layers, "depth-ceiling": _depth_ceiling}
-    for name, make in by_name.items():
+    return [*files, *_each(setting, folder, network, {"ceiling": _ceiling})]
+
+
+def layers(setting: Setting, folder: Path, network: str) -> list[Path]:
+    """NISSIM of every layer for the example photos, and its ceiling."""
+    making = {"layers": _score_layers, "depth-ceiling": _depth_ceiling}
+    return _each(setting, folder, network, making)
+
+
+def _each(
+    setting: Setting,
+    folder: Path,
+    network: str,
+    making: Mapping[str, Callable[[Setting, str], pd.DataFrame]],
+) -> list[Path]:
+    for name, make in making.items():
         path = folder / f"{name}.csv"
         if not path.exists():
             artifacts.write_table(path, make(setting, network))
-        files.append(path)
-    return files
+    return [folder / f"{name}.csv" for name in making]
 
 
 def at_sizes(study: Study, maps: np.ndarray) -> dict[str, np.ndarray]:
@@ -59,6 +73,17 @@ def at_sizes(study: Study, maps: np.ndarray) -> dict[str, np.ndarray]:
     if min(maps.shape[-2:]) >= metrics.WINDOW:
         sizes["native"] = maps
     return sizes
+
+
+def native_fits(settings: Iterable[Setting]) -> bool:
+    """Whether SSIM's window fits into the last heatmaps of every network, once evaluated."""
+    sides = []
+    for setting in settings:
+        for network in setting.study.networks:
+            path = min(setting.folders[f"evaluate/{network}"].glob("last-*.npz"))
+            with np.load(path) as maps:
+                sides += maps["clean"].shape[-2:]
+    return min(sides) >= metrics.WINDOW
 
 
 def _score_slice(
@@ -71,8 +96,8 @@ def _score_slice(
     clean = maps["clean"][:, wanted]
     clean_at = at_sizes(study, clean)
     parts = []
-    for attack in attacks_of(study, network):
-        for epsilon in study.epsilons:
+    for attack, epsilons in levels_of(study, network).items():
+        for epsilon in epsilons:
             found = table[(table["attack"] == attack) & (table["epsilon"] == epsilon)]
             found = found.set_index("photo").loc[rows["photo"]]
             perturbed = maps[condition_key(attack, epsilon)][:, wanted] if epsilon else clean
@@ -195,8 +220,12 @@ def _depth_ceiling(setting: Setting, network: str) -> pd.DataFrame:
 
 
 def scores(setting: Setting, network: str, of: str = "nissim-*") -> pd.DataFrame:
-    """What :func:`score` wrote for one network: NISSIM, "ceiling", "layers" or "depth-ceiling"."""
-    paths = sorted(setting.folders[f"score/{network}"].glob(f"{of}.csv"))
+    """What :func:`score` wrote for one network: NISSIM, or "ceiling"."""
+    return _read(setting.folders[f"score/{network}"], of)
+
+
+def _read(folder: Path, of: str) -> pd.DataFrame:
+    paths = sorted(folder.glob(f"{of}.csv"))
     return pd.concat([artifacts.read_table(path) for path in paths], ignore_index=True)
 
 
@@ -205,15 +234,13 @@ def summarize(setting: Setting, folder: Path) -> list[Path]:
     seed = setting.study.seed
     networks = setting.study.networks
     with_zero = setting.study.readings.vid_levels == "all"
-    mods, vids, shifts, excesses, layers, depths = [], [], [], [], [], []
+    mods, vids, shifts, excesses = [], [], [], []
     for network in networks:
         nissim, ceiling = scores(setting, network), scores(setting, network, "ceiling")
         mods.append(tables.mod(nissim, ceiling, seed))
         vids.append(tables.vid(nissim, seed, with_zero=with_zero))
         shifts.append(tables.shift(nissim, seed))
         excesses.append(tables.excess(nissim, ceiling, seed))
-        layers.append(scores(setting, network, "layers"))
-        depths.append(tables.depth(layers[-1], scores(setting, network, "depth-ceiling")))
     keys = ["target", "size", "photo", "identity"]
     nissim = tables.over_networks(
         (scores(setting, network) for network in networks), ["attack", "epsilon", *keys]
@@ -224,10 +251,22 @@ def summarize(setting: Setting, folder: Path) -> list[Path]:
     excesses.append(tables.excess(nissim, ceiling, seed))
     return artifacts.write_tables(
         folder,
-        layers=pd.concat(layers, ignore_index=True),
-        depth=pd.concat(depths, ignore_index=True),
         excess=pd.concat(excesses, ignore_index=True),
         mod=pd.concat(mods, ignore_index=True),
         shift=pd.concat(shifts, ignore_index=True),
         vid=pd.concat(vids, ignore_index=True),
+    )
+
+
+def summarize_layers(setting: Setting, folder: Path) -> list[Path]:
+    """MOD of each layer over the example photos, and what it is made from."""
+    found, depths = [], []
+    for network in setting.study.networks:
+        scored = setting.folders[f"layers/{network}"]
+        found.append(_read(scored, "layers"))
+        depths.append(tables.depth(found[-1], _read(scored, "depth-ceiling")))
+    return artifacts.write_tables(
+        folder,
+        layers=pd.concat(found, ignore_index=True),
+        depth=pd.concat(depths, ignore_index=True),
     )

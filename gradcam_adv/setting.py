@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 # Photos a file: what an interrupted stage does again at most.
 SLICE = 32
-ATTACKS = ("black-box", "white-box", "noise")
+# What an attack made on neither the study's source nor the attacked network is called: "from X".
+FROM = "from "
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,10 @@ class Setting:
         return list(map(str, name_of.loc[self.identities]))
 
     def pixels(self, rows: pd.DataFrame) -> np.ndarray:
-        """The photos of ``rows`` as the networks get them, float32 (n, size, size, 3)."""
+        """The photos of ``rows``, exact, float32 (n, size, size, 3)."""
         if self.arm == "aligned":
-            clean = self._crops(rows)
-        else:
-            clean = photos.decode_all(self.paths(rows), self.study.image_size)
-        return photos.as_stored(clean, self.study.readings.perturbed_set)
+            return self._crops(rows)
+        return photos.decode_all(self.paths(rows), self.study.image_size)
 
     def paths(self, rows: pd.DataFrame) -> list[Path]:
         return [self.listing.root / photo for photo in rows["photo"]]
@@ -97,10 +96,14 @@ class Setting:
     def perturb(
         self, network: str, clean: np.ndarray, signs: np.ndarray, epsilon: float
     ) -> np.ndarray:
-        """The perturbed photos that ``network`` gets at ``epsilon``, float32."""
+        """The perturbed photos that ``network`` gets at ``epsilon``, as they are read again."""
         readings = self.study.readings
         unit = backbones.epsilon_unit(network, readings.epsilon_unit, readings.preprocessing)
-        return photos.as_stored(fgsm.perturb(clean, signs, epsilon * unit), readings.perturbed_set)
+        return self.read_again(fgsm.perturb(clean, signs, epsilon * unit))
+
+    def read_again(self, images: np.ndarray) -> np.ndarray:
+        """A test set, clean or perturbed, as the study says it was kept, float32."""
+        return photos.as_stored(images, self.study.readings.perturbed_set)
 
 
 def slices(rows: pd.DataFrame, what: str) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -136,18 +139,34 @@ def signs_of(
         return np.stack(
             [fgsm.random_sign(shape, setting.study.seed, sha256) for sha256 in rows["sha256"]]
         )
-    maker = setting.study.source if attack == "black-box" else network
+    maker = maker_of(setting.study, attack, network)
     return np.load(setting.folders[f"attack/{maker}"] / f"{name}.npy")
+
+
+def maker_of(study: Study, attack: str, network: str) -> str:
+    """The network on which an attack on ``network`` was made."""
+    by_name = {"black-box": study.source, "white-box": network}
+    return by_name.get(attack) or attack.removeprefix(FROM)
 
 
 def attacks_of(study: Study, network: str) -> tuple[str, ...]:
     """The attacks to compute; on the source network the black-box attack is the white-box one."""
-    return ("black-box", "noise") if network == study.source else ATTACKS
+    own = network != study.source and "white-box" in study.attacks
+    return ("black-box", "white-box", "noise") if own else ("black-box", "noise")
+
+
+def levels_of(study: Study, network: str) -> dict[str, tuple[float, ...]]:
+    """Every attack on ``network`` with the epsilons that it is evaluated and scored at."""
+    levels = dict.fromkeys(attacks_of(study, network), study.epsilons)
+    if "transfer" in study.attacks:
+        others = [other for other in study.networks if other not in (network, study.source)]
+        levels |= {f"{FROM}{other}": study.epsilons[-1:] for other in others}
+    return levels
 
 
 def with_white_box_of_source(study: Study, network: str, table: pd.DataFrame) -> pd.DataFrame:
     """The source's rows of the black-box attack once more, as the white-box attack they are."""
-    if network != study.source:
+    if network != study.source or "white-box" not in study.attacks:
         return table
     own = table[table["attack"] == "black-box"]
     return pd.concat([table, own.assign(attack="white-box")], ignore_index=True)
@@ -185,7 +204,7 @@ def block_ends(setting: Setting, network: str) -> list[str]:
 
 
 def conditions(study: Study, network: str) -> list[tuple[str, float]]:
-    """Clean photos, then every attack at every epsilon above 0."""
+    """Of the example photos: clean, then every attack but transfers at every epsilon above 0."""
     return [
         ("clean", 0.0),
         *((a, e) for a in attacks_of(study, network) for e in study.attacked_epsilons),

@@ -160,11 +160,11 @@ def _map(setting: Setting, network: str, row: int, epsilon: float) -> np.ndarray
 def _photo(setting: Setting, network: str, row: int, epsilon: float) -> np.ndarray:
     """A test photo, (H, W, 3), as ``network`` gets it under the black-box attack."""
     name, rows, place = slice_of(setting, row)
-    pixels = setting.pixels(rows.iloc[place])
-    if epsilon:
-        signs = signs_of(setting, "black-box", network, name, rows)
-        pixels = setting.perturb(network, pixels, signs[place], epsilon)
-    return pixels[0]
+    exact = setting.pixels(rows.iloc[place])
+    if not epsilon:
+        return setting.read_again(exact)[0]
+    signs = signs_of(setting, "black-box", network, name, rows)
+    return setting.perturb(network, exact, signs[place], epsilon)[0]
 
 
 def _predicted(

@@ -24,10 +24,10 @@ from gradcam_adv.setting import (
     BLOCKS,
     TARGETS,
     Setting,
-    attacks_of,
     condition_key,
     conditions,
     example_rows,
+    levels_of,
     predictions,
     signs_of,
     slice_of,
@@ -41,37 +41,60 @@ if TYPE_CHECKING:
 
 # Statistics of smaller batches leave the features of deep random networks near useless.
 CALIBRATION_BATCH = 64
+BATCH_NORM = "batch-norm.npz"
 
 
-def train(setting: Setting, folder: Path, network: str) -> list[Path]:
-    from gradcam_adv import training
-
+def features(setting: Setting, folder: Path, network: str) -> list[Path]:
+    """What the frozen base makes of every photo, and the statistics of a random one's layers."""
     study = setting.study
-    weights = setting.weights[network]
-    base = backbones.build(
-        network,
-        study.image_size,
-        weights,
-        preprocessing=study.readings.preprocessing,
-        seed=study.seed,
-    )
-    if weights.origin == "random":
-        _calibrate(setting, base, network)
-    extractor = classifiers.features(base, study.readings.pooling)
-
+    base = _base(setting, network)
     files = []
+    if setting.weights[network].origin == "random":
+        files.append(folder / BATCH_NORM)
+        if files[0].exists():
+            _set_statistics(base, files[0])
+        else:
+            _calibrate(setting, base, network)
+            artifacts.write_arrays(files[0], backbones.batch_norm_statistics(base))
+    extractor = classifiers.features(base, study.readings.pooling)
     for name, rows in slices(setting.table, f"features {network}, {setting.arm}"):
         path = folder / f"features-{name}.npy"
         if not path.exists():
             pixels = setting.pixels(rows)
             artifacts.write_array(path, gradcam.predict(extractor, pixels, study.batch_size))
         files.append(path)
-    features = [np.load(path, mmap_mode="r") for path in files]
+    return files
+
+
+def _base(setting: Setting, network: str) -> keras.Model:
+    return backbones.build(
+        network,
+        setting.study.image_size,
+        setting.weights[network],
+        preprocessing=setting.study.readings.preprocessing,
+        seed=setting.study.seed,
+    )
+
+
+def _set_statistics(base: keras.Model, path: Path) -> None:
+    with np.load(path) as statistics:
+        backbones.set_batch_norm_statistics(base, statistics)
+
+
+def train(setting: Setting, folder: Path, network: str) -> list[Path]:
+    """A head on the base's features, and the whole classifier."""
+    from gradcam_adv import training
+
+    study = setting.study
+    weights = setting.weights[network]
+    cached = setting.folders[f"features/{network}"]
+    features = [np.load(path, mmap_mode="r") for path in sorted(cached.glob("features-*.npy"))]
 
     table = setting.table
     labels = table["label"].to_numpy()
     split = {name: np.flatnonzero(table["split"] == name) for name in datasets.SPLITS}
-    head = classifiers.dense_head(features[0].shape[1], len(setting.identities), study.seed)
+    seed = study.seeds[0]
+    head = classifiers.dense_head(features[0].shape[1], len(setting.identities), seed)
     history = training.train_head(
         head,
         features,
@@ -79,12 +102,15 @@ def train(setting: Setting, folder: Path, network: str) -> list[Path]:
         split["train"],
         split["validation"],
         epochs=study.epochs,
-        seed=study.seed,
+        seed=seed,
         progress=True,
     )
     artifacts.write_table(folder / "history.csv", history)
 
-    model = classifiers.assemble(extractor, head)
+    base = _base(setting, network)
+    if weights.origin == "random":
+        _set_statistics(base, cached / BATCH_NORM)
+    model = classifiers.assemble(classifiers.features(base, study.readings.pooling), head)
     logits = [gradcam.predict(head, part, study.batch_size) for part in features]
     _check_same_logits(setting, network, model, logits[0])
     right = np.concatenate(logits).argmax(axis=1) == labels
@@ -101,6 +127,7 @@ def train(setting: Setting, folder: Path, network: str) -> list[Path]:
             "note": weights.note,
         },
         "study": study.name,
+        "seed": seed,
         "fingerprint": setting.fingerprints[f"train/{network}"],
         "versions": versions(),
         "accuracy": {
@@ -109,7 +136,7 @@ def train(setting: Setting, folder: Path, network: str) -> list[Path]:
         },
     }
     classifiers.save(model, path, facts)
-    return [*files, folder / "history.csv", path, path.with_suffix(".json")]
+    return [folder / "history.csv", path, path.with_suffix(".json")]
 
 
 def _calibrate(setting: Setting, base: keras.Model, network: str) -> None:
@@ -184,7 +211,8 @@ def _evaluate_slice(
     from gradcam_adv.gradients import PREDICTED
 
     (last,) = explain_last.layers
-    clean = setting.pixels(rows)
+    exact = setting.pixels(rows)
+    clean = setting.read_again(exact)
     labels = rows["label"].to_numpy()
     maps = {}
 
@@ -197,12 +225,12 @@ def _evaluate_slice(
     # On the clean photos the prediction and the clean photo's prediction are the same class.
     predicted_clean = answer(clean, "clean", PREDICTED, PREDICTED, labels)
     parts = []
-    for attack in attacks_of(setting.study, network):
+    for attack, epsilons in levels_of(setting.study, network).items():
         signs = signs_of(setting, attack, network, name, rows)
-        for epsilon in setting.study.epsilons:
+        for epsilon in epsilons:
             images, predicted = clean, predicted_clean
             if epsilon:
-                images = setting.perturb(network, clean, signs, epsilon)
+                images = setting.perturb(network, exact, signs, epsilon)
                 key = condition_key(attack, epsilon)
                 predicted = answer(images, key, PREDICTED, predicted_clean, labels)
             parts.append(
@@ -250,14 +278,14 @@ def explain(setting: Setting, folder: Path, network: str) -> list[Path]:
         if not path.exists():
             name, slice_rows, place = slice_of(setting, row)
             rows = slice_rows.iloc[place].reset_index(drop=True)
-            clean = setting.pixels(rows)
+            exact = setting.pixels(rows)
             levels = conditions(study, network)
             images, classes = [], []
             for attack, epsilon in levels:
-                attacked = clean
+                attacked = setting.read_again(exact)
                 if attack != "clean":
                     signs = signs_of(setting, attack, network, name, slice_rows)
-                    attacked = setting.perturb(network, clean, signs[place], epsilon)
+                    attacked = setting.perturb(network, exact, signs[place], epsilon)
                 images.append(attacked)
                 classes.append(_explained_class(setting, table, rows, attack, epsilon))
             maps, _ = explain_layers(np.concatenate(images), np.concatenate(classes)[:, None])

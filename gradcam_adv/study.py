@@ -18,6 +18,7 @@ def _reading(default: str, question: str, unoffered: str = "") -> Any:
 
 
 Arm = Literal["plain", "aligned"]
+Extra = Literal["white-box", "transfer"]
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,17 @@ class Study:
         networks: out of the five.
         weights: "auto", "imagenet", "random" or a directory of weights files.
         epochs: of training the head.
+        seeds: of training the heads, which is done once for each; what is not said to be of
+            another is the first one's.
         epsilons: levels of attack, in the unit of the readings; 0 is always among them.
         source: the network on which the black-box attack is made.
+        attacks: beside that one and its control, random signs: "white-box", each network's attack
+            on itself, and "transfer", each network's on each at the largest epsilon.
         layers: "all" or, by network, names of the layers explained for the example photos.
         examples: how many test photos get heatmaps of all those layers.
         batch_size: the one batch shape of all passes through the networks.
         threads: of TensorFlow; None for as many as there are cores.
-        seed: of every choice of chance.
+        seed: of every other choice of chance.
         readings: what the paper leaves open.
     """
 
@@ -101,8 +106,10 @@ class Study:
     networks: tuple[str, ...] = tuple(backbones.BACKBONES)
     weights: str = "auto"
     epochs: int = 60
+    seeds: tuple[int, ...] = (0,)
     epsilons: tuple[float, ...] = (0.0, 0.01, 0.05, 0.075, 0.1)
     source: str = "resnet50"
+    attacks: tuple[Extra, ...] = get_args(Extra)
     layers: Literal["all"] | dict[str, tuple[str, ...]] = "all"
     examples: int = 4
     batch_size: int = 8
@@ -160,7 +167,11 @@ def parse(content: dict[str, Any]) -> Study:
     if "split" in content:
         values["split"] = _split(content["split"])
     if "arms" in content:
-        values["arms"] = _arms(content["arms"])
+        values["arms"] = _some_of("arms", content["arms"], get_args(Arm))
+    if "attacks" in content:
+        values["attacks"] = _some_of("attacks", content["attacks"], get_args(Extra), none=True)
+    if "seeds" in content:
+        values["seeds"] = _seeds(content["seeds"])
     if "margin" in content:
         values["margin"] = _margin(content["margin"])
     if "epsilons" in content:
@@ -233,16 +244,22 @@ def _split(value: object) -> tuple[float, float, float]:
     return train, validation, test
 
 
-def _arms(value: object) -> tuple[Arm, ...]:
-    arms: tuple[Arm, ...] = get_args(Arm)
+def _some_of(key: str, value: object, known: tuple[str, ...], *, none: bool = False) -> Any:
+    """The ones named out of those known, in their order; no one at all only where ``none``."""
     if (
         not isinstance(value, list | tuple)
-        or not value
-        or any(arm not in arms for arm in value)
+        or not (value or none)
+        or any(one not in known for one in value)
         or len(set(value)) != len(value)
     ):
-        raise _wrong("arms", f"a list out of {', '.join(arms)}, each at most once", value)
-    return tuple(arm for arm in arms if arm in value)
+        raise _wrong(key, f"a list out of {', '.join(known)}, each at most once", value)
+    return tuple(one for one in known if one in value)
+
+
+def _seeds(value: object) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple) or not value or len(set(map(str, value))) != len(value):
+        raise _wrong("seeds", "a list of whole numbers, each once", value)
+    return tuple(_integer("seeds", seed, 0) for seed in value)
 
 
 def _margin(value: object) -> float:

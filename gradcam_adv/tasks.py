@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gradcam_adv import arms, artifacts, scoring, stages
-from gradcam_adv.setting import Setting
+from gradcam_adv.setting import Setting, levels_of, maker_of
 from gradcam_adv.study import Arm, Study
 
 STAGES = ("data", "train", "attack", "evaluate", "explain", "score", "report")
@@ -18,12 +18,16 @@ STAGES = ("data", "train", "attack", "evaluate", "explain", "score", "report")
 VERSIONS = {
     "data": 2,
     "faces": 1,
-    "train": 1,
-    "attack": 1,
-    "evaluate": 3,
-    "explain": 4,
-    "score": 4,
-    "report": 5,
+    "features": 1,
+    "train": 2,
+    "attack": 2,
+    "evaluate": 4,
+    "explain": 5,
+    "score": 5,
+    "layers": 1,
+    "seeds": 1,
+    "readings": 1,
+    "report": 6,
 }
 
 
@@ -38,7 +42,7 @@ class Task:
         folder: of its files; it follows from name and fingerprint, so a result is never mixed
             with that of other inputs, and comes back to use when the inputs come back.
         make: writes the files and returns them.
-        needs: names of the tasks whose files it reads.
+        needs: the tasks whose files it reads.
         networks: whether it runs one, MTCNN included.
     """
 
@@ -47,7 +51,7 @@ class Task:
     fingerprint: str
     folder: Path
     make: Callable[[Path], list[Path]]
-    needs: tuple[str, ...]
+    needs: tuple[Task, ...]
     networks: bool
 
     def manifest(self) -> dict[str, Any] | None:
@@ -79,58 +83,59 @@ class Task:
         (self.folder / artifacts.MANIFEST).unlink(missing_ok=True)
 
 
+def make_task(
+    folder: Path,
+    name: str,
+    stage: str,
+    inputs: dict[str, Any],
+    make: Callable[[Path], list[Path]],
+    earlier: Iterable[Task],
+    *,
+    networks: bool = False,
+) -> Task:
+    """A task of the run in ``folder``; of the ``earlier`` ones it needs those among its inputs."""
+    needs = tuple(task for task in earlier if task.fingerprint in inputs.values())
+    kind = name.split("/")[1] if "/" in name else name
+    fingerprint = artifacts.fingerprint({"task": name, "version": VERSIONS[kind], **inputs})
+    place = folder / name / fingerprint[:12]
+    return Task(name, stage, fingerprint, place, make, needs, networks)
+
+
 class Graph:
-    """All tasks of a study in an order in which they can be done; fills the settings' folders."""
+    """The tasks of a study's arms in an order in which they can be done.
+
+    It fills the settings' folders. Two graphs in one folder share the tasks of equal inputs.
+
+    Attributes:
+        tasks: by name.
+    """
 
     def __init__(
         self,
         study: Study,
         settings: dict[Arm, Setting],
         folder: Path,
-        report: Callable[[Path], list[Path]],
         *,
         allow_left_out: bool,
+        layers: bool,
     ) -> None:
+        """``layers``: also explain and score the example photos, layer by layer."""
         self._study = study
         self._settings = settings
         self._folder = folder
         self._allow_left_out = allow_left_out
-        self._fingerprints: dict[str, str] = {}
-        self.tasks = {task.name: task for task in self._tasks(report)}
+        self._layers = layers
+        self.tasks: dict[str, Task] = {}
+        self._add_all()
 
-    def _tasks(self, report: Callable[[Path], list[Path]]) -> Iterator[Task]:
+    def _add_all(self) -> None:
         plain, aligned = self._settings["plain"], self._settings["aligned"]
-        yield self._data(plain)
+        self._data(plain)
         if "aligned" in self._study.arms:
-            yield self._faces(plain)
-            yield self._crops(plain, aligned)
+            self._faces(plain)
+            self._crops(plain, aligned)
         for arm in self._study.arms:
-            yield from self._of_networks(self._settings[arm])
-        inputs: dict[str, Any] = {
-            f"{arm}/{stage}": self._settings[arm].fingerprints[f"{stage}/summary"]
-            for arm in self._study.arms
-            for stage in ("evaluate", "score")
-        }
-        # Names, and people not chosen: the report tells of them, and nothing else hangs on them.
-        people = plain.listing.identities.to_numpy().tolist()
-        inputs = {"study": asdict(self._study), "identities": people, **inputs}
-        yield self._task("report", "report", inputs, report)
-
-    def _task(
-        self,
-        name: str,
-        stage: str,
-        inputs: dict[str, Any],
-        make: Callable[[Path], list[Path]],
-        *,
-        networks: bool = False,
-    ) -> Task:
-        needs = tuple(n for n, print_ in self._fingerprints.items() if print_ in inputs.values())
-        kind = name.split("/")[1] if "/" in name else name
-        fingerprint = artifacts.fingerprint({"task": name, "version": VERSIONS[kind], **inputs})
-        self._fingerprints[name] = fingerprint
-        folder = self._folder / name / fingerprint[:12]
-        return Task(name, stage, fingerprint, folder, make, needs, networks)
+            self._of_networks(self._settings[arm])
 
     def _of_arm(
         self,
@@ -141,13 +146,15 @@ class Graph:
         make: Callable[[Path], list[Path]],
         *,
         networks: bool = False,
-    ) -> Task:
-        task = self._task(f"{setting.arm}/{key}", stage, inputs, make, networks=networks)
+    ) -> None:
+        earlier = self.tasks.values()
+        name = f"{setting.arm}/{key}"
+        task = make_task(self._folder, name, stage, inputs, make, earlier, networks=networks)
         setting.folders[key] = task.folder
         setting.fingerprints[key] = task.fingerprint
-        return task
+        self.tasks[name] = task
 
-    def _data(self, plain: Setting) -> Task:
+    def _data(self, plain: Setting) -> None:
         study = self._study
         inputs = {
             "files": plain.listing.files.to_numpy().tolist(),
@@ -158,17 +165,15 @@ class Graph:
             "split": study.split,
             "seed": study.seed,
         }
-        return self._of_arm(
+        self._of_arm(
             plain, "data", "data", inputs, lambda f: arms.data(plain, f, self._allow_left_out)
         )
 
-    def _faces(self, plain: Setting) -> Task:
+    def _faces(self, plain: Setting) -> None:
         inputs = {"data": plain.fingerprints["data"], "detector": arms.DETECTOR}
-        return self._of_arm(
-            plain, "faces", "data", inputs, lambda f: arms.detect(plain, f), networks=True
-        )
+        self._of_arm(plain, "faces", "data", inputs, lambda f: arms.detect(plain, f), networks=True)
 
-    def _crops(self, plain: Setting, aligned: Setting) -> Task:
+    def _crops(self, plain: Setting, aligned: Setting) -> None:
         study = self._study
         inputs = {
             "data": plain.fingerprints["data"],
@@ -176,84 +181,119 @@ class Graph:
             "image_size": study.image_size,
             "margin": study.margin,
         }
-        return self._of_arm(
+        self._of_arm(
             aligned, "data", "data", inputs, lambda f: arms.crop(plain, f, self._allow_left_out)
         )
 
-    def _of_networks(self, setting: Setting) -> Iterator[Task]:
-        study, done = self._study, setting.fingerprints
-        readings = study.readings
-        inputs: dict[str, Callable[[str], dict[str, Any]]] = {
-            "train": lambda network: {
-                "data": done["data"],
-                "weights": [setting.weights[network].origin, setting.weights[network].sha256],
-                "image_size": study.image_size,
-                "preprocessing": readings.preprocessing,
-                "perturbed_set": readings.perturbed_set,
-                "pooling": readings.pooling,
-                "epochs": study.epochs,
-                "batch_size": study.batch_size,
-                "seed": study.seed,
-            },
-            "attack": lambda network: {
-                "train": done[f"train/{network}"],
-                "attacked_label": readings.attacked_label,
-            },
-            "evaluate": lambda network: {
-                "attack": done[f"attack/{network}"],
-                "source": done[f"attack/{study.source}"],
-                "is_source": network == study.source,
-                "epsilons": study.epsilons,
-                "epsilon_unit": readings.epsilon_unit,
-                "seed": study.seed,
-            },
-            "explain": lambda network: {
-                "evaluate": done[f"evaluate/{network}"],
-                "explained_class": readings.explained_class,
-                "layers": study.layers_of(network),
-                "examples": study.examples,
-            },
-            "score": lambda network: {
-                "evaluate": done[f"evaluate/{network}"],
-                "explain": done[f"explain/{network}"],
-            },
+    def _of_networks(self, setting: Setting) -> None:
+        self._each(setting, "features", "train", self._features)
+        self._each(setting, "train", "train", self._train)
+        self._each(setting, "attack", "attack", self._attack)
+        self._each(setting, "evaluate", "evaluate", self._evaluate)
+        self._summary(setting, "evaluate", "evaluate", stages.summarize, {})
+        if self._layers:
+            self._each(setting, "explain", "explain", self._explain)
+        self._each(setting, "score", "score", self._score)
+        vid_levels = {"vid_levels": self._study.readings.vid_levels}
+        self._summary(setting, "score", "score", scoring.summarize, vid_levels)
+        if self._layers:
+            self._each(setting, "layers", "score", self._score_layers)
+            self._summary(setting, "layers", "score", scoring.summarize_layers, {})
+
+    def _features(self, setting: Setting, network: str) -> dict[str, Any]:
+        study, weights = self._study, setting.weights[network]
+        return {
+            "data": setting.fingerprints["data"],
+            "weights": [weights.origin, weights.sha256],
+            "image_size": study.image_size,
+            "preprocessing": study.readings.preprocessing,
+            "pooling": study.readings.pooling,
+            "batch_size": study.batch_size,
+            "seed": study.seed,
         }
-        for stage, inputs_of in inputs.items():
-            for network in study.networks:
-                yield self._of_arm(
-                    setting,
-                    f"{stage}/{network}",
-                    stage,
-                    inputs_of(network),
-                    _maker(setting, stage, network),
-                    networks=True,
-                )
-            if stage == "evaluate":
-                yield self._summary(setting, stage, stages.summarize, {})
-            if stage == "score":
-                choice = {"vid_levels": readings.vid_levels}
-                yield self._summary(setting, stage, scoring.summarize, choice)
+
+    def _train(self, setting: Setting, network: str) -> dict[str, Any]:
+        return {
+            "features": setting.fingerprints[f"features/{network}"],
+            "epochs": self._study.epochs,
+            "seed": self._study.seeds[0],
+        }
+
+    def _attack(self, setting: Setting, network: str) -> dict[str, Any]:
+        return {
+            "train": setting.fingerprints[f"train/{network}"],
+            "attacked_label": self._study.readings.attacked_label,
+        }
+
+    def _evaluate(self, setting: Setting, network: str) -> dict[str, Any]:
+        study, readings = self._study, self._study.readings
+        made = [maker_of(study, a, network) for a in levels_of(study, network) if a != "noise"]
+        return {
+            "train": setting.fingerprints[f"train/{network}"],
+            **{f"attack/{maker}": setting.fingerprints[f"attack/{maker}"] for maker in made},
+            "levels": levels_of(study, network),
+            "epsilon_unit": readings.epsilon_unit,
+            "perturbed_set": readings.perturbed_set,
+            "seed": study.seed,
+        }
+
+    def _explain(self, setting: Setting, network: str) -> dict[str, Any]:
+        study = self._study
+        return {
+            "evaluate": setting.fingerprints[f"evaluate/{network}"],
+            "explained_class": study.readings.explained_class,
+            "layers": study.layers_of(network),
+            "examples": study.examples,
+        }
+
+    def _score(self, setting: Setting, network: str) -> dict[str, Any]:
+        return {
+            "evaluate": setting.fingerprints[f"evaluate/{network}"],
+            "explained_class": self._study.readings.explained_class,
+        }
+
+    def _score_layers(self, setting: Setting, network: str) -> dict[str, Any]:
+        return {"explain": setting.fingerprints[f"explain/{network}"]}
+
+    def _each(
+        self,
+        setting: Setting,
+        kind: str,
+        stage: str,
+        inputs_of: Callable[[Setting, str], dict[str, Any]],
+    ) -> None:
+        """One task a network."""
+        for network in self._study.networks:
+            inputs = inputs_of(setting, network)
+            make = _maker(setting, kind, network)
+            self._of_arm(setting, f"{kind}/{network}", stage, inputs, make, networks=True)
 
     def _summary(
         self,
         setting: Setting,
+        kind: str,
         stage: str,
         make: Callable[[Setting, Path], list[Path]],
         choice: dict[str, Any],
-    ) -> Task:
-        prints = {n: setting.fingerprints[f"{stage}/{n}"] for n in self._study.networks}
+    ) -> None:
+        """One task over all networks."""
+        prints = {n: setting.fingerprints[f"{kind}/{n}"] for n in self._study.networks}
         inputs = prints | {"seed": self._study.seed} | choice
-        return self._of_arm(
-            setting, f"{stage}/summary", stage, inputs, lambda folder: make(setting, folder)
+        self._of_arm(
+            setting, f"{kind}/summary", stage, inputs, lambda folder: make(setting, folder)
         )
 
 
-def _maker(setting: Setting, stage: str, network: str) -> Callable[[Path], list[Path]]:
-    by_network = {
-        "train": stages.train,
-        "attack": stages.attack,
-        "evaluate": stages.evaluate,
-        "explain": stages.explain,
-        "score": scoring.score,
-    }
-    return lambda folder: by_network[stage](setting, folder, network)
+_MAKERS = {
+    "features": stages.features,
+    "train": stages.train,
+    "attack": stages.attack,
+    "evaluate": stages.evaluate,
+    "explain": stages.explain,
+    "score": scoring.score,
+    "layers": scoring.layers,
+}
+
+
+def _maker(setting: Setting, kind: str, network: str) -> Callable[[Path], list[Path]]:
+    return lambda folder: _MAKERS[kind](setting, folder, network)
