@@ -8,7 +8,7 @@ STUDY ?= studies/quick.toml
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help data train attack evaluate explain score report reproduce \
+.PHONY: help data train attack evaluate explain score report reproduce readings \
 	test test-slow lint notebooks bench lock clean
 
 help:  ## list the targets
@@ -49,6 +49,9 @@ report: $(VENV)/.installed  ## ... then the tables and figures
 
 reproduce: $(VENV)/.installed  ## the whole study (STUDY=studies/quick.toml)
 	$(BIN)/gradcam-adv reproduce $(STUDY) $(ARGS)
+
+readings: $(VENV)/.installed  ## the whole study, and the paper read in other ways (long)
+	$(BIN)/gradcam-adv readings $(STUDY) $(ARGS)
 
 test: $(VENV)/.installed-test  ## the tests
 	$(BIN)/python -m pytest

@@ -47,6 +47,17 @@ def test_zero_is_always_a_level_and_levels_are_sorted():
     assert read.attacked_epsilons == (0.05, 0.1)
 
 
+def test_arms_and_attacks_come_in_their_own_order_and_attacks_may_be_none():
+    read = study.parse({"name": "x", "arms": ["aligned", "plain"], "attacks": []})
+    assert read.arms == ("plain", "aligned")
+    assert read.attacks == ()
+    assert study.parse({"name": "x"}).attacks == ("white-box", "transfer")
+
+
+def test_seeds_stay_in_the_order_given():
+    assert study.parse({"name": "x", "seeds": [2, 0, 1]}).seeds == (2, 0, 1)
+
+
 REFUSED = [
     ({"epoch": 3}, "Received: epoch. Nearest: epochs"),
     ({"readings": {"epsilon_units": "pixel"}}, r"readings\.epsilon_units. Nearest: .*epsilon_unit"),
@@ -62,6 +73,14 @@ REFUSED = [
     ({"arms": []}, "arms as a list out of plain, aligned, each at most once"),
     ({"arms": ["cropped"]}, "arms as a list out of plain, aligned"),
     ({"arms": ["plain", "plain"]}, "each at most once"),
+    ({"arms": [["plain"]]}, "arms as a list out of plain, aligned"),
+    ({"attacks": ["noise"]}, "attacks as a list out of white-box, transfer, each at most once"),
+    ({"attacks": "transfer"}, "attacks as a list out of"),
+    ({"seeds": []}, r"seeds as a list of whole numbers, each once. Received: \[\]"),
+    ({"seeds": 3}, "seeds as a list of whole numbers, each once. Received: 3"),
+    ({"seeds": [1, 1]}, "seeds as a list of whole numbers, each once"),
+    ({"seeds": [0, -1]}, "seeds as a whole number, 0 or more. Received: -1"),
+    ({"seeds": [True]}, "seeds as a whole number, 0 or more. Received: True"),
     ({"margin": -0.1}, "margin as a number from 0 to 2. Received: -0.1"),
     ({"image_size": 224.0}, "image_size as a whole number"),
     ({"epochs": True}, "epochs as a whole number"),
