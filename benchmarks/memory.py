@@ -41,7 +41,7 @@ def peak(count: int, network: str) -> dict[str, str | int]:
 
 def of_many_photos(network: str) -> dict[str, str | int]:
     few, many = (
-        processes.alone(functools.partial(peak, count), network)["peak RSS (GB)"]
+        processes.alone(functools.partial(peak, count), network)[processes.PEAK]
         for count in (FEW, MANY)
     )
     what = (
@@ -57,4 +57,5 @@ def of_many_photos(network: str) -> dict[str, str | int]:
         "aim": "at most 1.1, and 3 GB",
         "runs": 1,
         "first call (s)": "",
+        processes.PEAK: many,
     }

@@ -14,6 +14,8 @@ from gradcam_adv import batches
 
 Row = dict[str, str | int]
 Comparison = Callable[[str], Row]
+# The column of a row that says how much memory its process held at most.
+PEAK = "peak RSS (GB)"
 
 
 def alone(compare: Comparison, of: str) -> Row:
@@ -52,11 +54,14 @@ class Worker:
 
 
 def measured(compare: Comparison, of: str) -> Row:
-    """``compare(of)``, set up as a study sets itself up, with the process' peak memory."""
+    """``compare(of)``, set up as a study sets itself up, with the process' peak memory.
+
+    A comparison that measures in processes of its own brings their peak along, which stays.
+    """
     from gradcam_adv import gradients
 
     gradients.configure(batches.cores())
     row = compare(of)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak *= 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
-    return row | {"peak RSS (GB)": f"{peak / 1e9:.2f}"}
+    return row | {PEAK: row.get(PEAK, f"{peak / 1e9:.2f}")}
