@@ -1,4 +1,4 @@
-"""Intervals and tests that stand beside the numbers: Wilson, bootstrap, McNemar, Holm."""
+"""Intervals and tests that stand beside the numbers: Wilson, bootstrap, t, McNemar, Holm."""
 
 from __future__ import annotations
 
@@ -99,6 +99,24 @@ def _resampled_mean(
         method="percentile",
         rng=chance,
     )
+
+
+def t_mean_interval(values: npt.ArrayLike) -> tuple[float, float]:
+    """95 % interval of the mean after Student, from few values that were drawn independently.
+
+    Args:
+        values: shape (N,).
+
+    Returns:
+        The two ends; both NaN for a single value, both the mean where all values are equal.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    # Not stats.t.interval, which knows no interval without a width.
+    quantile = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
+    half = quantile * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:

@@ -69,6 +69,17 @@ def test_interval_of_a_difference_needs_two_identities_in_each():
         assert np.isnan(statistics.bootstrap_difference_interval(first, second)).all()
 
 
+def test_t_interval_of_three_numbers_by_hand():
+    # Mean 2, sample deviation 1, and 4.303 of a printed table for two degrees of freedom.
+    half = 4.303 / np.sqrt(3)
+    assert statistics.t_mean_interval([3, 1, 2]) == pytest.approx((2 - half, 2 + half), abs=1e-3)
+
+
+def test_t_interval_of_one_value_is_not_known_and_of_equal_ones_has_no_width():
+    assert np.isnan(statistics.t_mean_interval([0.3])).all()
+    assert statistics.t_mean_interval([0.25, 0.25]) == (0.25, 0.25)
+
+
 @pytest.fixture
 def predictions():
     return pd.DataFrame(
