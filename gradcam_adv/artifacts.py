@@ -17,7 +17,7 @@ MANIFEST = "manifest.json"
 # Columns of tables that are text whatever they look like.
 _TEXT = {
     "photo", "identity", "name", "sha256", "group", "note", "reason", "crops", "detector",
-    "network", "attack", "layer", "target", "size",
+    "network", "attack", "layer", "target", "size", "quantity", "claim",
 }  # fmt: skip
 
 

@@ -63,8 +63,13 @@ def markdown(rows: Sequence[Mapping[Any, Any]]) -> str:
 
 
 def name_of_row(setting: Setting, network: str) -> str:
+    return marked_source(network, setting.study.source)
+
+
+def marked_source(network: str, source: str) -> str:
+    """The network's title; what stands for a black-box attack is none on the source itself."""
     title = title_of(network)
-    return f"{title} (source: white-box)" if network == setting.study.source else title
+    return f"{title} (source: white-box)" if network == source else title
 
 
 def select(table: pd.DataFrame, **values: object) -> pd.DataFrame:
