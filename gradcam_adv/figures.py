@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,9 +43,16 @@ def write_all(
     drawn["depth_profile"] = depth_profile(setting, summary["depth"])
     if setting.arm == "aligned":
         drawn["crops"] = aligned_faces(setting)
+    return save(drawn, folder, caveat)
+
+
+def save(drawn: Mapping[str, Figure], folder: Path, caveat: str) -> list[Path]:
+    """Write figures by name as PNG and SVG, ``caveat`` at the foot of each, and close them."""
     files = []
     for name, figure in drawn.items():
-        figure.text(0.01, 0.005, textwrap.fill(caveat, 110), fontsize=7, va="bottom")
+        # Some 18 letters of this size are an inch wide.
+        foot = textwrap.fill(caveat, min(110, int(18 * figure.get_figwidth())))
+        figure.text(0.01, 0.005, foot, fontsize=7, va="bottom")
         for suffix in (".png", ".svg"):
             path = folder / f"{name}{suffix}"
             # A fixed salt and no date: equal runs give equal files.

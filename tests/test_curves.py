@@ -2,11 +2,12 @@
 
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
-from gradcam_adv import attention, curves
+from gradcam_adv import attention, curves, figures
 
 SETTING = SimpleNamespace(
     study=SimpleNamespace(
@@ -66,6 +67,58 @@ def test_accuracy_and_mod_with_noise_and_ceiling():
         np.testing.assert_allclose(noise.get_xydata(), [[0, 0], [0.1, ceiling / 4]])
         assert set(top.get_ydata()) == {ceiling}
         assert [line.get_linestyle() for line in axis.lines] == ["-", "--", ":"]
+
+
+def test_a_line_a_seed_and_their_mean_with_noise_and_ceiling():
+    def rows(quantity: str, network: str, of_seeds: list[float], epsilon: float) -> tuple:
+        mean = np.mean(of_seeds)
+        common = {"quantity": quantity, "network": network, "epsilon": epsilon}
+        return (
+            common | {"mean": mean, "low": mean - 0.1, "high": mean + 0.1},
+            [common | {"seed": seed, "value": value} for seed, value in enumerate(of_seeds)],
+        )
+
+    made = [
+        rows(quantity, network, [share * epsilon * own for own in (1, 2, 6)], epsilon)
+        for network, share in (("vgg16", 1), ("resnet50", 0.5))
+        for quantity in ("accuracy", "mod", "mod_noise")
+        # Not in the order of epsilon, as no table need be.
+        for epsilon in (0.1, 0.0)
+    ]
+    made += [rows("ceiling", name, [0.5, 0.75, 1.0], np.nan) for name in ("vgg16", "resnet50")]
+    across = pd.DataFrame([mean for mean, _ in made])
+    each = pd.DataFrame([value for _, values in made for value in values])
+    figure = curves.across_seeds(across, each, "resnet50")
+    upper, lower = figure.axes[:2], figure.axes[2:]
+    assert [axis.get_title() for axis in upper] == ["VGG16", "ResNet50\n(source: white-box)"]
+    for axis in figure.axes:
+        share = 1 if axis in (upper[0], lower[0]) else 0.5
+        ends = [line.get_ydata()[-1] for line in axis.lines[:4]]
+        assert ends == pytest.approx([0.1 * share, 0.2 * share, 0.6 * share, 0.3 * share])
+        thin, thick = axis.lines[0], axis.lines[3]
+        assert thin.get_linewidth() < thick.get_linewidth()
+        (band,) = axis.collections
+        assert band.get_paths()[0].get_extents().y1 == pytest.approx(0.3 * share + 0.1)
+    for axis in lower:
+        *_, noise, top = axis.lines
+        assert [noise.get_linestyle(), top.get_linestyle()] == ["--", ":"]
+        assert set(top.get_ydata()) == {0.75}
+    labels = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
+    assert labels == [
+        "each seed", "mean of the seeds", "random-sign noise", "unrelated photos (ceiling)",
+    ]  # fmt: skip
+    assert "seeds 0, 1, 2" in figure.get_suptitle()
+
+
+@pytest.mark.parametrize("width", [4, 5.2, 16])
+def test_a_caveat_stands_inside_of_its_figure(tmp_path, width):
+    figure = plt.figure(figsize=(width, 4))
+    written = figures.save({"curves": figure}, tmp_path, "RANDOM BASES, and more. " * 8)
+    assert written == [tmp_path / "curves.png", tmp_path / "curves.svg"]
+    assert all(path.stat().st_size for path in written)
+    (caveat,) = figure.texts
+    assert caveat.get_window_extent().x1 < figure.bbox.x1
+    assert not plt.fignum_exists(figure.number)
 
 
 def test_one_line_says_how_much_of_mod_is_the_attacks():
