@@ -133,7 +133,7 @@ def readings(**options: Any) -> None:
     which verdicts hang on one.
     """
     pipeline = _pipeline(**options)
-    pipeline.run(readings=True)
+    pipeline.run(all_readings=True)
     for path in pipeline.results("report"):
         click.echo(f"  {path}")
 

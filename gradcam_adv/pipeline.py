@@ -20,6 +20,7 @@ from gradcam_adv import (
     batches,
     metrics,
     outcomes,
+    readings,
     report,
     scoring,
     sources,
@@ -129,7 +130,7 @@ class Pipeline:
     def _readings(self) -> tuple[list[Task], Task]:
         """The tasks of all readings, and the one over them; the study itself must be done."""
         native_fits = scoring.native_fits(self._own.arms.values())
-        branches = {variations.DEFAULT: self._own} | {
+        branches = {readings.DEFAULT: self._own} | {
             name: self._branch(own)
             for name, own in variations.of_readings(self.study, native_fits=native_fits).items()
         }
@@ -143,10 +144,10 @@ class Pipeline:
     def _report_task(self) -> Task:
         """The report, with the seeds where there are several and the readings where done."""
         tasks = list(self._tasks("score"))
-        _, readings = self._readings()
+        _, over = self._readings()
         extra = {task.name: task for task in tasks if task.name == "seeds"}
-        if self._is_done(readings):
-            extra["readings"] = readings
+        if self._is_done(over):
+            extra["readings"] = over
         inputs: dict[str, Any] = {
             task.name: task.fingerprint
             for task in self._own.tasks.values()
@@ -161,7 +162,7 @@ class Pipeline:
             "report",
             inputs,
             lambda folder: self._report({name: task.folder for name, task in extra.items()}),
-            (*tasks, readings),
+            (*tasks, over),
         )
 
     def _report(self, extra: dict[str, Path]) -> list[Path]:
@@ -185,18 +186,18 @@ class Pipeline:
                 rows.append((arm, task.stage, key, manifest["seconds"]))
         return pd.DataFrame(rows, columns=["arm", "stage", "task", "seconds"])
 
-    def run(self, until: str = "report", *, readings: bool = False) -> None:
+    def run(self, until: str = "report", *, all_readings: bool = False) -> None:
         """Run every task up to the stage ``until`` that isn't done yet.
 
         Args:
             until: one of STAGES.
-            readings: read the paper in other ways as well, before the report.
+            all_readings: read the paper in other ways as well, before the report.
         """
         started = time.perf_counter()
         tasks = self._tasks(until)
         self._check_networks({task.stage for task in tasks if not self._is_done(task)})
         worked = self._do_all(tasks)
-        if readings:
+        if all_readings:
             others, over = self._readings()
             worked = self._do_all([*others, over]) or worked
         last = [self._report_task()] if until == "report" else []

@@ -11,12 +11,16 @@ from gradcam_adv import (
     about,
     artifacts,
     attention,
+    curves,
     figures,
     layer_sheets,
     page,
     paper,
+    reading_figures,
+    reading_sections,
     scoring,
     sections,
+    seeds,
     sources,
     tables,
     verdicts,
@@ -53,6 +57,9 @@ def write(
         files += figures.write_all(settings[arm], drawn, summary, shown)
         files += layer_sheets.write_all(settings[arm], drawn, summary["predictions"], shown)
     common = _read_all(data) | _compared(settings, summaries)
+    for place in extra.values():
+        common |= _read_all(place)
+    files += _draw_extra(settings, common, folder / "figures")
     common["claims"] = verdicts.judged(settings, summaries)
     common["identities"] = _identities(next(iter(settings.values())), common["identities"])
     files += artifacts.write_tables(folder / "tables", **common)
@@ -60,6 +67,32 @@ def write(
     artifacts.write_text(folder / "report.md", "\n\n".join(parts) + "\n")
     page.write(folder / "report.html", parts, viewer.of_run(settings, summaries))
     return [*files, folder / "report.md", folder / "report.html"]
+
+
+def _draw_extra(
+    settings: dict[Arm, Setting], common: dict[str, pd.DataFrame], folder: Path
+) -> list[Path]:
+    """The figures over the seeds and over the readings, where the run has such."""
+    source = next(iter(settings.values())).study.source
+    files = []
+    if "seeds" in common:
+        for arm, setting in settings.items():
+            own = [select(common[name], arm=arm) for name in ("seeds", "seeds_each")]
+            drawn = {"seeds": curves.across_seeds(*own, source)}
+            files += figures.save(drawn, folder / arm, caveat(setting))
+    if "readings" in common:
+        files += reading_figures.write_all(
+            common["readings"],
+            common["readings_distances"],
+            folder,
+            caveat=_caveats(settings),
+            source=source,
+        )
+    return files
+
+
+def _caveats(settings: dict[Arm, Setting]) -> str:
+    return "; ".join(caveat(setting) for setting in settings.values())
 
 
 def _copy_scores(setting: Setting, folder: Path) -> list[Path]:
@@ -146,6 +179,7 @@ def _parts(
             f"- {sections.ARMS[arm]}. {attention.in_short(settings[arm], summary)}"
             for arm, summary in summaries.items()
         ),
+        *_readings_in_short(setting, common),
         *verdicts.section(settings, common["claims"]),
     ]
     for arm, summary in summaries.items():
@@ -154,12 +188,55 @@ def _parts(
     return [
         *parts,
         *_arms(settings, common),
+        *_seeds(settings, common),
+        *_readings(settings, common),
         "# About this run",
         *about.readings(setting),
         *about.photos(common, summaries),
         *about.times(seconds),
         *about.citations(setting),
     ]
+
+
+def _readings_in_short(setting: Setting, common: dict[str, pd.DataFrame]) -> list[str]:
+    if "readings" not in common:
+        return []
+    weights = setting.weights.items()
+    sentence = reading_sections.sentence(
+        common["readings_distances"],
+        common["readings_verdicts"],
+        other_data=not setting.study.photos.startswith("vggface2:"),
+        random=[network for network, chosen in weights if chosen.origin == "random"],
+    )
+    return [
+        sentence,
+        "![How far each reading's accuracy and MOD are from the paper's]"
+        "(figures/readings_distances.png)",
+    ]
+
+
+def _seeds(settings: dict[Arm, Setting], common: dict[str, pd.DataFrame]) -> list[str]:
+    if "seeds" not in common:
+        return []
+    study = next(iter(settings.values())).study
+    caveats = [caveat(setting) for setting in settings.values()]
+    return seeds.section(
+        study.seeds, common["seeds"], common["seeds_verdicts"], caveats, study.source
+    )
+
+
+def _readings(settings: dict[Arm, Setting], common: dict[str, pd.DataFrame]) -> list[str]:
+    if "readings" not in common:
+        return []
+    study = next(iter(settings.values())).study
+    return reading_sections.section(
+        common["readings"],
+        common["readings_distances"],
+        common["readings_verdicts"],
+        caveat=_caveats(settings),
+        other_data=not study.photos.startswith("vggface2:"),
+        source=study.source,
+    )
 
 
 def _banner(settings: dict[Arm, Setting]) -> list[str]:
@@ -221,14 +298,14 @@ def _arms(settings: dict[Arm, Setting], compared: dict[str, pd.DataFrame]) -> li
         size=readings.heatmap_size,
     )
     photos = int(accuracy["photos"].iloc[0])
-    ranges = "> " + "; ".join(caveat(setting) for setting in settings.values())
+    ranges = f"> {_caveats(settings)}"
     return [
         "# What alignment changes",
         f"On the {photos} test photos that both arms have ({len(settings['plain'].test)} plain, "
         f"{len(settings['aligned'].test)} aligned): aligned less plain, photo by photo, [95 % "
         "bootstrap interval over identities], and how many photos went up and down. An interval "
-        "that holds 0 does not show a difference, nor that there is none; and each arm's heads "
-        "were trained once, with one seed, which no interval here counts in.",
+        "that holds 0 does not show a difference, nor that there is none; and these are the heads "
+        "of one training, with one seed, which no interval here counts in.",
         "## Accuracy under the black-box attack, percentage points",
         ranges,
         markdown(_differences(settings["plain"], accuracy, as_percent=True)),

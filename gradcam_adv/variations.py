@@ -33,8 +33,6 @@ _EVALUATED_ANEW = {"epsilon_unit", "preprocessing", "perturbed_set", "attacked_l
 # Where even InceptionV3's last maps hold SSIM's window.
 NATIVE_SIZE = 299
 
-DEFAULT = "as the study says"
-
 
 def of_seeds(study: Study) -> dict[int, Study]:
     """By seed but the first, the study with heads of that seed, and no more attacks than needed."""
