@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 def write_all(
     setting: Setting, folder: Path, summary: dict[str, pd.DataFrame], caveat: str
 ) -> list[Path]:
-    """Draw every figure as PNG and SVG; each says ``caveat`` under its title."""
+    """Draw every figure of an arm; the files."""
     predictions = summary["predictions"]
     drawn = {
         "figure_1": sheets.shift_on_examples(setting, predictions, summary["mod"]),
@@ -42,6 +43,11 @@ def write_all(
     drawn["depth_profile"] = depth_profile(setting, summary["depth"])
     if setting.arm == "aligned":
         drawn["crops"] = aligned_faces(setting)
+    return save_all(drawn, folder, caveat)
+
+
+def save_all(drawn: Mapping[str, Figure], folder: Path, caveat: str) -> list[Path]:
+    """Save figures by name as PNG and SVG, ``caveat`` at the foot of each, and close them."""
     files = []
     for name, figure in drawn.items():
         figure.text(0.01, 0.005, textwrap.fill(caveat, 110), fontsize=7, va="bottom")
