@@ -17,7 +17,9 @@ MANIFEST = "manifest.json"
 # Columns of tables that are text whatever they look like.
 _TEXT = {
     "photo", "identity", "name", "sha256", "group", "note", "reason", "crops", "detector",
-    "network", "attack", "layer", "target", "size", "quantity", "claim",
+    "network", "attack", "layer", "target", "size", "arm", "reading", "claim", "says", "place",
+    "on", "verdict", "effect", "detail", "rule", "accuracy_order", "accuracy_order_paper",
+    "mod_order", "mod_order_paper", "quantity",
 }  # fmt: skip
 
 

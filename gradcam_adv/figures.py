@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def write_all(
     setting: Setting, folder: Path, summary: dict[str, pd.DataFrame], caveat: str
 ) -> list[Path]:
-    """Draw every figure as PNG and SVG; each says ``caveat`` under its title."""
+    """Draw every figure of an arm; the files."""
     predictions = summary["predictions"]
     drawn = {
         "figure_1": sheets.shift_on_examples(setting, predictions, summary["mod"]),

@@ -1,0 +1,731 @@
+"""Readings of the paper on made-up outcomes: numbers known by hand, texts and figures of them."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gradcam_adv import (
+    artifacts,
+    claims,
+    markup,
+    paper,
+    reading_figures,
+    reading_sections,
+    readings,
+    tables,
+)
+from gradcam_adv.readings import DEFAULT, Outcome
+
+FIVE = list(paper.TABLE_1.columns)
+TWO = ["vgg16", "xception"]
+UNIT = "epsilon_unit = network"
+PAIR = "epsilon_unit = network, perturbed_set = jpeg"
+
+
+def long(values: pd.DataFrame, name: str, **columns: object) -> pd.DataFrame:
+    """A table of epsilons by networks as one row each, of the black-box attack."""
+    rows = values.rename_axis("epsilon").reset_index()
+    melted = rows.melt("epsilon", var_name="network", value_name=name)
+    return melted.assign(attack="black-box", **columns)
+
+
+def arm_tables(accuracy, mod, *, margin=0.01, psnr=40.0, unchanged=0, vid=0.05):
+    """The four tables of an arm, with rows of other attacks that must not be read as its own."""
+    right = long(accuracy, "accuracy", photos=100)
+    right = right.assign(low=right["accuracy"] - margin, high=right["accuracy"] + margin)
+    moved = long(mod, "mod", ceiling=0.5)
+    moved = moved.assign(
+        low=moved["mod"] - margin, high=moved["mod"] + margin, mod_noise=moved["mod"] / 2
+    )
+    noise = right[["network", "epsilon", "attack"]].assign(psnr=psnr, unchanged=unchanged)
+    noise.loc[noise["epsilon"] == 0, ["psnr", "unchanged"]] = [np.inf, 100]
+    networks = pd.DataFrame({"network": list(accuracy.columns)})
+    stable = networks.assign(vid=vid, low=vid - margin, high=vid + margin)
+    others = {"attack": "white-box"}
+    return {
+        "accuracy": pd.concat([right.assign(accuracy=0.99, **others), right]),
+        "mod": pd.concat([moved.assign(mod=0.99, **others), moved]),
+        "psnr": pd.concat([noise.assign(psnr=0.99, **others), noise]),
+        "vid": pd.concat(
+            [stable.assign(attack="black-box"), stable.assign(attack="noise", vid=0.03)]
+        ),
+    }
+
+
+def verdicts(**by_claim: str) -> pd.DataFrame:
+    """A verdict on each claim, "holds" where none is given."""
+    rows = [
+        claims.Verdict(
+            claim.name, claim.says, claim.place, "run", "plain", by_claim.get(claim.name, "holds")
+        )
+        for claim in paper.CLAIMS
+    ]
+    return pd.DataFrame([vars(row) for row in rows])
+
+
+def outcome(
+    name=DEFAULT, accuracy=paper.TABLE_1, mod=paper.TABLE_3, judged=None, networks=None, **more
+):
+    networks = FIVE if networks is None else networks
+    of_arm = arm_tables(accuracy[networks], mod[networks], **more)
+    return Outcome(name, {"plain": of_arm}, verdicts() if judged is None else judged)
+
+
+def of_readings(*outcomes: Outcome) -> pd.DataFrame:
+    return readings.distances(readings.curves(outcomes)).set_index("reading")
+
+
+def attacked(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table.index > 0]
+
+
+def with_ratios(change, table=paper.TABLE_1, clean=0.8):
+    """Accuracies whose ratios to the clean one are the paper's after ``change``, but at 0."""
+    ratios = table / table.iloc[0]
+    changed = change(ratios)
+    changed.iloc[0] = 1
+    return changed * clean
+
+
+def test_the_papers_own_tables_are_at_no_distance_in_either_arm():
+    own = {
+        "plain": arm_tables(paper.TABLE_1, paper.TABLE_3),
+        "aligned": arm_tables(paper.TABLE_2, paper.TABLE_3),
+    }
+    found = readings.distances(readings.curves([Outcome(DEFAULT, own, verdicts())]))
+    assert found["arm"].tolist() == ["plain", "aligned"]
+    distances = ["accuracy_distance", "mod_distance", "mod_shape_distance"]
+    np.testing.assert_allclose(found[distances], 0, atol=1e-12)
+    np.testing.assert_allclose(found[["accuracy_tau", "mod_tau"]], 1)
+    assert found[["accuracy_within", "mod_within"]].to_numpy().tolist() == [[20, 20]] * 2
+    assert (found["levels"] == 4).all()
+    assert (found[["accuracy_networks", "mod_networks"]] == 5).all(axis=None)
+    for what in ("accuracy", "mod"):
+        assert (found[f"{what}_order"] == found[f"{what}_order_paper"]).all()
+    # Of the paper's falls only those of the two ResNets change places with preprocessing.
+    plain, aligned = found["accuracy_order_paper"]
+    assert plain == "VGG16 < ResNet50 < ResNet101 < XceptionNet < InceptionNet v3"
+    assert aligned == "VGG16 < ResNet101 < ResNet50 < XceptionNet < InceptionNet v3"
+
+
+def test_curves_by_hand():
+    found = readings.curves([outcome(networks=TWO, unchanged=7)])
+    assert (found["reading"] == DEFAULT).all()
+    assert len(found) == 10
+    row = found[(found["network"] == "xception") & (found["epsilon"] == 0.05)].iloc[0]
+    expected = {
+        "photos": 100, "accuracy": 0.8141, "low": 0.8041, "high": 0.8241, "ratio": 0.8141 / 0.9256,
+        "mod": 0.255316, "mod_low": 0.245316, "mod_high": 0.265316, "mod_noise": 0.127658,
+        "ceiling": 0.5, "vid": 0.05, "vid_low": 0.04, "vid_high": 0.06, "vid_noise": 0.03,
+        "psnr": 40, "unchanged": 7, "paper_accuracy": 0.8141, "paper_ratio": 0.8141 / 0.9256,
+        "paper_mod": 0.255316,
+    }  # fmt: skip
+    assert row[list(expected)].to_dict() == pytest.approx(expected)
+    assert set(found.columns) == {"reading", "arm", "network", "epsilon", *expected}
+    assert found.loc[found["epsilon"] == 0, "psnr"].tolist() == [np.inf] * 2
+
+
+def test_distance_of_accuracy_is_of_the_ratio_to_the_clean_one():
+    halved = outcome(accuracy=paper.TABLE_1 / 2)
+    lower = outcome(UNIT, with_ratios(lambda ratio: ratio - 0.1))
+    found = of_readings(halved, lower)
+    assert found["accuracy_distance"].tolist() == pytest.approx([0, 0.1])
+    # 0.3 for one network of two, so 0.09 / 2 is the mean square.
+    one = outcome(
+        networks=TWO,
+        accuracy=with_ratios(lambda ratio: ratio.assign(xception=ratio.xception - 0.3)),
+    )
+    assert of_readings(one)["accuracy_distance"].tolist() == pytest.approx([math.sqrt(0.045)])
+
+
+def test_a_common_factor_of_mod_leaves_its_shape():
+    found = of_readings(outcome(), outcome(UNIT, mod=3 * paper.TABLE_3)).loc[UNIT]
+    assert found["mod_shape_distance"] == pytest.approx(0)
+    mean_square = (attacked(paper.TABLE_3) ** 2).to_numpy().mean()
+    assert found["mod_distance"] == pytest.approx(2 * math.sqrt(mean_square))
+    assert found["mod_tau"] == pytest.approx(1)
+
+
+def test_distance_of_the_shape_of_mod_by_hand():
+    # One network and MODs of 1, 1, 1, 3 in tenths: multiples of their mean of 2/3, 2/3, 2/3, 2.
+    mod = pd.DataFrame({"vgg16": [0, 0.1, 0.1, 0.1, 0.3]}, index=paper.TABLE_3.index)
+    printed = attacked(paper.TABLE_3)["vgg16"]
+    expected = np.array([2 / 3, 2 / 3, 2 / 3, 2]) - printed / printed.mean()
+    found = of_readings(outcome(networks=["vgg16"], mod=mod)).iloc[0]
+    assert found["mod_shape_distance"] == pytest.approx(math.sqrt((expected**2).mean()))
+    assert found["mod_order"] == "VGG16"
+    assert math.isnan(found["mod_tau"])
+    assert math.isnan(found["accuracy_tau"])
+
+
+def test_the_reversed_order_of_networks_has_a_tau_of_minus_one():
+    # Each network gets the curves of the one that stands as far from the other end.
+    by_loss = ["vgg16", "resnet50", "resnet101", "xception", "inceptionv3"]
+    by_mod = ["vgg16", "resnet101", "resnet50", "xception", "inceptionv3"]
+    accuracy, mod = (
+        table.rename(columns=dict(zip(order, reversed(order), strict=True)))
+        for table, order in ((paper.TABLE_1, by_loss), (paper.TABLE_3, by_mod))
+    )
+    found = of_readings(outcome(accuracy=accuracy, mod=mod)).iloc[0]
+    assert found[["accuracy_tau", "mod_tau"]].tolist() == pytest.approx([-1, -1])
+    assert found["accuracy_order"] == (
+        "InceptionNet v3 < XceptionNet < ResNet101 < ResNet50 < VGG16"
+    )
+    assert found["mod_order_paper"] == (
+        "VGG16 < ResNet101 < ResNet50 < XceptionNet < InceptionNet v3"
+    )
+
+
+def test_networks_that_do_alike_are_alike_in_the_order():
+    alike = paper.TABLE_3.assign(resnet50=paper.TABLE_3["vgg16"] + 1e-15)
+    found = of_readings(outcome(mod=alike, networks=["vgg16", "resnet50", "xception"])).iloc[0]
+    assert found["mod_order"] == "VGG16 = ResNet50 < XceptionNet"
+    # Of the three pairs two are in the paper's order and one is tied: 2 / sqrt(2 * 3).
+    assert found["mod_tau"] == pytest.approx(2 / math.sqrt(6))
+    every = of_readings(outcome(mod=paper.TABLE_3 * 0)).iloc[0]
+    assert " = ".join(["VGG16", "ResNet50"]) in every["mod_order"]
+    assert math.isnan(every["mod_tau"])
+    assert math.isnan(every["mod_shape_distance"])
+
+
+def test_a_network_without_a_clean_answer_is_left_out_of_all_readings_of_its_arm():
+    none = with_ratios(lambda ratio: ratio - 0.1).assign(xception=0.0)
+    lower = with_ratios(lambda ratio: ratio.assign(xception=ratio["xception"] - 0.5))
+    both = [
+        Outcome(
+            name,
+            {
+                "plain": arm_tables(accuracy[TWO], paper.TABLE_3[TWO]),
+                "aligned": arm_tables(paper.TABLE_2[TWO], paper.TABLE_3[TWO]),
+            },
+            verdicts(),
+        )
+        for name, accuracy in ((DEFAULT, lower), (UNIT, none))
+    ]
+    table = readings.curves(both)
+    assert table.loc[table["ratio"].isna(), ["reading", "arm", "network"]].drop_duplicates(
+    ).to_numpy().tolist() == [[UNIT, "plain", "xception"]]  # fmt: skip
+    found = readings.distances(table).set_index(["reading", "arm"])
+    assert found["accuracy_networks"].to_dict() == {
+        (DEFAULT, "plain"): 1, (DEFAULT, "aligned"): 2, (UNIT, "plain"): 1, (UNIT, "aligned"): 2,
+    }  # fmt: skip
+    assert (found["mod_networks"] == 2).all()
+    assert found.loc[(DEFAULT, "plain"), "accuracy_distance"] == pytest.approx(0)
+    assert found.loc[(UNIT, "plain"), "accuracy_distance"] == pytest.approx(0.1)
+    text = "\n".join(section(readings.tables(both)))
+    assert "accuracy of 1, as the others are right on no clean photo" in text
+
+
+def test_the_paper_is_within_where_the_interval_holds_its_number():
+    # Off by 0.02 at every level, or by 0.005 at two, with intervals of 0.01 on each side.
+    mod = attacked(paper.TABLE_3) + np.array([[0.02], [0.005], [0.005], [0.02]])
+    mod = pd.concat([paper.TABLE_3.iloc[:1], mod])
+    assert of_readings(outcome(mod=mod)).iloc[0]["mod_within"] == 10
+    # The clean accuracy is halved, and so is what the interval is to hold: 0.015 is then 0.0075.
+    halved = with_ratios(lambda ratio: ratio + 0.015, clean=0.5)
+    assert of_readings(outcome(accuracy=halved)).iloc[0]["accuracy_within"] == 20
+    assert of_readings(outcome(accuracy=1.8 * halved)).iloc[0]["accuracy_within"] == 0
+    unknown = of_readings(outcome(margin=math.nan)).iloc[0]
+    assert unknown[["accuracy_within", "mod_within"]].isna().all()
+
+
+def at_levels(table: pd.DataFrame, *levels: float) -> pd.DataFrame:
+    """The paper's curves at other levels, straight between those that it prints."""
+    return pd.DataFrame(
+        {name: np.interp(levels, table.index, table[name]) for name in table}, index=levels
+    )
+
+
+def test_levels_that_the_paper_does_not_print_are_not_compared():
+    accuracy, mod = (at_levels(t, 0.0, 0.02, 0.05) for t in (paper.TABLE_1, paper.TABLE_3))
+    mod.loc[0.02] = 0.4
+    table = readings.curves([outcome(accuracy=accuracy, mod=mod)])
+    at_two = table[table["epsilon"] == 0.02]
+    assert at_two[["paper_accuracy", "paper_ratio", "paper_mod"]].isna().all(axis=None)
+    found = readings.distances(table).iloc[0]
+    assert (found["levels"], found["mod_distance"]) == (1, pytest.approx(0))
+
+
+@pytest.fixture
+def of_no_common_level():
+    accuracy, mod = (at_levels(t, 0.0, 0.02) for t in (paper.TABLE_1, paper.TABLE_3))
+    both = {"accuracy": accuracy, "mod": mod}
+    return readings.tables([outcome(**both), outcome(UNIT, **both)])
+
+
+def test_without_a_common_level_nothing_is_near(of_no_common_level, tmp_path):
+    back = through_files(of_no_common_level, tmp_path)
+    found = back["readings_distances"]
+    assert found["mod_distance"].isna().all()
+    assert readings.nearest(found, "mod_distance") == []
+    text = sentence(back)
+    assert text.count("not known on photos as they are, where there is nothing to compare") == 2
+    assert "0 levels; MOD of 0 networks" in "\n".join(section(back))
+    arguments = {"caveat": "ORL", "source": "resnet50"}
+    reading_figures.write_all(back["readings"], found, tmp_path, **arguments)
+
+
+def changed(*by_reading: dict[str, str]) -> list[list[str]]:
+    names = [DEFAULT, UNIT, "perturbed_set = jpeg", PAIR]
+    made = [
+        outcome(name, judged=verdicts(**given))
+        for name, given in zip(names, by_reading, strict=True)
+    ]
+    found = readings.changes(readings.tables(made)["readings_verdicts"])
+    return found[["reading", "claim", "verdict_default", "verdict"]].to_numpy().tolist()
+
+
+def test_verdicts_that_change_are_listed_in_both_directions():
+    assert changed(
+        {"transfer": "does not hold", "white_box": "not judged"},
+        {"mod_rises": "does not hold"},
+        {"transfer": "does not hold"},
+        {"transfer": "can't be told", "focus_shifts": "not judged"},
+    ) == [
+        [UNIT, "transfer", "does not hold", "holds"],
+        [UNIT, "mod_rises", "holds", "does not hold"],
+        [PAIR, "transfer", "does not hold", "can't be told"],
+    ]
+
+
+def test_changes_are_of_the_same_arm_and_say_the_claim():
+    def judged(plain: str, aligned: str) -> pd.DataFrame:
+        both = [verdicts(transfer=plain), verdicts(transfer=aligned).assign(arm="aligned")]
+        return pd.concat(both, ignore_index=True)
+
+    first = outcome(judged=judged("holds", "does not hold"))
+    second = outcome(UNIT, judged=judged("holds", "holds"))
+    found = readings.changes(readings.tables([first, second])["readings_verdicts"])
+    (row,) = found.to_dict("records")
+    assert row == {
+        "reading": UNIT, "claim": "transfer", "arm": "aligned", "verdict_default": "does not hold",
+        "verdict": "holds", "says": "The attack made on one network fools the others, too.",
+    }  # fmt: skip
+
+
+def test_changes_need_the_studys_own_verdicts():
+    alone = verdicts().assign(reading=UNIT)
+    with pytest.raises(ValueError, match=f"reading 'default'. Received: {UNIT}"):
+        readings.changes(alone)
+
+
+def through_files(made: dict[str, pd.DataFrame], folder) -> dict[str, pd.DataFrame]:
+    artifacts.write_tables(folder / "tables", **made)
+    return {name: artifacts.read_table(folder / "tables" / f"{name}.csv") for name in made}
+
+
+def test_tables_come_back_from_their_files(tmp_path):
+    # One network, whose taus are not known; PSNR infinite at 0; and a reading that can't be read
+    # as a number or a gap.
+    made = readings.tables([outcome(networks=["vgg16"]), outcome("NA", networks=["vgg16"])])
+    assert list(made) == ["readings", "readings_distances", "readings_verdicts"]
+    for name, table in through_files(made, tmp_path).items():
+        pd.testing.assert_frame_equal(table, made[name], check_dtype=False)
+        assert table["reading"].unique().tolist() == [DEFAULT, "NA"]
+
+
+def test_readings_keep_their_order():
+    names = [DEFAULT, "vid_levels = all", UNIT, "attacked_label = predicted"]
+    for table in readings.tables([outcome(name) for name in names]).values():
+        assert table["reading"].unique().tolist() == names
+
+
+def sentence(made: dict[str, pd.DataFrame], other_data=True, random=()) -> str:
+    text = reading_sections.sentence(
+        made["readings_distances"], made["readings_verdicts"], other_data=other_data, random=random
+    )
+    assert text.count(". ") == 0
+    assert text.endswith(".")
+    return text
+
+
+@pytest.fixture
+def found():
+    """The study is far from the paper's accuracy and is its MOD; one reading is the other way."""
+    far = with_ratios(lambda ratio: ratio - 0.25)
+    own = verdicts(transfer="does not hold", white_box="not judged")
+    return readings.tables(
+        [
+            outcome(accuracy=far, judged=own),
+            outcome(UNIT, mod=paper.TABLE_3 + 0.125, judged=verdicts(mod_rises="does not hold")),
+            outcome("vid_levels = all", accuracy=far, judged=own),
+            outcome(PAIR, mod=paper.TABLE_3 + 0.125, judged=verdicts(mod_rises="can't be told")),
+        ]
+    )
+
+
+def test_the_sentence_on_other_data_and_random_bases(found):
+    text = sentence(found, random=["vgg16", "xception"])
+    assert text.startswith(
+        "Of 4 readings of what the paper leaves open, tried on other data than the paper's (not "
+        "VGGFace2) and with RANDOM BASES (VGG16, XceptionNet), which can hint at how"
+    )
+    assert (
+        f"is **{UNIT}** on photos as they are (0.0000; as the study says 0.2500; 1 more give"
+        in text
+    )
+    assert "its MOD is **as the study says** on photos as they are (0.0000; 1 more give" in text
+    # Transfer under both others and mod_rises under both: two claims of the 13 that were judged.
+    assert (
+        "2 of the 13 verdicts on the paper's claims hang on a reading, 2 of them between holds "
+        f"and does not hold, most on **{UNIT}** and 1 more (2)." in text
+    )
+
+
+def test_the_sentence_on_the_papers_data(found):
+    text = sentence(found, other_data=False)
+    assert "tried on VGGFace2, the nearest" in text
+    assert "other data" not in text
+    assert "RANDOM" not in text
+    assert "hint" not in text
+    assert "RANDOM BASES (VGG16), which can hint" in sentence(found, False, ["vgg16"])
+
+
+def test_the_sentence_names_both_arms_and_what_only_wavers(found):
+    both = pd.concat(
+        [
+            found["readings_distances"],
+            found["readings_distances"].assign(arm="aligned", mod_distance=[0.3, 0.2, 0.3, 0.4]),
+        ]
+    )
+    judged = found["readings_verdicts"]
+    few = judged[(judged["reading"] != UNIT) & (judged["claim"] == "mod_rises")]
+    text = sentence({"readings_distances": both, "readings_verdicts": few})
+    assert "and on aligned and cropped faces (0.0000; as the study says 0.2500" in text
+    assert f"and **{UNIT}** on aligned and cropped faces (0.2000; as the study says 0.3000)" in text
+    assert "1 of the 1 verdicts on the paper's claims hangs on a reading, 0 of them" in text
+
+
+def test_the_sentence_where_no_verdict_hangs_on_a_reading():
+    none = readings.tables([outcome(), outcome(UNIT)])
+    assert "and none of the 14 verdicts on the paper's claims hangs on a reading." in sentence(none)
+    unjudged = none["readings_verdicts"].assign(verdict="not judged")
+    text = sentence(none | {"readings_verdicts": unjudged})
+    assert "no claim of the paper could be judged under two of them." in text
+
+
+def section(made: dict[str, pd.DataFrame], other_data=True, source="resnet50") -> list[str]:
+    return reading_sections.section(
+        made["readings"],
+        made["readings_distances"],
+        made["readings_verdicts"],
+        caveat="ORL, 40 people",
+        other_data=other_data,
+        source=source,
+    )
+
+
+def below(parts: list[str], heading: str) -> str:
+    """What follows a heading, up to the next."""
+    (start,) = (i for i, part in enumerate(parts) if part.lstrip("# ").startswith(heading))
+    after = parts[start + 1 :]
+    ends = [i for i, part in enumerate(after) if part.startswith("#")]
+    return "\n".join(after[: ends[0]] if ends else after)
+
+
+def cells(text: str, *starts: str) -> list[str]:
+    """The cells of the one table row that begins with these."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
+    (row,) = (row for row in rows if row[: len(starts)] == list(starts))
+    return row[len(starts) :]
+
+
+def test_the_section_from_files(found, tmp_path):
+    parts = section(through_files(found, tmp_path))
+    assert parts == section(found)
+    assert parts[0] == "# What hangs on how the paper is read"
+    # Each heading of a table or picture has what it rests on below it.
+    headings = [i for i, part in enumerate(parts) if part.startswith("##")]
+    assert {parts[i + 1] for i in headings} == {"> ORL, 40 people"}
+    assert "The photos are others than the paper's" in parts[3]
+    assert "nan" not in re.findall(r"\w+", "\n".join(parts))
+
+
+def test_the_section_of_the_papers_data_and_attack_warns_of_neither(found):
+    text = "\n".join(section(found, other_data=False))
+    assert "others than the paper's" not in text
+    assert "another one than the paper's" not in text
+    assert "ResNet50 (source: white-box)" in text
+    other = "\n".join(section(found, source="vgg16"))
+    assert "made on VGG16 and not on ResNet50" in other
+
+
+def test_the_section_on_claims(found):
+    text = below(section(found), "Which claims")
+    transfer = cells(text, "The attack made on one network fools the others, too.", "plain")
+    assert transfer == ["does not hold", f"{UNIT}; {PAIR}", "–", "–"]
+    rises = cells(text, "MOD rises as ε grows.", "plain")
+    assert rises == ["holds", "–", UNIT, PAIR]
+    none = below(section(readings.tables([outcome(), outcome(UNIT)])), "Which claims")
+    assert "None of the 14 verdicts" in none
+    assert "|" not in none
+
+
+def test_the_section_on_distances_and_orders(found):
+    parts = section(found)
+    near = below(parts, "How near")
+    assert cells(near, UNIT) == ["plain", "0.0000", "20 of 20", "0.1250", *cells(near, PAIR)[4:]]
+    assert cells(near, "as the study says") == [
+        "plain", "0.2500", "0 of 20", "0.0000", "0.0000", "20 of 20",
+    ]  # fmt: skip
+    assert "- Photos as they are: 4 levels; MOD of 5 networks, accuracy of 5\n" in near
+    order = below(parts, "The order")
+    assert "Of two networks" not in order
+    paper_row = cells(order, "The paper")
+    assert paper_row[1] == "VGG16 < ResNet50 < ResNet101 < XceptionNet < InceptionNet v3"
+    assert paper_row[2] == "–"
+    assert cells(order, UNIT)[2::2] == ["1.00", "1.00"]
+
+
+def test_two_networks_have_an_order_that_says_little():
+    made = readings.tables([outcome(networks=TWO)])
+    assert "Of two networks tau is 1 or -1" in below(section(made), "The order")
+
+
+def test_the_section_shows_each_mod_with_its_controls_and_what_is_alike(found):
+    text = below(section(found), "MOD by reading")
+    own = cells(text, "XceptionNet", "as the study says")
+    assert own[3] == "0.2798 [0.2698, 0.2898], noise 0.1399"
+    assert own[4] == "0.5000"
+    assert cells(text, "XceptionNet", "The paper, Table 3")[3:] == ["0.2798", "–"]
+    assert cells(text, "XceptionNet", UNIT)[3].startswith("0.4048 ")
+    assert "The same as the study says in every number: vid_levels = all." in text
+    assert "| vid_levels" not in text
+
+
+def test_the_section_shows_ratios_and_vid(found):
+    text = below(section(found), "Accuracy by reading")
+    own = cells(text, "VGG16", "as the study says")
+    assert own[0] == "80.00 [79.00, 81.00]"
+    # 0.8986 / 0.9189 less 0.25; 0.01 on each side of the accuracy, that is 0.0125 of the ratio.
+    assert own[4] == "0.728 [0.715, 0.740]"
+    assert cells(text, "VGG16", "The paper, Table 1")[::4] == ["91.89", "0.978"]
+    assert (
+        cells(below(section(found), "VID by reading"), "as the study says")
+        == ["0.0500 [0.0400, 0.0600], noise 0.0300"] * 5
+    )
+
+
+def test_the_section_without_any_clean_answer():
+    none = paper.TABLE_1.assign(vgg16=0.0)
+    text = below(section(readings.tables([outcome(accuracy=none)])), "Accuracy by reading")
+    assert cells(text, "VGG16", "as the study says")[1:] == ["–"] * 4
+
+
+def test_the_section_on_psnr_has_a_row_a_set():
+    # In pixels one set for all; in units of the networks one each; and one that rounding undid.
+    made = [outcome(networks=TWO), outcome(UNIT, networks=TWO), outcome(PAIR, networks=TWO)]
+    by_unit = made[1].tables["plain"]["psnr"]
+    by_unit.loc[(by_unit["network"] == "xception") & (by_unit["epsilon"] == 0.1), "psnr"] = 26.02
+    by_unit.loc[(by_unit["network"] == "xception") & (by_unit["epsilon"] == 0.01), "unchanged"] = 9
+    rounded = made[2].tables["plain"]["psnr"]
+    rounded[["psnr", "unchanged"]] = [np.inf, 100]
+    text = below(section(readings.tables(made), source="vgg16"), "PSNR of the perturbed sets")
+    assert cells(text, "as the study says", "every network") == ["40.00"] * 4
+    assert cells(text, UNIT, "VGG16 (source: white-box)") == ["40.00"] * 4
+    assert cells(text, UNIT, "XceptionNet") == [
+        "40.00 (9 photos unchanged)", "40.00", "40.00", "26.02",
+    ]  # fmt: skip
+    assert cells(text, PAIR, "every network") == ["∞"] * 4
+    assert "40, 26, 22.5 and 20 dB" in text
+
+
+def test_both_arms_are_sections_of_a_page(tmp_path):
+    both = {
+        "plain": arm_tables(paper.TABLE_1[TWO], paper.TABLE_3[TWO]),
+        "aligned": arm_tables(paper.TABLE_2[TWO], paper.TABLE_3[TWO], psnr=41.0),
+    }
+    made = readings.tables([Outcome(name, both, verdicts()) for name in (DEFAULT, UNIT)])
+    parts = [*section(made), reading_sections.PICTURE]
+    reading_figures.write_all(
+        made["readings"],
+        made["readings_distances"],
+        tmp_path / "figures",
+        caveat="ORL",
+        source="vgg16",
+    )
+    (page,) = markup.sections_of(parts, tmp_path)
+    assert page.body.count("<img") == 3
+    anchors = re.findall(r'id="([^"]+)"', page.body)
+    assert len(anchors) == len(set(anchors)) == 13
+    assert cells(below(parts, "PSNR of the perturbed sets by reading, dB, aligned"),
+                 "as the study says")[1] == "41.00"  # fmt: skip
+
+
+def labels(axis) -> list[str]:
+    return [text.get_text().replace("\n", " ") for text in axis.get_legend().get_texts()]
+
+
+def test_the_figure_of_distances(found):
+    figure = reading_figures.of_distances(found["readings_distances"])
+    left, right = figure.axes
+    # Near in accuracy first, and of those alike as they are listed.
+    names = [label.get_text() for label in left.get_yticklabels()]
+    assert names == [UNIT, PAIR, "as the study says", "vid_levels = all"]
+    assert [label.get_fontweight() for label in left.get_yticklabels()].index("bold") == 2
+    for axis, distances in ((left, [0.25, 0, 0.25, 0]), (right, [0, 0.125, 0, 0.125])):
+        offsets = axis.collections[0].get_offsets()
+        np.testing.assert_allclose(offsets[:, 0], distances, atol=1e-12)
+        np.testing.assert_allclose(offsets[:, 1], [2, 0, 3, 1])
+        assert axis.get_xlim()[0] < 0 < axis.get_xlim()[1]
+    assert left.get_ylim() == (3.5, -0.5)
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert shown == ["Photos as they are", "the paper's curve"]
+
+
+def test_the_figure_of_distances_tells_the_arms_apart(found):
+    own = found["readings_distances"]
+    figure = reading_figures.of_distances(pd.concat([own, own.assign(arm="aligned")]))
+    plain, aligned = figure.axes[0].collections
+    assert (plain.get_offsets()[:, 1] < aligned.get_offsets()[:, 1]).all()
+    assert not np.array_equal(plain.get_facecolor(), aligned.get_facecolor())
+    assert len(plain.get_paths()[0].vertices) != len(aligned.get_paths()[0].vertices)
+
+
+def test_the_figure_of_curves(found):
+    figure = reading_figures.of_curves(found["readings"], found["readings_distances"], "resnet50")
+    upper, lower = figure.axes[:5], figure.axes[5:]
+    assert [axis.get_title() for axis in upper] == [
+        "VGG16", "ResNet50\n(source: white-box)", "ResNet101", "InceptionNet v3", "XceptionNet",
+    ]  # fmt: skip
+    # vid_levels changes neither; of the two as near the first is shown as the nearest.
+    assert labels(upper[-1]) == [
+        "the paper", "as the study says", f"the nearest: {UNIT}", "another epsilon_unit",
+    ]  # fmt: skip
+    assert labels(lower[-1]) == [
+        "the paper", "as the study says, the nearest", "another epsilon_unit",
+        "random-sign noise, as the study says", "unrelated photos (ceiling), as the study says",
+    ]  # fmt: skip
+    lines = {line.get_label(): line for line in upper[0].lines}
+    ratio = (paper.TABLE_1 / paper.TABLE_1.iloc[0])["vgg16"].to_numpy()
+    np.testing.assert_allclose(lines["the paper"].get_ydata(), ratio)
+    np.testing.assert_allclose(lines[f"the nearest: {UNIT}"].get_ydata(), ratio)
+    np.testing.assert_allclose(lines["as the study says"].get_ydata()[1:], ratio[1:] - 0.25)
+    assert lines["the paper"].get_linestyle() == "--"
+    assert lines["the paper"].get_color() == "black"
+    shifted = {line.get_label(): line for line in lower[0].lines}
+    np.testing.assert_allclose(
+        shifted["random-sign noise, as the study says"].get_ydata(), paper.TABLE_3["vgg16"] / 2
+    )
+    assert set(shifted["unrelated photos (ceiling), as the study says"].get_ydata()) == {0.5}
+
+
+def test_all_kinds_of_readings_have_a_colour_of_their_own():
+    keys = ["epsilon_unit", "preprocessing", "perturbed_set", "attacked_label", "explained_class",
+            "heatmap_size"]  # fmt: skip
+    made = [outcome(networks=TWO)]
+    made += [
+        outcome(f"{key} = other", networks=TWO, accuracy=paper.TABLE_1 - 0.01 * (i + 1))
+        for i, key in enumerate(keys)
+    ]
+    found = readings.tables(made)
+    figure = reading_figures.of_curves(found["readings"], found["readings_distances"], "vgg16")
+    lines = [line for line in figure.axes[0].lines if line.get_linestyle() == "-"]
+    assert len({tuple(np.ravel(line.get_color())) for line in lines}) == len(keys) + 1
+
+
+def test_the_caveat_stands_on_every_figure(found, tmp_path):
+    drawn = found["readings"], found["readings_distances"], tmp_path
+    files = reading_figures.write_all(*drawn, caveat="ORL (not VGGFace2)", source="vgg16")
+    assert [path.name for path in files] == [
+        "readings_distances.png", "readings_distances.svg",
+        "readings_curves_plain.png", "readings_curves_plain.svg",
+    ]  # fmt: skip
+    for path in files[1::2]:
+        assert "ORL (not VGGFace2)" in path.read_text()
+
+
+def without(made: Outcome, name: str, keep) -> Outcome:
+    of_arm = dict(made.tables["plain"])
+    of_arm[name] = of_arm[name][keep(of_arm[name])]
+    return Outcome(made.name, {"plain": of_arm}, made.verdicts)
+
+
+@pytest.mark.parametrize(
+    ("names", "received"),
+    [([], r"\[\]"), ([UNIT, DEFAULT], r"\['epsilon_unit"), ([DEFAULT, UNIT, UNIT], r"\['default'")],
+)
+def test_the_study_itself_comes_first_and_names_are_unique(names, received):
+    with pytest.raises(ValueError, match=f"the first one 'default'. Received: {received}"):
+        readings.curves([outcome(name) for name in names])
+
+
+def test_every_reading_has_the_arms_of_the_first():
+    other = Outcome(UNIT, {"aligned": outcome().tables["plain"]}, verdicts())
+    with pytest.raises(ValueError, match=f"the arms plain of.*Received: aligned of {UNIT}"):
+        readings.curves([outcome(), other])
+
+
+@pytest.mark.parametrize("name", ["accuracy", "mod", "psnr"])
+def test_every_table_has_the_conditions_of_the_first_reading(name):
+    fewer = without(outcome(UNIT), name, lambda table: table["epsilon"] != 0.05)
+    expected = rf"{name} under black-box for each network and epsilon.*without \('vgg16', 0.05\)"
+    with pytest.raises(ValueError, match=rf"{expected}.*of {UNIT}, plain"):
+        readings.curves([outcome(), fewer])
+    first = without(outcome(), "accuracy", lambda table: table["network"] != "xception")
+    with pytest.raises(ValueError, match=r"besides them \('xception', 0.0\)"):
+        readings.curves([first, outcome(UNIT)])
+
+
+def test_tables_of_two_classes_or_without_noise_are_refused():
+    twice = outcome(networks=TWO)
+    twice.tables["plain"]["mod"] = pd.concat([twice.tables["plain"]["mod"]] * 2)
+    with pytest.raises(ValueError, match=r"one row of mod .*more than once \('vgg16', 0.0\)"):
+        readings.curves([twice])
+    quiet = without(outcome(), "vid", lambda table: table["attack"] != "noise")
+    with pytest.raises(ValueError, match="vid under noise for each network of.*without vgg16"):
+        readings.curves([quiet])
+
+
+def test_an_accuracy_at_zero_is_needed():
+    none = without(
+        outcome(),
+        "accuracy",
+        lambda table: (table["network"] != "xception") | (table["epsilon"] > 0),
+    )
+    with pytest.raises(ValueError, match="epsilon 0 among.*Received: none of xception, plain"):
+        readings.curves([none])
+
+
+def test_verdicts_on_the_papers_tables_are_refused():
+    both = outcome(judged=pd.concat([claims.judge_paper(), verdicts()]))
+    with pytest.raises(ValueError, match="on the run alone. Received: on paper, run"):
+        readings.tables([both])
+
+
+def test_the_tables_of_a_run_are_taken_as_they_are():
+    keys = [("vgg16", attack, epsilon) for attack in ("black-box", "noise") for epsilon in (0, 0.1)]
+    rows = [
+        {"network": network, "attack": attack, "epsilon": float(epsilon), "photo": f"p{i}",
+         "identity": f"i{i}", "label": 0, "predicted": int(epsilon > 0 and i == 0),
+         "psnr": 20.0 if epsilon else np.inf, "nissim": 2 * epsilon, "flipped": False,
+         "empty_clean": False, "empty_perturbed": False, "target": "predicted", "size": "input"}
+        for network, attack, epsilon in keys
+        for i in range(4)
+    ]  # fmt: skip
+    photos = pd.DataFrame(rows)
+    ceiling = pd.DataFrame(
+        {"network": "vgg16", "target": "predicted", "size": "input", "nissim": [0.5]}
+    )
+    of_arm = {
+        "accuracy": tables.accuracy(photos),
+        "psnr": tables.psnr(photos),
+        "mod": tables.mod(photos, ceiling, seed=0),
+        "vid": tables.vid(photos, seed=0, with_zero=True),
+    }
+    made = readings.tables([Outcome(DEFAULT, {"plain": of_arm}, verdicts())])
+    row = made["readings"].set_index("epsilon").loc[0.1]
+    expected = {"photos": 4, "accuracy": 0.75, "ratio": 0.75, "mod": 0.2, "mod_noise": 0.2,
+                "ceiling": 0.5, "psnr": 20, "unchanged": 0, "vid": 0.1, "vid_noise": 0.1,
+                "mod_low": 0.2, "paper_accuracy": 0.8986}  # fmt: skip
+    assert row[list(expected)].to_dict() == pytest.approx(expected)
+    assert row["low"] < 0.75 < row["high"]
