@@ -77,8 +77,8 @@ def _draw_extra(
     files = []
     if "seeds" in common:
         for arm, setting in settings.items():
-            own = [select(common[name], arm=arm) for name in ("seeds", "seeds_each")]
-            drawn = {"seeds": curves.across_seeds(*own, source)}
+            across, each = (select(common[name], arm=arm) for name in ("seeds", "seeds_each"))
+            drawn = {"seeds": curves.across_seeds(across, each, source)}
             files += figures.save(drawn, folder / arm, caveat(setting))
     if "readings" in common:
         files += reading_figures.write_all(

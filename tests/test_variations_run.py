@@ -1,0 +1,117 @@
+"""A study of two seeds under every reading, from the command line, on photos made here."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import command, write_photo
+
+from gradcam_adv import artifacts, readings
+
+pytestmark = pytest.mark.slow
+
+# 112 pixels are the fewest at which VGG16's last maps, 7 x 7, hold SSIM's window as they are.
+STUDY = """
+name = "varied"
+image_size = 112
+networks = ["vgg16"]
+source = "vgg16"
+weights = "random"
+epochs = 2
+epsilons = [0.02, 0.1]
+examples = 1
+arms = ["plain"]
+seeds = [0, 5]
+photos = "people"
+[layers]
+vgg16 = ["block5_conv3"]
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("varied")
+    (folder / "study.toml").write_text(STUDY)
+    for person, name in enumerate(("ann", "bob", "cem")):
+        for number in range(10):
+            write_photo(folder / "people" / name / f"{number}.png", 100 * person + number)
+    result = command(folder, "readings", "study.toml")
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def table(run: Path, name: str) -> pd.DataFrame:
+    return artifacts.read_table(run / "runs" / "varied" / "tables" / f"{name}.csv")
+
+
+def done(run: Path, task: str) -> list[Path]:
+    return sorted((run / "runs" / "varied" / task).glob("*/manifest.json"))
+
+
+def test_every_reading_has_its_numbers_beside_the_study_s_own(run):
+    found = table(run, "readings")
+    names = list(found["reading"].unique())
+    assert names[0] == readings.DEFAULT
+    assert len(names) == 16
+    assert "heatmap_size = native" in names
+    own = found.set_index(["reading", "epsilon"])
+    accuracy = table(run, "plain/accuracy").query("attack == 'black-box'").set_index("epsilon")
+    pd.testing.assert_series_equal(own.loc["default", "accuracy"], accuracy["accuracy"])
+    # 0.1 of 255 steps is far below what 8 bits hold, so no photo is changed.
+    swallowed = own.loc["epsilon_unit = network, perturbed_set = png"]
+    assert (swallowed["mod"] == 0).all()
+    assert (swallowed["unchanged"] == swallowed["photos"]).all()
+    # Half of one step more or less in 255, as rounding has it, and the attack's own noise.
+    assert own.loc[("epsilon_unit = network", 0.1), "psnr"] == pytest.approx(
+        -20 * np.log10(0.1 / 255), abs=1
+    )
+    assert own.loc[("default", 0.1), "psnr"] == pytest.approx(20, abs=1)
+
+
+def test_what_a_reading_does_not_touch_is_not_made_again(run):
+    # The study's own, pixels in [0, 1], and nothing else.
+    assert len(done(run, "plain/features/vgg16")) == 2
+    # Those two, and the second seed's.
+    assert len(done(run, "plain/train/vgg16")) == 3
+    # Of those three, and of the label predicted; its unit of epsilon changes no sign.
+    assert len(done(run, "plain/attack/vgg16")) == 4
+    # Own, seed, and each of the readings that make another perturbed set.
+    assert len(done(run, "plain/evaluate/vgg16")) == 2 + 8
+    assert len(done(run, "plain/explain/vgg16")) == 1
+    models = run / "models" / "varied"
+    folders = {path.parent.relative_to(models).as_posix() for path in models.rglob("*.keras")}
+    assert folders == {"plain", "seed-5/plain", "preprocessing-unit/plain"}
+
+
+def test_seeds_train_other_heads_on_the_same_photos(run):
+    each = table(run, "seeds_each").query("quantity == 'mod'")
+    assert each.groupby("seed").size().to_dict() == {0: 3, 5: 3}
+    own, other = (each.query(f"seed == {seed}")["value"].to_numpy() for seed in (0, 5))
+    assert not np.allclose(own, other)
+    mod = table(run, "plain/mod").query(
+        "attack == 'black-box' and target == 'predicted' and size == 'input'"
+    )
+    np.testing.assert_allclose(np.sort(own), np.sort(mod["mod"]))
+    assert table(run, "seeds")["seeds"].eq(2).all()
+
+
+def test_the_report_tells_of_both_and_keeps_them(run):
+    report = run / "runs" / "varied" / "report.md"
+    text = report.read_text()
+    assert "# How much hangs on the seed" in text
+    assert "readings_distances.png" in text
+    for link in re.findall(r"\]\((figures/[^)]+)\)", text):
+        assert (report.parent / link).is_file(), link
+    result = command(run, "reproduce", "study.toml")
+    assert result.returncode == 0, result.stderr
+    assert "nothing to do" in result.stdout
+    assert report.read_text() == text
+
+
+def test_clean_leaves_nothing(run):
+    result = command(run, "clean", "study.toml")
+    assert result.returncode == 0, result.stderr
+    assert not (run / "runs" / "varied").exists()
+    assert not (run / "models" / "varied").exists()
