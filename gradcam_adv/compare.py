@@ -232,12 +232,13 @@ def _headline(run: Run, nissim: pd.DataFrame) -> pd.DataFrame:
 def _deviations(run: Run, nissim: pd.DataFrame, levels: set[float]) -> pd.DataFrame:
     """Each photo's standard deviation of NISSIM over levels, whose mean is VID.
 
-    Without a second level there is no deviation, and no row.
+    Without a second level there is no deviation, and no row: so of attacks of the transfer matrix.
     """
     if run.study.readings.vid_levels == "attacked":
         levels = levels - {0.0}
     # One level has no spread: a VID of 0 would be no finding.
     own = nissim[nissim["epsilon"].isin(levels if len(levels) > 1 else ())]
+    own = own[~own["attack"].str.startswith(tables.FROM)]
     keys = ["network", "attack", "photo", "identity"]
     return own.groupby(keys, sort=False)["value"].std(ddof=0).reset_index()
 

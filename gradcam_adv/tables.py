@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 import scipy.stats
 
 from gradcam_adv import metrics, statistics
+
+# What an attack made on neither the study's source nor the attacked network is called: "from X".
+FROM = "from "
 
 
 def accuracy(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -102,6 +105,44 @@ def mod(nissim: pd.DataFrame, ceiling: pd.DataFrame, seed: int) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def transfer(
+    accuracy: pd.DataFrame, mod: pd.DataFrame, networks: Sequence[str], source: str
+) -> pd.DataFrame:
+    """The attack made on each network, given to each: accuracy and MOD at the largest epsilon.
+
+    Args:
+        accuracy: of :func:`accuracy`.
+        mod: of :func:`mod`, the rows of one target and size.
+        networks: of the study; the rows stand in their order.
+        source: on which the black-box attack was made.
+
+    Returns:
+        One row a source and network, the one attacked, as far as both tables have the pair:
+        source, network, epsilon, photos, right, accuracy, low, high (Wilson), mod, mod_low,
+        mod_high (bootstrap over identities), mod_noise and ceiling, the network's own whatever
+        the source.
+    """
+    keys = ["source", "network", "epsilon"]
+    right = _by_source(accuracy, source)[[*keys, "photos", "right", "accuracy", "low", "high"]]
+    shifted = _by_source(mod, source).rename(columns={"low": "mod_low", "high": "mod_high"})
+    shifted = shifted[[*keys, "mod", "mod_low", "mod_high", "mod_noise", "ceiling"]]
+    place = {network: i for i, network in enumerate(networks)}
+    return right.merge(shifted, on=keys).sort_values(
+        ["source", "network"], key=lambda column: column.map(place), ignore_index=True
+    )
+
+
+def _by_source(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """The attacks at the largest epsilon, each with the network it was made on; none twice."""
+    largest = table["epsilon"] == table["epsilon"].max()
+    own = table[largest & (table["attack"] != "noise")]
+    made_on = own["attack"].str.removeprefix(FROM)
+    made_on = made_on.mask(own["attack"] == "black-box", source)
+    made_on = made_on.mask(own["attack"] == "white-box", own["network"])
+    # The source's attack on itself stands under both names.
+    return own.assign(source=made_on).drop_duplicates(["source", "network"])
 
 
 def _mean(values: np.ndarray) -> float:
@@ -202,9 +243,11 @@ def vid(nissim: pd.DataFrame, seed: int, *, with_zero: bool = False) -> pd.DataF
         with_zero: count the clean photos (epsilon 0) among the levels.
 
     Returns:
-        Columns network, attack, target, size, levels, photos, vid, low, high.
+        Columns network, attack (but those of :func:`transfer` alone, which have one level and so
+        no variation), target, size, levels, photos, vid, low, high.
     """
-    levels = nissim if with_zero else nissim[nissim["epsilon"] > 0]
+    several = nissim[~nissim["attack"].str.startswith(FROM)]
+    levels = several if with_zero else several[several["epsilon"] > 0]
     rows = []
     keys = ["network", "attack", "target", "size"]
     for key, group in levels.groupby(keys, sort=False):

@@ -266,6 +266,21 @@ def test_no_vid_over_a_single_level(tmp_path):
     assert "### VID" not in text
 
 
+def test_no_vid_of_attacks_of_the_transfer_matrix(tmp_path, monkeypatch):
+    without = nissim_of
+
+    def with_transfer(*run) -> pd.DataFrame:
+        table = without(*run)
+        one_level = table[(table["attack"] == "black-box") & (table["epsilon"] == 0.1)]
+        return pd.concat([table, one_level.assign(attack="from xception")])
+
+    monkeypatch.setattr(sys.modules[__name__], "nissim_of", with_transfer)
+    result = compare.runs(write_run(tmp_path / "1"), write_run(tmp_path / "2", seed=1))
+    assert "from xception" not in set(result.vid["attack"])
+    own = result.mod[result.mod["attack"] == "from xception"]
+    assert own[["network", "epsilon"]].to_numpy().tolist() == [["vgg16", 0.1], ["resnet50", 0.1]]
+
+
 def test_both_arms(tmp_path):
     other = replace(STUDY, arms=("plain", "aligned"))
     result = compare.runs(write_run(tmp_path / "1", other), write_run(tmp_path / "2", other))

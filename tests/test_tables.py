@@ -175,6 +175,14 @@ def test_vid_by_hand(nissim):
     assert with_zero.loc["black-box", "vid"] == pytest.approx(expected)
 
 
+def test_attacks_of_the_transfer_matrix_have_one_level_and_no_vid(nissim):
+    one_level = nissim[(nissim["attack"] == "black-box") & (nissim["epsilon"] == 0.1)]
+    both = pd.concat([nissim, one_level.assign(attack="from xception")])
+    for with_zero in (False, True):
+        table = tables.vid(both, seed=0, with_zero=with_zero)
+        assert table["attack"].tolist() == ["black-box", "noise"]
+
+
 def test_vid_pairs_photos_whatever_their_order(nissim):
     shuffled = nissim.sample(frac=1, random_state=0)
     first, second = tables.vid(nissim, seed=0), tables.vid(shuffled, seed=0)
