@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from gradcam_adv import artifacts, backbones, curves, profiles, sheets
+from gradcam_adv import artifacts, backbones, curves, profiles, sheets, transfer
 from gradcam_adv.scoring import scores
 from gradcam_adv.setting import signs_of, slice_of
 
@@ -36,6 +36,7 @@ def write_all(
     drawn = {
         "figure_1": sheets.shift_on_examples(setting, predictions, summary["mod"]),
         "curves": curves.accuracy_and_mod(setting, summary["accuracy"], summary["mod"]),
+        "transfer": transfer.matrix(setting, summary["transfer"], summary["accuracy"]),
         "figure_2": successful_attack(setting, predictions),
         "figure_4": nissim_density(setting, summary["vid"]),
         "figure_5": sheets.black_box_heatmaps(setting, predictions),

@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from gradcam_adv import attention, metrics, paper
+from gradcam_adv import attention, metrics, paper, tables, transfer
 from gradcam_adv.cells import (
     caveat,
     headline_rows,
@@ -36,6 +36,7 @@ def of_arm(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
         *_accuracy(setting, summary),
         *_psnr(setting, summary),
         *_mod(setting, summary),
+        *transfer.section(setting, summary),
         *_controls(setting, summary),
         *attention.section(setting, summary),
         *_vid(setting, summary),
@@ -45,12 +46,16 @@ def of_arm(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
 
 
 def beside_paper(setting: Setting, summary: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """The arm's table of accuracies and Table 3, by name, the paper's values beside this run's."""
+    """The arm's table of accuracies, Table 3 and the transfer matrix, by name.
+
+    The paper's values stand beside this run's.
+    """
     number, accuracies = ACCURACIES[setting.arm]
     headline = headline_rows(setting, summary["mod"])
     return {
         f"table_{number}": _beside_paper(setting, summary["accuracy"], accuracies, "accuracy"),
         "table_3": _beside_paper(setting, headline, paper.TABLE_3, "mod"),
+        "transfer": _transfer(setting, summary["accuracy"], headline, accuracies),
     }
 
 
@@ -70,6 +75,22 @@ def _beside_paper(
         ],
     )
     return rows.assign(source=setting.study.source)
+
+
+def _transfer(
+    setting: Setting, accuracy: pd.DataFrame, mod: pd.DataFrame, accuracies: pd.DataFrame
+) -> pd.DataFrame:
+    """The transfer matrix with the paper's value of each pair; the paper has one source."""
+    study = setting.study
+    table = tables.transfer(accuracy, mod, study.networks, study.source)
+    for value, printed in (("accuracy", accuracies), ("mod", paper.TABLE_3)):
+        table[f"paper_{value}"] = [
+            paper.printed(printed, network, epsilon) if source == paper.SOURCE else None
+            for source, network, epsilon in zip(
+                table["source"], table["network"], table["epsilon"], strict=True
+            )
+        ]
+    return table
 
 
 def _accuracy(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
@@ -190,7 +211,7 @@ def _controls(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
     keys = ["network", "attack", "epsilon"]
     rows = []
     for _, cell in headline_rows(setting, mod).iterrows():
-        if cell["epsilon"] == 0:
+        if cell["epsilon"] == 0 or cell["attack"].startswith(tables.FROM):
             continue
         same = select(mod, **{key: cell[key] for key in keys})
         clean_class = select(same, target="clean", size=size)
@@ -222,7 +243,8 @@ def _controls(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
         "class predicted for each image and for the clean photo's predicted class, and split by "
         "whether the prediction flipped. 'Native size' compares the maps as the layer has them, "
         f"where SSIM's {metrics.WINDOW} x {metrics.WINDOW} window fits. Empty maps have no "
-        "position that speaks for the class; two empty ones count as the same.",
+        "position that speaks for the class; two empty ones count as the same. The same of the "
+        f"transfer matrix in `tables/{setting.arm}/mod.csv`.",
         markdown(rows),
     ]
 
@@ -288,6 +310,11 @@ def _figures(setting: Setting) -> list[str]:
             "curves",
             "Accuracy and MOD of each network against epsilon with their intervals, MOD with that "
             "of noise and its ceiling",
+        ),
+        "Transfer of the attack": (
+            "transfer",
+            "Accuracy and MOD of each network under the attack made on each, with those of noise, "
+            "of clean photos and of unrelated ones",
         ),
         "Figure 2: an attack": (
             "figure_2",
