@@ -159,6 +159,14 @@ def test_the_section_has_both_matrices_with_controls_and_the_papers_row():
     ]
 
 
+def test_the_paper_has_values_of_its_own_source_alone():
+    table = summary_of(setting_of(*NETWORKS))["transfer"]
+    for column, value in (("paper_accuracy", 0.8986), ("paper_mod", 0.127394)):
+        known = table[table[column].notna()]
+        assert known["source"].tolist() == ["resnet50"] * 3
+        assert known[column].iloc[0] == value
+
+
 @pytest.mark.usefixtures("no_caveat")
 def test_the_aligned_arm_stands_beside_table_2():
     setting = setting_of(*NETWORKS)
