@@ -13,6 +13,7 @@ import pandas as pd
 from gradcam_adv import artifacts, backbones, study, tables
 from gradcam_adv.cells import interval, markdown, number, percent, select, title_of
 from gradcam_adv.sections import ARMS
+from gradcam_adv.setting import FROM
 from gradcam_adv.study import Arm, Study
 
 # Of the bootstrap: a comparison belongs to neither run, and so not to the seed of one.
@@ -238,7 +239,7 @@ def _deviations(run: Run, nissim: pd.DataFrame, levels: set[float]) -> pd.DataFr
         levels = levels - {0.0}
     # One level has no spread: a VID of 0 would be no finding.
     own = nissim[nissim["epsilon"].isin(levels if len(levels) > 1 else ())]
-    own = own[~own["attack"].str.startswith(tables.FROM)]
+    own = own[~own["attack"].str.startswith(FROM)]
     keys = ["network", "attack", "photo", "identity"]
     return own.groupby(keys, sort=False)["value"].std(ddof=0).reset_index()
 

@@ -18,7 +18,7 @@ from gradcam_adv.cells import (
     select,
     title_of,
 )
-from gradcam_adv.setting import Setting
+from gradcam_adv.setting import FROM, Setting
 from gradcam_adv.study import Arm
 
 ARMS: dict[Arm, str] = {"plain": "Photos as they are", "aligned": "Aligned and cropped faces"}
@@ -211,7 +211,7 @@ def _controls(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
     keys = ["network", "attack", "epsilon"]
     rows = []
     for _, cell in headline_rows(setting, mod).iterrows():
-        if cell["epsilon"] == 0 or cell["attack"].startswith(tables.FROM):
+        if cell["epsilon"] == 0 or cell["attack"].startswith(FROM):
             continue
         same = select(mod, **{key: cell[key] for key in keys})
         clean_class = select(same, target="clean", size=size)

@@ -9,9 +9,7 @@ import pandas as pd
 import scipy.stats
 
 from gradcam_adv import metrics, statistics
-
-# What an attack made on neither the study's source nor the attacked network is called: "from X".
-FROM = "from "
+from gradcam_adv.setting import FROM
 
 
 def accuracy(predictions: pd.DataFrame) -> pd.DataFrame:
