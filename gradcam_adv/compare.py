@@ -89,9 +89,9 @@ class Comparison:
         runs: the first and the second.
         tested: by arm of both, their test photos.
         settings: columns setting, first, second; what differs between the two studies.
-        accuracy: a row an arm, network, attack (but noise) and epsilon of both runs: first,
-            second, difference (second less first), low, high (95 % bootstrap interval over
-            identities), photos_first, photos_second, paired.
+        accuracy: a row an arm, network, attack (noise as well, the control) and epsilon of both
+            runs: first, second, difference (second less first), low, high (95 % bootstrap
+            interval over identities), photos_first, photos_second, paired.
         mod: the same, each run by its own readings.
         vid: the same without epsilon, over the levels that both runs have; no row where these
             are fewer than two.

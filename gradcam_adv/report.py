@@ -26,7 +26,7 @@ from gradcam_adv import (
     verdicts,
     viewer,
 )
-from gradcam_adv.cells import caveat, interval, markdown, select, title_of
+from gradcam_adv.cells import caveat, interval, markdown, number, select, title_of
 from gradcam_adv.setting import Setting
 from gradcam_adv.study import Arm
 
@@ -147,19 +147,26 @@ def _compared(
         return predicted.assign(right=predicted["predicted"] == predicted["label"])
 
     # One network at a time, which bounds the memory.
-    mod = [
-        tables.paired(
-            scoring.scores(settings["plain"], network),
-            scoring.scores(settings["aligned"], network),
-            [*keys, "target", "size"],
-            "nissim",
-            seed,
-        )
-        for network in settings["plain"].study.networks
-    ]
+    mod = pd.concat(
+        [
+            tables.paired(
+                scoring.scores(settings["plain"], network),
+                scoring.scores(settings["aligned"], network),
+                [*keys, "target", "size"],
+                "nissim",
+                seed,
+            )
+            for network in settings["plain"].study.networks
+        ],
+        ignore_index=True,
+    )
+    of_maps = ["network", "target", "size"]
+    for arm, summary in summaries.items():
+        ceilings = summary["mod"].drop_duplicates(of_maps)[[*of_maps, "ceiling"]]
+        mod = mod.merge(ceilings.rename(columns={"ceiling": f"ceiling_{arm}"}), on=of_maps)
     return {
         "arms_accuracy": tables.paired(right(plain), right(aligned), keys, "right", seed),
-        "arms_mod": pd.concat(mod, ignore_index=True),
+        "arms_mod": mod,
     }
 
 
@@ -290,27 +297,26 @@ def _arms(settings: dict[Arm, Setting], compared: dict[str, pd.DataFrame]) -> li
     if len(settings) < 2:
         return []
     readings = settings["plain"].study.readings
-    accuracy = select(compared["arms_accuracy"], attack="black-box")
-    mod = select(
-        compared["arms_mod"],
-        attack="black-box",
-        target=readings.explained_class,
-        size=readings.heatmap_size,
-    )
+    accuracy = compared["arms_accuracy"]
+    mod = select(compared["arms_mod"], target=readings.explained_class, size=readings.heatmap_size)
     photos = int(accuracy["photos"].iloc[0])
     ranges = f"> {_caveats(settings)}"
     return [
         "# What alignment changes",
         f"On the {photos} test photos that both arms have ({len(settings['plain'].test)} plain, "
         f"{len(settings['aligned'].test)} aligned): aligned less plain, photo by photo, [95 % "
-        "bootstrap interval over identities], and how many photos went up and down. An interval "
-        "that holds 0 does not show a difference, nor that there is none; and these are the heads "
-        "of one training, with one seed, which no interval here counts in.",
+        "bootstrap interval over identities], and how many photos went up and down. Below each "
+        "network the same of random-sign noise of the same ε: what changes there as well is not "
+        "the attack's. An interval that holds 0 does not show a difference, nor that there is "
+        "none; and these are the heads of one training, with one seed, which no interval here "
+        "counts in.",
         "## Accuracy under the black-box attack, percentage points",
         ranges,
         markdown(_differences(settings["plain"], accuracy, as_percent=True)),
         "## MOD under the black-box attack",
         ranges,
+        "The ceiling, from plain to aligned: the mean NISSIM between clean heatmaps of photos of "
+        "different people, of each arm's own test photos.",
         markdown(_differences(settings["plain"], mod, as_percent=False)),
     ]
 
@@ -318,12 +324,18 @@ def _arms(settings: dict[Arm, Setting], compared: dict[str, pd.DataFrame]) -> li
 def _differences(
     setting: Setting, compared: pd.DataFrame, as_percent: bool
 ) -> list[dict[str, str]]:
+    """Each network at each epsilon, and below it what noise changes; ceilings where there are."""
     rows = []
     for network in setting.study.networks:
-        row = {"Network": title_of(network)}
-        for _, cell in select(compared, network=network).iterrows():
-            shown = interval(cell["difference"], cell["low"], cell["high"], as_percent=as_percent)
-            shown += f" ↑{cell['up']} ↓{cell['down']}"
-            row[f"ε = {cell['epsilon']:g}"] = shown
-        rows.append(row)
+        for attack, name in (("black-box", title_of(network)), ("noise", "– random-sign noise")):
+            row = {"Network": name}
+            own = select(compared, network=network, attack=attack)
+            for _, cell in own.iterrows():
+                ends = cell["low"], cell["high"]
+                shown = interval(cell["difference"], *ends, as_percent=as_percent)
+                row[f"ε = {cell['epsilon']:g}"] = f"{shown} ↑{cell['up']} ↓{cell['down']}"
+            if "ceiling_plain" in own:
+                plain, aligned = own[["ceiling_plain", "ceiling_aligned"]].iloc[0]
+                row["Ceiling"] = f"{number(plain)} → {number(aligned)}"
+            rows.append(row)
     return rows

@@ -294,8 +294,7 @@ def paired(
     """How a number differs between two arms or runs, photo by photo, on the photos of both.
 
     Args:
-        first: columns photo, identity, ``value`` and ``keys``, among them "attack"; one row a
-            photo and condition.
+        first: columns photo, identity, ``value`` and ``keys``; one row a photo and condition.
         second: the same of the other.
         keys: columns that tell conditions apart.
         value: the column compared.
@@ -303,13 +302,13 @@ def paired(
         names: columns of the two means.
 
     Returns:
-        One row a condition of both (but noise): keys, photos, the means over those photos by
-        ``names``, difference (second less first), low, high (bootstrap over identities), up, down
-        (on how many photos the number is greater, and smaller, in the second).
+        One row a condition of both: keys, photos, the means over those photos by ``names``,
+        difference (second less first), low, high (bootstrap over identities), up, down (on how
+        many photos the number is greater, and smaller, in the second).
     """
     both = first.merge(second, on=[*keys, "photo", "identity"], suffixes=("_first", "_second"))
     rows = []
-    for key, group in both[both["attack"] != "noise"].groupby(keys, sort=False):
+    for key, group in both.groupby(keys, sort=False):
         before = group[f"{value}_first"].to_numpy(dtype=np.float64)
         after = group[f"{value}_second"].to_numpy(dtype=np.float64)
         change = after - before
@@ -334,13 +333,13 @@ def unpaired(
         seed: of the bootstrap.
 
     Returns:
-        One row a condition of both (but noise): keys, photos_first, photos_second, first, second
-        (means), difference (second less first), low, high (bootstrap over the identities of each,
-        drawn apart from those of the other).
+        One row a condition of both: keys, photos_first, photos_second, first, second (means),
+        difference (second less first), low, high (bootstrap over the identities of each, drawn
+        apart from those of the other).
     """
     others = dict(iter(second.groupby(keys, sort=False)))
     rows = []
-    for key, group in first[first["attack"] != "noise"].groupby(keys, sort=False):
+    for key, group in first.groupby(keys, sort=False):
         if key not in others:
             continue
         other = others[key]

@@ -101,8 +101,8 @@ def test_the_same_photos_are_compared_one_by_one(tmp_path):
     assert result.tested["plain"].paired
     for table, levels in ((result.accuracy, 3), (result.mod, 3), (result.vid, 1)):
         assert table["paired"].all()
-        assert set(table["attack"]) == {"black-box", "white-box"}
-        assert len(table) == 2 * 2 * levels
+        assert set(table["attack"]) == {"black-box", "white-box", "noise"}
+        assert len(table) == 2 * 3 * levels
     # Against the tables that each run's report has of its own.
     own = [tables.accuracy(predictions_of(STUDY, PHOTOS, seed)) for seed in (0, 1)]
     values = [row_of(table, **BLACK_BOX, epsilon=0.1)["accuracy"] for table in own]
@@ -284,7 +284,7 @@ def test_no_vid_of_attacks_of_the_transfer_matrix(tmp_path, monkeypatch):
 def test_both_arms(tmp_path):
     other = replace(STUDY, arms=("plain", "aligned"))
     result = compare.runs(write_run(tmp_path / "1", other), write_run(tmp_path / "2", other))
-    assert result.vid.groupby("arm").size().to_dict() == {"plain": 4, "aligned": 4}
+    assert result.vid.groupby("arm").size().to_dict() == {"plain": 6, "aligned": 6}
     text = compare.describe(result)
     assert text.count("### VID under the black-box attack") == 2
     assert "The two differ in no setting." in text

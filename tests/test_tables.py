@@ -215,10 +215,11 @@ def test_arms_are_compared_on_the_photos_of_both():
         return pd.DataFrame(rows, columns=["photo", "identity", "attack", "score"])
 
     plain = pd.concat([arm({"a1": 0.2, "a2": 0.4, "b1": 0.6, "c1": 1.0}), arm({"a1": 9}, "noise")])
-    aligned = pd.concat([arm({"b1": 0.5, "a2": 0.8, "a1": 0.2}), arm({"a1": 9}, "noise")])
+    aligned = pd.concat([arm({"b1": 0.5, "a2": 0.8, "a1": 0.2}), arm({"a1": 11}, "noise")])
     result = tables.paired(plain, aligned, ["attack"], "score", seed=0)
-    assert result["attack"].tolist() == ["black-box"]
-    row = result.iloc[0]
+    row, noise = (row for _, row in result.iterrows())
+    assert (row["attack"], noise["attack"]) == ("black-box", "noise")  # the control
+    assert noise[["photos", "difference"]].tolist() == [1, 2]
     assert row["photos"] == 3  # c1 has no face
     assert row["plain"] == pytest.approx(0.4)
     assert row["aligned"] == pytest.approx(0.5)
@@ -244,7 +245,9 @@ def test_runs_of_other_photos_are_compared_each_on_its_own():
     first = pd.concat([run(0, 0, 3), run(9, 9, attack="noise"), run(5, 5, attack="white-box")])
     second = pd.concat([run(2, 4), run(9, 9, attack="noise")])
     result = tables.unpaired(first, second, ["attack"], "score", seed=0)
-    assert result["attack"].tolist() == ["black-box"]  # white-box is in the first alone
+    # White-box is in the first alone.
+    assert result["attack"].tolist() == ["black-box", "noise"]
+    assert result.iloc[1][["first", "second", "difference"]].tolist() == [9, 9, 0]
     row = result.iloc[0]
     assert row[["photos_first", "photos_second"]].tolist() == [3, 2]
     assert row[["first", "second", "difference"]].tolist() == [1, 3, 2]
