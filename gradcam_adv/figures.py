@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 
@@ -17,12 +17,14 @@ import pandas as pd
 import seaborn as sns
 
 from gradcam_adv import artifacts, backbones, curves, profiles, sheets, transfer
+from gradcam_adv.cells import headline_rows, name_of_row, select
 from gradcam_adv.scoring import scores
 from gradcam_adv.setting import signs_of, slice_of
 
 CROPS_SHOWN = 40
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from gradcam_adv.setting import Setting
@@ -38,7 +40,7 @@ def write_all(
         "curves": curves.accuracy_and_mod(setting, summary["accuracy"], summary["mod"]),
         "transfer": transfer.matrix(setting, summary["transfer"], summary["accuracy"]),
         "figure_2": successful_attack(setting, predictions),
-        "figure_4": nissim_density(setting, summary["vid"]),
+        "figure_4": nissim_density(setting, summary["vid"], summary["mod"]),
         "figure_5": sheets.black_box_heatmaps(setting, predictions),
     }
     drawn["depth_profile"] = depth_profile(setting, summary["depth"])
@@ -160,44 +162,53 @@ def aligned_faces(setting: Setting) -> Figure:
     return figure
 
 
-def nissim_density(setting: Setting, vid: pd.DataFrame) -> Figure:
-    """Figure 4: the density of NISSIM for each network and epsilon, VID printed beside it."""
-    readings = setting.study.readings
+def nissim_density(setting: Setting, vid: pd.DataFrame, mod: pd.DataFrame) -> Figure:
+    """Figure 4: the density of NISSIM for each network and epsilon, VID printed beside it.
 
-    def chosen(table: pd.DataFrame) -> pd.DataFrame:
-        return table[
-            (table["attack"] == "black-box")
-            & (table["target"] == readings.explained_class)
-            & (table["size"] == readings.heatmap_size)
-        ]
+    With its controls: the density under noise of the largest epsilon, and the ceiling of MOD.
 
-    networks = setting.study.networks
-    values = pd.concat([chosen(scores(setting, network)) for network in networks])
-    values = values[values["epsilon"] > 0]
-    vids = chosen(vid).set_index("network")["vid"]
+    Args:
+        setting: of the arm.
+        vid: of :func:`gradcam_adv.tables.vid`.
+        mod: of :func:`gradcam_adv.tables.mod`, for the ceilings.
+    """
+    networks, levels = setting.study.networks, setting.study.attacked_epsilons
+
+    def shown(table: pd.DataFrame) -> pd.DataFrame:
+        own = select(headline_rows(setting, table), attack="black-box")
+        return own.drop_duplicates("network").set_index("network")
+
+    vids, ceilings = shown(vid)["vid"], shown(mod)["ceiling"]
     figure, axes = plt.subplots(
         1, len(networks), figsize=(2 + 2.8 * len(networks), 3.9), sharex=True, squeeze=False
     )
-    levels = sorted(values["epsilon"].unique())
-    palette = dict(zip(levels, sns.color_palette("viridis_r", len(levels)), strict=True))
+    palette = sns.color_palette("viridis_r", len(levels))
+    furthest = ceilings.max()
     for axis, network in zip(axes[0], networks, strict=True):
-        own = values[values["network"] == network]
-        for level in levels:
-            sample = own.loc[own["epsilon"] == level, "nissim"]
-            if np.ptp(sample) > 0:  # a density of equal values is a spike that can't be drawn
-                sns.kdeplot(
-                    x=sample, ax=axis, color=palette[level], fill=True, alpha=0.15, linewidth=1.8,
-                    clip=(0, 1), label=f"ε = {level:g}",
-                )  # fmt: skip
-            else:
-                axis.axvline(sample.iloc[0], color=palette[level], label=f"ε = {level:g}")
-        shown = f"VID = {vids[network]:.4f}" if network in vids else "VID –"
-        own_attack = " (source: white-box)" if network == setting.study.source else ""
-        title = f"{backbones.BACKBONES[network].title}{own_attack}"
-        axis.set_title(f"{title}\n{shown}", fontsize=10)
+        scored = headline_rows(setting, scores(setting, network))
+        for level, colour in zip(levels, palette, strict=True):
+            own = select(scored, attack="black-box", epsilon=level)["nissim"]
+            furthest = max(furthest, own.max())
+            _density(
+                axis, own, color=colour, fill=True, alpha=0.15, linewidth=1.8,
+                label=f"ε = {level:g}",
+            )  # fmt: skip
+        # Of the largest alone, as many curves again could not be told apart.
+        noise = select(scored, attack="noise", epsilon=levels[-1])["nissim"]
+        furthest = max(furthest, noise.max())
+        _density(
+            axis, noise, color=profiles.NOISE, linestyle="--", linewidth=1.2,
+            label=f"random-sign noise, ε = {levels[-1]:g}",
+        )  # fmt: skip
+        axis.axvline(
+            ceilings[network], color=profiles.CEILING, linestyle=":",
+            label="unrelated photos (ceiling)",
+        )  # fmt: skip
+        below = f"VID = {vids[network]:.4f}" if network in vids else "VID –"
+        axis.set_title(f"{name_of_row(setting, network)}\n{below}", fontsize=10)
         axis.set_xlabel("NISSIM")
         axis.set_ylabel("density" if axis is axes[0, 0] else "")
-    axes[0, 0].set_xlim(0, min(1, 1.25 * values["nissim"].max() + 0.02))
+    axes[0, 0].set_xlim(0, min(1, 1.25 * furthest + 0.02))
     axes[0, -1].legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False)
     figure.suptitle(
         f"NISSIM under the black-box attack from {backbones.BACKBONES[setting.study.source].title}",
@@ -205,3 +216,11 @@ def nissim_density(setting: Setting, vid: pd.DataFrame) -> Figure:
     )
     figure.tight_layout(rect=(0, 0.07, 1, 1))
     return figure
+
+
+def _density(axis: Axes, sample: pd.Series, **style: Any) -> None:
+    if np.ptp(sample) > 0:
+        sns.kdeplot(x=sample, ax=axis, clip=(0, 1), **style)
+    else:  # a density of equal values is a spike that can't be drawn
+        line = {key: style[key] for key in ("color", "linestyle", "label") if key in style}
+        axis.axvline(sample.iloc[0], **line)

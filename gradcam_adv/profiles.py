@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # As many names of layers as can be read along the axis.
 NAMED = 20
+# Told by colour-blind readers from the levels of attack, which are in viridis.
+NOISE, CEILING = "#d55e00", "grey"
 
 
 def depth_profile(mod: pd.DataFrame, title: str = "MOD along the depth") -> Figure:
@@ -82,11 +84,11 @@ def draw_controls(axis: Axes, mod: pd.DataFrame) -> None:
     largest = mod["epsilon"].max()
     own = mod[mod["epsilon"] == largest].sort_values("depth")
     axis.plot(
-        own["depth"], own["mod_noise"], color="#d55e00", linewidth=1, linestyle="--",
+        own["depth"], own["mod_noise"], color=NOISE, linewidth=1, linestyle="--",
         label=f"random-sign noise, ε = {largest:g}",
     )  # fmt: skip
     if own["ceiling"].notna().any():
         axis.plot(
-            own["depth"], own["ceiling"], color="grey", linewidth=1, linestyle=":",
+            own["depth"], own["ceiling"], color=CEILING, linewidth=1, linestyle=":",
             label="unrelated photos (ceiling)",
         )  # fmt: skip

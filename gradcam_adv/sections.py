@@ -322,7 +322,8 @@ def _figures(setting: Setting) -> list[str]:
         ),
         "Figure 4: density of NISSIM": (
             "figure_4",
-            "Density of NISSIM for each network and epsilon, with VID",
+            "Density of NISSIM for each network and epsilon, with VID, that of noise and the "
+            "ceiling",
         ),
         "Figure 5: heatmaps under the black-box attack": (
             "figure_5",

@@ -121,6 +121,46 @@ def test_a_caveat_stands_inside_of_its_figure(tmp_path, width):
     assert not plt.fignum_exists(figure.number)
 
 
+def test_figure_4_has_noise_of_the_largest_epsilon_and_the_ceiling(monkeypatch):
+    middles = {("black-box", 0.05): 0.1, ("black-box", 0.1): 0.3, ("noise", 0.05): 0.05,
+               ("noise", 0.1): 0.2, ("white-box", 0.1): 0.8}  # fmt: skip
+
+    def scored(setting, network: str) -> pd.DataFrame:
+        spread = 0.02 * (network == "vgg16")  # and all the same for the other
+        own = [
+            pd.DataFrame({"nissim": middle + spread * np.linspace(-1, 1, 9)}).assign(
+                attack=attack, epsilon=epsilon, target="predicted", size="input"
+            )
+            for (attack, epsilon), middle in middles.items()
+        ]
+        other = [table.assign(target="clean", nissim=0.9) for table in own]
+        return pd.concat(own + other)
+
+    monkeypatch.setattr(figures, "scores", scored)
+    vid = both_attacks([{"network": "vgg16", "vid": 0.2}, {"network": "resnet50", "vid": 0.1}])
+    mod = both_attacks(
+        [
+            {"network": network, "epsilon": epsilon, "ceiling": ceiling}
+            for network, ceiling in (("vgg16", 0.6), ("resnet50", 0.5))
+            for epsilon in (0, 0.05, 0.1)
+        ]
+    )
+    figure = figures.nissim_density(SETTING, vid, mod)
+    plt.close(figure)
+    of_vgg16, of_resnet50 = figure.axes
+    assert of_vgg16.get_title() == "VGG16\nVID = 0.2000"
+    noise, ceiling = of_vgg16.lines
+    assert noise.get_xdata()[noise.get_ydata().argmax()] == pytest.approx(0.2, abs=1e-3)
+    assert (noise.get_linestyle(), ceiling.get_linestyle()) == ("--", ":")
+    assert set(ceiling.get_xdata()) == {0.6}
+    assert len(of_vgg16.collections) == 2  # the levels of attack, filled
+    assert [line.get_xdata()[0] for line in of_resnet50.lines] == [0.1, 0.3, 0.2, 0.5]
+    written = [text.get_text() for text in of_resnet50.get_legend().get_texts()]
+    assert written[2:] == ["random-sign noise, ε = 0.1", "unrelated photos (ceiling)"]
+    # The farthest ceiling lies inside.
+    assert of_vgg16.get_xlim()[1] == pytest.approx(0.77)
+
+
 def test_one_line_says_how_much_of_mod_is_the_attacks():
     def row(network: str, epsilon: float, mod: float) -> dict:
         return {"network": network, "epsilon": epsilon, "mod": mod, "noise": 0.15,

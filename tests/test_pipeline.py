@@ -189,6 +189,8 @@ def test_report_says_what_it_rests_on_beside_every_table(run):
     assert "empty file" in text
     assert "# In short" in text
     assert "How the region of attention shifts" in text
+    assert "## Transfer: the attack made on each network" in text
+    assert "from vgg16" not in text  # nor does the matrix stand among the controls once more
     drawn = ("figure_1", "curves", "transfer", "figure_2", "figure_4", "figure_5", "depth_profile")
     for name in (f"{figure}.png" for figure in drawn):
         with Image.open(run / "runs" / "tiny" / "figures" / "plain" / name) as image:

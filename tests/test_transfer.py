@@ -125,8 +125,8 @@ def no_caveat(monkeypatch):
 
 def table_rows(markdown: str) -> list[list[str]]:
     """The cells of a table in Markdown, without the line below its head."""
-    lines = markdown.replace(r"\|", "!").splitlines()
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[:1] + lines[2:]]
+    head, _, *lines = markdown.replace(r"\|", "!").splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, *lines)]
 
 
 @pytest.mark.usefixtures("no_caveat")
