@@ -85,7 +85,8 @@ class Study:
         epsilons: levels of attack, in the unit of the readings; 0 is always among them.
         source: the network on which the black-box attack is made.
         attacks: beside that one and its control, random signs: "white-box", each network's attack
-            on itself, and "transfer", each network's on each at the largest epsilon.
+            on itself, which only variations of a study do without, and "transfer", each network's
+            on each at the largest epsilon.
         layers: "all" or, by network, names of the layers explained for the example photos.
         examples: how many test photos get heatmaps of all those layers.
         batch_size: the one batch shape of all passes through the networks.
@@ -169,7 +170,9 @@ def parse(content: dict[str, Any]) -> Study:
     if "arms" in content:
         values["arms"] = _some_of("arms", content["arms"], get_args(Arm))
     if "attacks" in content:
-        values["attacks"] = _some_of("attacks", content["attacks"], get_args(Extra), none=True)
+        values["attacks"] = _some_of("attacks", content["attacks"], get_args(Extra))
+        if "white-box" not in values["attacks"]:  # of which a report has tables and figures
+            raise _wrong("attacks", "a list with white-box", content["attacks"])
     if "seeds" in content:
         values["seeds"] = _seeds(content["seeds"])
     if "margin" in content:
@@ -244,11 +247,11 @@ def _split(value: object) -> tuple[float, float, float]:
     return train, validation, test
 
 
-def _some_of(key: str, value: object, known: tuple[str, ...], *, none: bool = False) -> Any:
-    """The ones named out of those known, in their order; no one at all only where ``none``."""
+def _some_of(key: str, value: object, known: tuple[str, ...]) -> Any:
+    """The ones named out of those known, in their order."""
     if (
         not isinstance(value, list | tuple)
-        or not (value or none)
+        or not value
         or any(one not in known for one in value)
         or len(set(value)) != len(value)
     ):

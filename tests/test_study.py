@@ -47,10 +47,10 @@ def test_zero_is_always_a_level_and_levels_are_sorted():
     assert read.attacked_epsilons == (0.05, 0.1)
 
 
-def test_arms_and_attacks_come_in_their_own_order_and_attacks_may_be_none():
-    read = study.parse({"name": "x", "arms": ["aligned", "plain"], "attacks": []})
+def test_arms_and_attacks_come_in_their_own_order():
+    read = study.parse({"name": "x", "arms": ["aligned", "plain"], "attacks": ["white-box"]})
     assert read.arms == ("plain", "aligned")
-    assert read.attacks == ()
+    assert read.attacks == ("white-box",)
     assert study.parse({"name": "x"}).attacks == ("white-box", "transfer")
 
 
@@ -75,7 +75,8 @@ REFUSED = [
     ({"arms": ["plain", "plain"]}, "each at most once"),
     ({"arms": [["plain"]]}, "arms as a list out of plain, aligned"),
     ({"attacks": ["noise"]}, "attacks as a list out of white-box, transfer, each at most once"),
-    ({"attacks": "transfer"}, "attacks as a list out of"),
+    ({"attacks": "white-box"}, "attacks as a list out of"),
+    ({"attacks": ["transfer"]}, r"attacks as a list with white-box. Received: \['transfer'\]"),
     ({"seeds": []}, r"seeds as a list of whole numbers, each once. Received: \[\]"),
     ({"seeds": 3}, "seeds as a list of whole numbers, each once. Received: 3"),
     ({"seeds": [1, 1]}, "seeds as a list of whole numbers, each once"),
