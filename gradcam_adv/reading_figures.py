@@ -12,10 +12,11 @@ import pandas as pd
 import seaborn as sns
 
 from gradcam_adv import figures
-from gradcam_adv.cells import select
-from gradcam_adv.reading_sections import name_of, title
+from gradcam_adv.cells import marked_source, select
+from gradcam_adv.reading_sections import title
 from gradcam_adv.readings import DEFAULT, differing, nearest
 from gradcam_adv.sections import ARMS
+from gradcam_adv.study import Arm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,8 +49,8 @@ def write_all(
         source: the network on which the black-box attack was made.
     """
     drawn = {"readings_distances": of_distances(distances)}
-    for arm, own in readings.groupby("arm", sort=False):
-        drawn[f"readings_curves_{arm}"] = of_curves(own, select(distances, arm=arm), source)
+    for arm in readings["arm"].unique():
+        drawn[f"readings_curves_{arm}"] = of_curves(readings, distances, arm, source)
     return figures.save(drawn, folder, caveat)
 
 
@@ -103,17 +104,19 @@ def _from_zero(values: pd.Series) -> tuple[float, float]:
     return -0.03 * largest, 1.06 * largest
 
 
-def of_curves(readings: pd.DataFrame, distances: pd.DataFrame, source: str) -> Figure:
+def of_curves(readings: pd.DataFrame, distances: pd.DataFrame, arm: Arm, source: str) -> Figure:
     """Ratio of accuracy and MOD against epsilon, a column a network, a line a reading.
 
     Readings that leave a number as the study has it are not drawn over it. Noise and ceiling of
     MOD are the study's own: those of every reading are in the tables.
 
     Args:
-        readings: of :func:`gradcam_adv.readings.curves`, one arm alone.
-        distances: of :func:`gradcam_adv.readings.distances`, of that arm.
+        readings: of :func:`gradcam_adv.readings.curves`.
+        distances: of :func:`gradcam_adv.readings.distances`.
+        arm: which is drawn.
         source: the network on which the black-box attack was made.
     """
+    readings, distances = (select(table, arm=arm) for table in (readings, distances))
     networks = readings["network"].unique()
     width, height = 4.2 + 2.4 * len(networks), 6.4 + _FOOT
     figure, axes = plt.subplots(
@@ -125,7 +128,7 @@ def of_curves(readings: pd.DataFrame, distances: pd.DataFrame, source: str) -> F
         apart = differing(readings, [value])
         for axis, network in zip(row, networks, strict=True):
             own = select(readings, network=network).sort_values("epsilon")
-            for reading in sorted(apart, key=lambda name: name == near):
+            for reading in apart:
                 _line(axis, select(own, reading=reading), value, colours[_choice(reading)], near)
             as_it_says = select(own, reading=DEFAULT)
             axis.plot(
@@ -144,11 +147,10 @@ def of_curves(readings: pd.DataFrame, distances: pd.DataFrame, source: str) -> F
         row[0].set_ylim(bottom=0)
         _legend(row[-1])
     for (upper, lower), network in zip(axes.T, networks, strict=True):
-        upper.set_title(name_of(network, source).replace(" (", "\n("), fontsize=10)
+        upper.set_title(marked_source(network, source).replace(" (", "\n("), fontsize=10)
         lower.set_xlabel("ε")
         lower.locator_params(axis="x", nbins=4)
-    where = ARMS[readings["arm"].iloc[0]].lower()
-    heading = f"Accuracy and MOD by reading, black-box attack, {where}"
+    heading = f"Accuracy and MOD by reading, black-box attack, {ARMS[arm].lower()}"
     figure.suptitle(textwrap.fill(heading, int(9 * width)), fontsize=12)
     figure.tight_layout(rect=(0, _FOOT / height, 1, 1))
     return figure
@@ -160,7 +162,8 @@ def _choice(reading: str) -> str:
 
 
 def _colours(readings: pd.DataFrame) -> dict[str, tuple[float, float, float]]:
-    choices = [_choice(name) for name in readings["reading"].unique() if name != DEFAULT]
+    """A colour for each choice by which a curve of one arm becomes another."""
+    choices = map(_choice, differing(readings, [value for value, _, _, _ in _SHOWN]))
     return dict(zip(dict.fromkeys(choices), itertools.cycle(_OTHERS), strict=False))
 
 

@@ -8,15 +8,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from gradcam_adv import claims, paper
-from gradcam_adv.cells import interval, markdown, number, percent, select, title_of
+from gradcam_adv.cells import interval, markdown, marked_source, number, percent, select, title_of
 from gradcam_adv.readings import DEFAULT, beside_default, changes, differing, nearest
 from gradcam_adv.sections import ACCURACIES, ARMS
 
-# Beside the sentence in the report's summary.
-PICTURE = (
-    "![Distance of each reading's accuracy and MOD from the paper's]"
-    "(figures/readings_distances.png)"
-)
 PAPER = "The paper"
 # What PSNR is wherever every pixel is changed by all of epsilon.
 _BY_UNIT = (
@@ -30,11 +25,6 @@ _BY_UNIT = (
 
 def title(reading: str) -> str:
     return "as the study says" if reading == DEFAULT else reading
-
-
-def name_of(network: str, source: str) -> str:
-    """The network's title; the black-box attack is the white-box one on its source."""
-    return f"{title_of(network)} (source: white-box)" if network == source else title_of(network)
 
 
 def sentence(
@@ -143,7 +133,9 @@ def section(
         rests,
         *_orders(distances),
     ]
-    named = readings.assign(title=[name_of(network, source) for network in readings["network"]])
+    named = readings.assign(
+        title=[marked_source(network, source) for network in readings["network"]]
+    )
     for arm in named["arm"].unique():
         own = select(named, arm=arm)
         where = ARMS[arm].lower()

@@ -171,8 +171,14 @@ def test_the_reversed_order_of_networks_has_a_tau_of_minus_one():
         table.rename(columns=dict(zip(order, reversed(order), strict=True)))
         for table, order in ((paper.TABLE_1, by_loss), (paper.TABLE_3, by_mod))
     )
-    found = of_readings(outcome(accuracy=accuracy, mod=mod)).iloc[0]
+    reversed_ = outcome(accuracy=accuracy, mod=mod)
+    found = of_readings(reversed_).iloc[0]
     assert found[["accuracy_tau", "mod_tau"]].tolist() == pytest.approx([-1, -1])
+    shown = below(section(readings.tables([reversed_])), "The order")
+    first, second = (cells(shown, name) for name in ("The paper", "as the study says"))
+    assert first[1::2] == [found["accuracy_order_paper"], found["mod_order_paper"]]
+    assert second[1::2] == [found["accuracy_order"], found["mod_order"]]
+    assert (first[2::2], second[2::2]) == (["–", "–"], ["-1.00", "-1.00"])
     assert found["accuracy_order"] == (
         "InceptionNet v3 < XceptionNet < ResNet101 < ResNet50 < VGG16"
     )
@@ -194,7 +200,8 @@ def test_networks_that_do_alike_are_alike_in_the_order():
 
 
 def test_a_network_without_a_clean_answer_is_left_out_of_all_readings_of_its_arm():
-    none = with_ratios(lambda ratio: ratio - 0.1).assign(xception=0.0)
+    # Right under attack on a photo, but on none when clean: that is no ratio either.
+    none = with_ratios(lambda ratio: ratio - 0.1).assign(xception=[0, 0, 0, 0, 0.01])
     lower = with_ratios(lambda ratio: ratio.assign(xception=ratio["xception"] - 0.5))
     both = [
         Outcome(
@@ -265,9 +272,27 @@ def test_without_a_common_level_nothing_is_near(of_no_common_level, tmp_path):
     assert readings.nearest(found, "mod_distance") == []
     text = sentence(back)
     assert text.count("not known on photos as they are, where there is nothing to compare") == 2
-    assert "0 levels; MOD of 0 networks" in "\n".join(section(back))
+    parts = section(back)
+    assert "0 levels; MOD of 0 networks" in below(parts, "How near")
+    assert cells(below(parts, "How near"), UNIT)[1:] == ["–"] * 5
+    assert cells(below(parts, "The order"), UNIT)[1:] == ["–"] * 4
     arguments = {"caveat": "ORL", "source": "resnet50"}
     reading_figures.write_all(back["readings"], found, tmp_path, **arguments)
+
+
+def test_the_nearest_are_all_that_came_out_alike():
+    found = pd.DataFrame({"reading": ["a", "b", "c"], "mod_distance": [0.2, 0.1 + 1e-12, 0.1]})
+    assert readings.nearest(found, "mod_distance") == ["b", "c"]
+
+
+def test_readings_differ_by_their_numbers_and_not_by_their_rows():
+    table = readings.curves([outcome(margin=math.nan), outcome(UNIT, margin=math.nan)])
+    columns = ["accuracy", "low", "mod"]
+    shuffled = pd.concat([table[:25], table[25:].sample(frac=1, random_state=0)])
+    assert readings.differing(shuffled, columns) == []
+    table.loc[26, "mod"] += 0.001
+    assert readings.differing(table, columns) == [UNIT]
+    assert readings.differing(table, ["accuracy"]) == []
 
 
 def changed(*by_reading: dict[str, str]) -> list[list[str]]:
@@ -320,13 +345,14 @@ def through_files(made: dict[str, pd.DataFrame], folder) -> dict[str, pd.DataFra
 
 
 def test_tables_come_back_from_their_files(tmp_path):
-    # One network, whose taus are not known; PSNR infinite at 0; and a reading that can't be read
-    # as a number or a gap.
-    made = readings.tables([outcome(networks=["vgg16"]), outcome("NA", networks=["vgg16"])])
+    # One network, whose taus are not known; PSNR infinite at 0; and readings that are no gap and no
+    # number.
+    names = [DEFAULT, "NA", "007"]
+    made = readings.tables([outcome(name, networks=["vgg16"]) for name in names])
     assert list(made) == ["readings", "readings_distances", "readings_verdicts"]
     for name, table in through_files(made, tmp_path).items():
         pd.testing.assert_frame_equal(table, made[name], check_dtype=False)
-        assert table["reading"].unique().tolist() == [DEFAULT, "NA"]
+        assert table["reading"].unique().tolist() == names
 
 
 def test_readings_keep_their_order():
@@ -352,7 +378,11 @@ def found():
     return readings.tables(
         [
             outcome(accuracy=far, judged=own),
-            outcome(UNIT, mod=paper.TABLE_3 + 0.125, judged=verdicts(mod_rises="does not hold")),
+            outcome(
+                UNIT,
+                mod=paper.TABLE_3 + 0.125,
+                judged=verdicts(mod_rises="does not hold", focus_shifts="can't be told"),
+            ),
             outcome("vid_levels = all", accuracy=far, judged=own),
             outcome(PAIR, mod=paper.TABLE_3 + 0.125, judged=verdicts(mod_rises="can't be told")),
         ]
@@ -370,10 +400,10 @@ def test_the_sentence_on_other_data_and_random_bases(found):
         in text
     )
     assert "its MOD is **as the study says** on photos as they are (0.0000; 1 more give" in text
-    # Transfer under both others and mod_rises under both: two claims of the 13 that were judged.
+    # Transfer and mod_rises under both others, focus_shifts under one, of 13 claims judged.
     assert (
-        "2 of the 13 verdicts on the paper's claims hang on a reading, 2 of them between holds "
-        f"and does not hold, most on **{UNIT}** and 1 more (2)." in text
+        "3 of the 13 verdicts on the paper's claims hang on a reading, 2 of them between holds "
+        f"and does not hold, most on **{UNIT}** (3)." in text
     )
 
 
@@ -399,6 +429,15 @@ def test_the_sentence_names_both_arms_and_what_only_wavers(found):
     assert "and on aligned and cropped faces (0.0000; as the study says 0.2500" in text
     assert f"and **{UNIT}** on aligned and cropped faces (0.2000; as the study says 0.3000)" in text
     assert "1 of the 1 verdicts on the paper's claims hangs on a reading, 0 of them" in text
+
+
+def test_the_sentence_where_two_readings_change_as_many_verdicts():
+    own = outcome(judged=verdicts(transfer="can't be told"))
+    made = readings.tables([own, outcome(UNIT), outcome(PAIR)])
+    assert (
+        "1 of the 14 verdicts on the paper's claims hangs on a reading, 0 of them between holds "
+        f"and does not hold, most on **{UNIT}** and 1 more (1)." in sentence(made)
+    )
 
 
 def test_the_sentence_where_no_verdict_hangs_on_a_reading():
@@ -487,7 +526,10 @@ def test_the_section_on_distances_and_orders(found):
 
 
 def test_two_networks_have_an_order_that_says_little():
-    made = readings.tables([outcome(networks=TWO)])
+    swapped = paper.TABLE_3.rename(columns={"vgg16": "xception", "xception": "vgg16"})
+    made = readings.tables([outcome(networks=TWO), outcome(UNIT, networks=TWO, mod=swapped)])
+    found = made["readings_distances"]
+    assert found["mod_tau"].tolist() == pytest.approx([1, -1])
     assert "Of two networks tau is 1 or -1" in below(section(made), "The order")
 
 
@@ -523,7 +565,8 @@ def test_the_section_without_any_clean_answer():
 
 def test_the_section_on_psnr_has_a_row_a_set():
     # In pixels one set for all; in units of the networks one each; and one that rounding undid.
-    made = [outcome(networks=TWO), outcome(UNIT, networks=TWO), outcome(PAIR, networks=TWO)]
+    networks = ["vgg16", "resnet50", "xception"]
+    made = [outcome(name, networks=networks) for name in (DEFAULT, UNIT, PAIR)]
     by_unit = made[1].tables["plain"]["psnr"]
     by_unit.loc[(by_unit["network"] == "xception") & (by_unit["epsilon"] == 0.1), "psnr"] = 26.02
     by_unit.loc[(by_unit["network"] == "xception") & (by_unit["epsilon"] == 0.01), "unchanged"] = 9
@@ -537,6 +580,8 @@ def test_the_section_on_psnr_has_a_row_a_set():
     ]  # fmt: skip
     assert cells(text, PAIR, "every network") == ["∞"] * 4
     assert "40, 26, 22.5 and 20 dB" in text
+    alone = below(section(readings.tables([outcome(networks=["vgg16"])])), "PSNR of the perturbed")
+    assert cells(alone, "as the study says", "VGG16") == ["40.00"] * 4
 
 
 def test_both_arms_are_sections_of_a_page(tmp_path):
@@ -545,7 +590,7 @@ def test_both_arms_are_sections_of_a_page(tmp_path):
         "aligned": arm_tables(paper.TABLE_2[TWO], paper.TABLE_3[TWO], psnr=41.0),
     }
     made = readings.tables([Outcome(name, both, verdicts()) for name in (DEFAULT, UNIT)])
-    parts = [*section(made), reading_sections.PICTURE]
+    parts = [*section(made), "![Distances](figures/readings_distances.png)"]
     reading_figures.write_all(
         made["readings"],
         made["readings_distances"],
@@ -592,7 +637,15 @@ def test_the_figure_of_distances_tells_the_arms_apart(found):
 
 
 def test_the_figure_of_curves(found):
-    figure = reading_figures.of_curves(found["readings"], found["readings_distances"], "resnet50")
+    # In another arm another reading is the nearest.
+    table, distances = found["readings"], found["readings_distances"]
+    away = distances.assign(arm="aligned", accuracy_distance=0.0, mod_distance=[0.5, -1, 0.5, 0.5])
+    figure = reading_figures.of_curves(
+        pd.concat([table.assign(arm="aligned", ratio=0.5), table]),
+        pd.concat([away, distances]),
+        "plain",
+        "resnet50",
+    )
     upper, lower = figure.axes[:5], figure.axes[5:]
     assert [axis.get_title() for axis in upper] == [
         "VGG16", "ResNet50\n(source: white-box)", "ResNet101", "InceptionNet v3", "XceptionNet",
@@ -622,13 +675,15 @@ def test_the_figure_of_curves(found):
 def test_all_kinds_of_readings_have_a_colour_of_their_own():
     keys = ["epsilon_unit", "preprocessing", "perturbed_set", "attacked_label", "explained_class",
             "heatmap_size"]  # fmt: skip
-    made = [outcome(networks=TWO)]
+    # One that changes nothing shown needs none.
+    made = [outcome(networks=TWO), outcome("vid_levels = all", networks=TWO, vid=0.07)]
     made += [
         outcome(f"{key} = other", networks=TWO, accuracy=paper.TABLE_1 - 0.01 * (i + 1))
         for i, key in enumerate(keys)
     ]
     found = readings.tables(made)
-    figure = reading_figures.of_curves(found["readings"], found["readings_distances"], "vgg16")
+    drawn = found["readings"], found["readings_distances"], "plain", "vgg16"
+    figure = reading_figures.of_curves(*drawn)
     lines = [line for line in figure.axes[0].lines if line.get_linestyle() == "-"]
     assert len({tuple(np.ravel(line.get_color())) for line in lines}) == len(keys) + 1
 
