@@ -112,7 +112,8 @@ def citations(setting: Setting) -> list[str]:
     lines = [
         f"- The paper, MOD and VID: {paper.CITATION}. {paper.PLACE}.",
         f"- The software: gradcam-adv {version('gradcam-adv')}, MIT licence; the study "
-        f"{setting.study.name} with seed {setting.study.seed}, its manifest.json beside this "
+        f"{setting.study.name} with seed {setting.study.seed} and the heads' seed "
+        f"{setting.study.seeds[0]}, its manifest.json beside this "
         "report for all else that a reader needs to do it again.",
         f"- The photos: {setting.listing.title}, under terms of their own.",
     ]

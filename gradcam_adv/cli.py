@@ -127,9 +127,9 @@ _stage("reproduce", "report", "All stages.")
 @_study_command
 @_user_errors
 def readings(**options: Any) -> None:
-    """All stages, under every reading of what the paper leaves open, and in pairs that matter.
+    """All stages, then again under other readings of what the paper leaves open, and pairs of them.
 
-    Reuses what is computed; the report then tells which reading gives the paper's tables and
+    Reuses what is computed; the report then tells how near each comes to the paper's tables and
     which verdicts hang on one.
     """
     pipeline = _pipeline(**options)

@@ -285,7 +285,7 @@ def describe(comparison: Comparison) -> str:
         "Each cell: `first → second: difference [95 % bootstrap interval over identities]`, the "
         "difference being second less first. An interval that holds 0 does not show a difference, "
         "nor that there is none; one without width, where all photos agree, is no certainty; and "
-        "each run's heads were trained once, which no interval here counts in.",
+        "of each run these are the heads of its first seed, which no interval here counts in.",
     ]
     for arm, tested in comparison.tested.items():
         parts += _section(comparison, arm, tested)
@@ -303,7 +303,8 @@ def _about(which: str, run: Run) -> str:
     )
     return (
         f"- **{which}**: {run.folder}, study {own.name}. Photos: {own.photos}. Weights of the "
-        f"frozen bases: {weights}. {own.image_size} px, seed {own.seed}, black-box attack made on "
+        f"frozen bases: {weights}. {own.image_size} px, seed {own.seed} (heads: {own.seeds[0]}), "
+        f"black-box attack made on "
         f"{title_of(own.source)}, epsilon in {UNITS[own.readings.epsilon_unit]}."
     )
 

@@ -98,16 +98,17 @@ class Pipeline:
         return Branch(study, settings, graph.tasks)
 
     def _tasks(self, until: str) -> list[Task]:
-        """The tasks of the study and its seeds up to a stage, without the report."""
-        branches = (self._own, *self._seeds.values())
-        tasks = {task.folder: task for branch in branches for task in branch.tasks.values()}
-        if self._seeds:
-            task = self._seeds_task()
-            tasks[task.folder] = task
+        """The tasks of the study up to a stage, without the report; once scored, of its seeds."""
         last = STAGES.index(until)
-        return [task for task in tasks.values() if STAGES.index(task.stage) <= last]
+        own = [t for t in self._own.tasks.values() if STAGES.index(t.stage) <= last]
+        if not self._seeds or last < STAGES.index("score"):
+            return own
+        seeds = [t for branch in self._seeds.values() for t in branch.tasks.values()]
+        return [*{task.folder: task for task in (*own, *seeds)}.values(), self._seeds_task()]
 
-    def _summarized(self, name: str, branches: dict[str, Branch], make: Maker) -> Task:
+    def _summarized(
+        self, name: str, branches: dict[str, Branch], make: Maker, **choices: Any
+    ) -> Task:
         """A task over whole branches, which hangs on what they predict and score."""
         earlier = {
             f"{which}: {task.name}": task
@@ -115,7 +116,7 @@ class Pipeline:
             for task in branch.tasks.values()
             if task.name.endswith(("evaluate/summary", "score/summary"))
         }
-        inputs = {name: task.fingerprint for name, task in earlier.items()}
+        inputs = choices | {name: task.fingerprint for name, task in earlier.items()}
         return make_task(self.folder, name, "score", inputs, make, earlier.values())
 
     def _seeds_task(self) -> Task:
@@ -125,6 +126,8 @@ class Pipeline:
             "seeds",
             {f"seed {seed}": branch for seed, branch in branches.items()},
             lambda folder: outcomes.write_seeds(by_seed, folder),
+            order=self.study.seeds,
+            heatmap_size=self.study.readings.heatmap_size,
         )
 
     def _readings(self) -> tuple[list[Task], Task]:
@@ -200,9 +203,9 @@ class Pipeline:
         if all_readings:
             others, over = self._readings()
             worked = self._do_all([*others, over]) or worked
-        last = [self._report_task()] if until == "report" else []
-        worked = self._do_all(last) or worked
-        self._write_manifest(*last)
+        if until == "report":
+            worked = self._do_all([self._report_task()]) or worked
+        self._write_manifest()
         if worked:
             click.echo(f"{self.study.name}: {time.perf_counter() - started:.0f} s in all")
         else:
@@ -311,8 +314,10 @@ class Pipeline:
             },
         )
 
-    def _write_manifest(self, *last: Task) -> None:
+    def _write_manifest(self) -> None:
         """Record what the run is of; each task's own manifest says how its files were made."""
+        scored = all(self._is_done(task) for task in self._tasks("score"))
+        report = [self._report_task()] if scored else []
         artifacts.write_json(
             self.folder / artifacts.MANIFEST,
             {
@@ -328,7 +333,7 @@ class Pipeline:
                 "versions": versions(),
                 "tasks": {
                     task.name: str(task.folder.relative_to(self.folder))
-                    for task in (*self._own.tasks.values(), *last)
+                    for task in (*self._own.tasks.values(), *report)
                     if task.manifest() is not None
                 },
             },

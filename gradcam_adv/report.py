@@ -264,8 +264,9 @@ def _banner(settings: dict[Arm, Setting]) -> list[str]:
         "> **What these numbers rest on.**\n>\n" + "\n".join(rests),
         "Weights of the frozen bases:\n\n" + "\n".join(weights),
         f"Split train/validation/test {'/'.join(f'{share:g}' for share in options.split)}, "
-        f"{options.epochs} epochs of the head, seed {options.seed}; black-box attack made on "
-        f"{title_of(options.source)}, so that network's own row is white-box. "
+        f"{options.epochs} epochs of the head with seed {options.seeds[0]}, all other chance with "
+        f"seed {options.seed}; black-box attack made on {title_of(options.source)}, so that "
+        "network's own row is white-box. "
         "The paper: 50 people of VGGFace2, ImageNet weights, 296 test photos without and 257 with "
         "preprocessing (why fewer is not said), black-box attack made on ResNet50.",
     ]

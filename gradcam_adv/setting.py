@@ -149,6 +149,15 @@ def maker_of(study: Study, attack: str, network: str) -> str:
     return by_name.get(attack) or attack.removeprefix(FROM)
 
 
+def makers_of(study: Study, network: str) -> list[str]:
+    """The networks whose signs ``network`` gets."""
+    return [
+        maker_of(study, attack, network)
+        for attack in levels_of(study, network)
+        if attack != "noise"
+    ]
+
+
 def attacks_of(study: Study, network: str) -> tuple[str, ...]:
     """The attacks to compute; on the source network the black-box attack is the white-box one."""
     own = network != study.source and "white-box" in study.attacks
@@ -174,7 +183,8 @@ def with_white_box_of_source(study: Study, network: str, table: pd.DataFrame) ->
 
 def predictions(setting: Setting, network: str) -> pd.DataFrame:
     """One row a test photo, attack and epsilon: what ``network`` predicts."""
-    files = sorted(setting.folders[f"evaluate/{network}"].glob("*.csv"))
+    # The name of what a killed run may have left of a file begins otherwise.
+    files = sorted(setting.folders[f"evaluate/{network}"].glob("[0-9]*.csv"))
     return pd.concat([artifacts.read_table(path) for path in files], ignore_index=True)
 
 

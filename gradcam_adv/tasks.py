@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gradcam_adv import arms, artifacts, scoring, stages
-from gradcam_adv.setting import Setting, levels_of, maker_of
+from gradcam_adv.setting import Setting, levels_of, makers_of
 from gradcam_adv.study import Arm, Study
 
 STAGES = ("data", "train", "attack", "evaluate", "explain", "score", "report")
@@ -44,6 +44,7 @@ class Task:
         make: writes the files and returns them.
         needs: the tasks whose files it reads.
         networks: whether it runs one, MTCNN included.
+        model: the file that must be among its own, for models don't lie in its folder.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Task:
     make: Callable[[Path], list[Path]]
     needs: tuple[Task, ...]
     networks: bool
+    model: Path | None = None
 
     def manifest(self) -> dict[str, Any] | None:
         """What was recorded when the task was done; None when it never was."""
@@ -68,16 +70,27 @@ class Task:
         manifest = self.manifest()
         if manifest is None or not artifacts.files_intact(manifest["files"], self.folder):
             return None
+        if not self._model_in_place(manifest):
+            return None
         return artifacts.fingerprint(
             {name: facts["sha256"] for name, facts in manifest["files"].items()}
         )
+
+    def _model_in_place(self, manifest: dict[str, Any]) -> bool:
+        # What is a variation's model in one study is another's own, which has it elsewhere.
+        if self.model is None:
+            return True
+        places = (os.path.abspath(self.folder / name) for name in manifest["files"])
+        return os.path.abspath(self.model) in places
 
     def discard(self, keep_intact: bool) -> None:
         """Delete the files of a result that no longer holds, so that none is taken for whole.
 
         ``keep_intact`` spares those that are still as they were made.
         """
-        for name, facts in (self.manifest() or {"files": {}})["files"].items():
+        manifest = self.manifest() or {"files": {}}
+        keep_intact = keep_intact and self._model_in_place(manifest)
+        for name, facts in manifest["files"].items():
             if not (keep_intact and artifacts.files_intact({name: facts}, self.folder)):
                 Path(os.path.normpath(self.folder / name)).unlink(missing_ok=True)
         (self.folder / artifacts.MANIFEST).unlink(missing_ok=True)
@@ -92,13 +105,14 @@ def make_task(
     earlier: Iterable[Task],
     *,
     networks: bool = False,
+    model: Path | None = None,
 ) -> Task:
     """A task of the run in ``folder``; of the ``earlier`` ones it needs those among its inputs."""
     needs = tuple(task for task in earlier if task.fingerprint in inputs.values())
     kind = name.split("/")[1] if "/" in name else name
     fingerprint = artifacts.fingerprint({"task": name, "version": VERSIONS[kind], **inputs})
     place = folder / name / fingerprint[:12]
-    return Task(name, stage, fingerprint, place, make, needs, networks)
+    return Task(name, stage, fingerprint, place, make, needs, networks, model)
 
 
 class Graph:
@@ -146,10 +160,13 @@ class Graph:
         make: Callable[[Path], list[Path]],
         *,
         networks: bool = False,
+        model: Path | None = None,
     ) -> None:
         earlier = self.tasks.values()
         name = f"{setting.arm}/{key}"
-        task = make_task(self._folder, name, stage, inputs, make, earlier, networks=networks)
+        task = make_task(
+            self._folder, name, stage, inputs, make, earlier, networks=networks, model=model
+        )
         setting.folders[key] = task.folder
         setting.fingerprints[key] = task.fingerprint
         self.tasks[name] = task
@@ -227,10 +244,13 @@ class Graph:
 
     def _evaluate(self, setting: Setting, network: str) -> dict[str, Any]:
         study, readings = self._study, self._study.readings
-        made = [maker_of(study, a, network) for a in levels_of(study, network) if a != "noise"]
+        made = [f"attack/{maker}" for maker in makers_of(study, network)]
+        # Of the source's black-box rows it writes the white-box ones as well, at no other level.
+        alias = {"white_box": True} if "white-box" in study.attacks else {}
         return {
             "train": setting.fingerprints[f"train/{network}"],
-            **{f"attack/{maker}": setting.fingerprints[f"attack/{maker}"] for maker in made},
+            **{key: setting.fingerprints[key] for key in made},
+            **(alias if network == study.source else {}),
             "levels": levels_of(study, network),
             "epsilon_unit": readings.epsilon_unit,
             "perturbed_set": readings.perturbed_set,
@@ -262,11 +282,20 @@ class Graph:
         stage: str,
         inputs_of: Callable[[Setting, str], dict[str, Any]],
     ) -> None:
-        """One task a network."""
-        for network in self._study.networks:
-            inputs = inputs_of(setting, network)
-            make = _maker(setting, kind, network)
-            self._of_arm(setting, f"{kind}/{network}", stage, inputs, make, networks=True)
+        """One task a network; attacks only on those whose signs somebody gets."""
+        study = self._study
+        for network in study.networks:
+            if kind == "attack" and not any(network in makers_of(study, n) for n in study.networks):
+                continue
+            self._of_arm(
+                setting,
+                f"{kind}/{network}",
+                stage,
+                inputs_of(setting, network),
+                _maker(setting, kind, network),
+                networks=True,
+                model=setting.models / f"{network}.keras" if kind == "train" else None,
+            )
 
     def _summary(
         self,
