@@ -15,7 +15,7 @@ from gradcam_adv.setting import Setting
 def caveat(setting: Setting) -> str:
     """One line on what every number of this arm rests on; it stands over each table and figure."""
     table, options = setting.table, setting.study
-    other = "" if options.photos.startswith("vggface2:") else " (not VGGFace2)"
+    other = " (not VGGFace2)" if options.other_data else ""
     how = "photos as they are"
     if setting.arm == "aligned":
         how = f"faces aligned by MTCNN, margin {options.margin:g}"

@@ -66,7 +66,8 @@ def write_readings(by_name: Mapping[str, Mapping[Arm, Setting]], folder: Path) -
         readings.Outcome(name, {arm: _summary(own) for arm, own in arms.items()}, _judged(arms))
         for name, arms in by_name.items()
     ]
-    return artifacts.write_tables(folder, **readings.tables(found))
+    study = next(iter(by_name[readings.DEFAULT].values())).study
+    return artifacts.write_tables(folder, **readings.tables(found, study.source))
 
 
 def _summary(setting: Setting) -> dict[str, pd.DataFrame]:

@@ -108,7 +108,7 @@ def of_curves(readings: pd.DataFrame, distances: pd.DataFrame, arm: Arm, source:
     """Ratio of accuracy and MOD against epsilon, a column a network, a line a reading.
 
     Readings that leave a number as the study has it are not drawn over it. Noise and ceiling of
-    MOD are the study's own: those of every reading are in the tables.
+    MOD are those of the study and of the nearest reading: all others' are in the tables.
 
     Args:
         readings: of :func:`gradcam_adv.readings.curves`.
@@ -136,7 +136,11 @@ def of_curves(readings: pd.DataFrame, distances: pd.DataFrame, arm: Arm, source:
                 markersize=4, zorder=4, label=_of_own(near),
             )  # fmt: skip
             if value == "mod":
-                _controls(axis, as_it_says)
+                _controls(axis, as_it_says, _OWN, title(DEFAULT))
+                if near in apart:
+                    _controls(
+                        axis, select(own, reading=near), colours[_choice(near)], "the nearest"
+                    )
             of_paper = as_it_says[as_it_says[printed].notna()]
             axis.plot(
                 of_paper["epsilon"], of_paper[printed], color="black", linestyle="--",
@@ -184,14 +188,14 @@ def _of_own(near: str) -> str:
     return f"{title(DEFAULT)}, the nearest" if near == DEFAULT else title(DEFAULT)
 
 
-def _controls(axis: Axes, own: pd.DataFrame) -> None:
+def _controls(axis: Axes, own: pd.DataFrame, colour: Any, whose: str) -> None:
     axis.plot(
-        own["epsilon"], own["mod_noise"], color=_OWN, linestyle=":", linewidth=1.5,
-        label=f"random-sign noise, {title(DEFAULT)}",
+        own["epsilon"], own["mod_noise"], color=colour, linestyle=":", linewidth=1.5,
+        label=f"random-sign noise, {whose}",
     )  # fmt: skip
     axis.axhline(
-        own["ceiling"].iloc[0], color="0.45", linestyle="-.", linewidth=1,
-        label=f"unrelated photos (ceiling), {title(DEFAULT)}",
+        own["ceiling"].iloc[0], color=colour, linestyle="-.", linewidth=1,
+        label=f"unrelated photos (ceiling), {whose}",
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from gradcam_adv import claims, paper
 from gradcam_adv.cells import interval, markdown, marked_source, number, percent, select, title_of
-from gradcam_adv.readings import DEFAULT, beside_default, changes, differing, nearest
+from gradcam_adv.readings import DEFAULT, beside_default, changes, differing, nearest, unlike
 from gradcam_adv.sections import ACCURACIES, ARMS
 
 PAPER = "The paper"
@@ -33,6 +33,7 @@ def sentence(
     *,
     other_data: bool,
     random: Sequence[str],
+    source: str,
 ) -> str:
     """What the readings come to, in one sentence for the report's summary.
 
@@ -41,6 +42,7 @@ def sentence(
         verdicts: readings_verdicts of :func:`gradcam_adv.readings.tables`.
         other_data: whether the photos are not of VGGFace2.
         random: networks whose bases are random.
+        source: the network on which the black-box attack was made.
     """
     on = "on VGGFace2"
     if other_data:
@@ -49,11 +51,22 @@ def sentence(
         on += f" and with RANDOM BASES ({', '.join(map(title_of, random))})"
     if other_data or random:
         on += ", which can hint at how the paper is to be read but not show it"
+    left_out = unlike(source)
+    among = f"; {_left_out(left_out)}" if left_out else ""
     return (
         f"Of {distances['reading'].nunique()} readings of what the paper leaves open, tried {on}, "
         "the nearest to its accuracy curves (as ratios to the clean accuracy; a distance of 0 is "
-        f"the paper's curve) is {_nearest_by_arm(distances, 'accuracy_distance')}; the nearest to "
-        f"its MOD is {_nearest_by_arm(distances, 'mod_distance')}; and {in_claims(verdicts)}."
+        f"the paper's curve{among}) is {_nearest_by_arm(distances, 'accuracy_distance')}; the "
+        f"nearest to its MOD is {_nearest_by_arm(distances, 'mod_distance')}; and "
+        f"{in_claims(verdicts)}."
+    )
+
+
+def _left_out(networks: Sequence[str]) -> str:
+    own, papers = map(title_of, networks)
+    return (
+        f"without {own}, attacked in white-box here and by transfer in the paper, and {papers}, "
+        "for which it is the other way round"
     )
 
 
@@ -128,7 +141,7 @@ def section(
         *_claims(verdicts),
         "## How near each reading comes to the paper",
         rests,
-        *_distances(distances),
+        *_distances(distances, source),
         "## The order of the networks under each reading",
         rests,
         *_orders(distances),
@@ -202,7 +215,9 @@ def _claims(verdicts: pd.DataFrame) -> list[str]:
         "Between holds and does not hold an effect is clear both times; between one of them and "
         "can't be told it may only lie near the margin. p is corrected for the verdicts of one "
         "reading, not for how many readings there are. What was not judged under a reading, such "
-        "as a white-box attack that was not made, is not counted. All verdicts: "
+        "as a white-box attack that was not made, is not counted; so p is corrected after Holm for "
+        "fewer verdicts than those on the run above, which can make one clear here that is not "
+        "there. All verdicts: "
         "`tables/readings_verdicts.csv`.",
     ]
 
@@ -211,7 +226,8 @@ def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _distances(distances: pd.DataFrame) -> list[str]:
+def _distances(distances: pd.DataFrame, source: str) -> list[str]:
+    left_out = unlike(source)
     rows = []
     for cell in distances.to_dict("records"):
         cells = {what: cell[f"{what}_networks"] * cell["levels"] for what in ("accuracy", "mod")}
@@ -234,7 +250,8 @@ def _distances(distances: pd.DataFrame) -> list[str]:
         "paper's number lies within this run's 95 % interval (for accuracy the clean accuracy is "
         "taken as it came out); the fewer photos there are, the wider the interval, and the less "
         "a distance can tell two readings apart. The paper does not say of which set its MODs "
-        "are, so both arms are held against the same.",
+        "are, so both arms are held against the same."
+        + (f" Distances are {_left_out(left_out)}; the orders below have all." if left_out else ""),
         "\n".join(_compared(select(distances, arm=arm)) for arm in distances["arm"].unique()),
         markdown(rows),
     ]
@@ -261,7 +278,7 @@ def _orders(distances: pd.DataFrame) -> list[str]:
         "mean over the levels compared. Kendall's tau is 1 where the order is the paper's, -1 "
         "where it is the reverse, and near 0 where they have nothing in common."
     ]
-    if (distances["mod_networks"] == 2).any():
+    if (distances["networks"] == 2).any():
         parts.append(
             "**Of two networks tau is 1 or -1**: it says only which of them comes first, which "
             "chance alone gets as in the paper every other time."

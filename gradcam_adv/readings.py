@@ -44,8 +44,12 @@ class Outcome:
     verdicts: pd.DataFrame
 
 
-def tables(outcomes: Sequence[Outcome]) -> dict[str, pd.DataFrame]:
+def tables(outcomes: Sequence[Outcome], source: str) -> dict[str, pd.DataFrame]:
     """All that is kept of the readings, by the names of the tables.
+
+    Args:
+        outcomes: the study as it is, then its other readings.
+        source: the network on which the black-box attack was made.
 
     Returns:
         readings, of :func:`curves`; readings_distances, of :func:`distances`; readings_verdicts,
@@ -65,7 +69,7 @@ def tables(outcomes: Sequence[Outcome]) -> dict[str, pd.DataFrame]:
         )
     return {
         "readings": found,
-        "readings_distances": distances(found),
+        "readings_distances": distances(found, source),
         "readings_verdicts": verdicts[["reading", *outcomes[0].verdicts.columns]],
     }
 
@@ -180,25 +184,36 @@ def _to_clean(accuracy: pd.Series) -> pd.Series:
     return accuracy / clean.where(clean > 0).reindex(accuracy.index, level="network")
 
 
-def distances(readings: pd.DataFrame) -> pd.DataFrame:
+def unlike(source: str) -> list[str]:
+    """The networks that are attacked in white-box here and by transfer in the paper, or inversely.
+
+    Their curves differ for that reason alone, so distances leave them out.
+    """
+    return [] if source == paper.SOURCE else [source, paper.SOURCE]
+
+
+def distances(readings: pd.DataFrame, source: str) -> pd.DataFrame:
     """How far the shapes of each reading's curves are from the paper's.
 
     A distance is a root mean square over networks and those epsilons above 0 that the paper
     prints, so 0 is the paper's own curve. Networks that are right on no clean photo under any one
     of an arm's readings have no ratio there, and accuracy leaves them out under all of its
-    readings, or distances would be over different networks.
+    readings, or distances would be over different networks. Those of :func:`unlike` are left out
+    of distances, and stay in the orders.
 
     Args:
         readings: of :func:`curves`.
+        source: the network on which the black-box attack was made.
 
     Returns:
-        One row a reading and arm: levels (epsilons compared); accuracy_networks (how many are
-        compared), accuracy_distance (of the ratio to the clean accuracy), accuracy_within (cells
-        in which the paper's ratio lies within the 95 % interval of the accuracy, the clean
-        accuracy taken as it came out); accuracy_order (networks by the share of their accuracy
-        that they lose, mean over the levels, least first), accuracy_order_paper,
-        accuracy_tau (Kendall's, between the two). The same of MOD: mod_networks, mod_distance,
-        mod_within, mod_order, mod_order_paper, mod_tau; and mod_shape_distance, of MOD as a
+        One row a reading and arm: levels (epsilons compared), networks (how many are in the
+        orders); accuracy_networks (how many are compared), accuracy_distance (of the ratio to the
+        clean accuracy), accuracy_within (cells in which the paper's ratio lies within the 95 %
+        interval of the accuracy, the clean accuracy taken as it came out); accuracy_order
+        (networks by the share of their accuracy that they lose, mean over the levels, least
+        first), accuracy_order_paper, accuracy_tau (Kendall's, between the two). The same of MOD:
+        mod_networks, mod_distance, mod_within, mod_order, mod_order_paper, mod_tau; and
+        mod_shape_distance, of MOD as a
         multiple of its mean over all cells, in which a factor common to them does not count.
         NaN where there is nothing: a tau of fewer than two networks or of all networks alike, a
         shape of no MOD at all, a count of cells without intervals.
@@ -207,36 +222,45 @@ def distances(readings: pd.DataFrame) -> pd.DataFrame:
     compared = readings[(readings["epsilon"] > 0) & readings["paper_mod"].notna()].join(
         clean.rename("clean"), on=["reading", "arm", "network"]
     )
-    rows = []
+    found = []
     for reading, arm in readings[["reading", "arm"]].drop_duplicates().to_numpy():
         of_arm = select(compared, arm=arm)
         without = of_arm.loc[of_arm["ratio"].isna(), "network"].unique()
         own = select(of_arm, reading=reading)
-        rows.append(
-            {"reading": reading, "arm": arm, "levels": own["epsilon"].nunique()}
-            | _of_accuracy(own[~own["network"].isin(without)])
-            | _of_mod(own)
+        known = own[~own["network"].isin(without)]
+        alike, alike_known = (rows[~rows["network"].isin(unlike(source))] for rows in (own, known))
+        found.append(
+            {
+                "reading": reading,
+                "arm": arm,
+                "levels": own["epsilon"].nunique(),
+                "networks": own["network"].nunique(),
+            }
+            | _of_accuracy(alike_known)
+            | _orders(1 - known["ratio"], 1 - known["paper_ratio"], known["network"], "accuracy")
+            | _of_mod(alike)
+            | _orders(own["mod"], own["paper_mod"], own["network"], "mod")
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(found)
 
 
-def _of_accuracy(own: pd.DataFrame) -> dict[str, float | str]:
+def _of_accuracy(own: pd.DataFrame) -> dict[str, float]:
     ratio, printed = own["ratio"], own["paper_ratio"]
     return {
         "accuracy_networks": own["network"].nunique(),
         "accuracy_distance": _root_mean_square(ratio - printed),
         "accuracy_within": _within(own["low"], printed * own["clean"], own["high"]),
-    } | _orders(1 - ratio, 1 - printed, own["network"], "accuracy")
+    }
 
 
-def _of_mod(own: pd.DataFrame) -> dict[str, float | str]:
+def _of_mod(own: pd.DataFrame) -> dict[str, float]:
     mod, printed = own["mod"], own["paper_mod"]
     return {
         "mod_networks": own["network"].nunique(),
         "mod_distance": _root_mean_square(mod - printed),
         "mod_shape_distance": _root_mean_square(mod / mod.mean() - printed / printed.mean()),
         "mod_within": _within(own["mod_low"], printed, own["mod_high"]),
-    } | _orders(mod, printed, own["network"], "mod")
+    }
 
 
 def _root_mean_square(differences: pd.Series) -> float:

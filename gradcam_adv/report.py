@@ -85,7 +85,7 @@ def _draw_extra(
             common["readings"],
             common["readings_distances"],
             folder,
-            caveat=_caveats(settings),
+            caveat=f"{_caveats(settings)}, but where a reading says otherwise",
             source=source,
         )
     return files
@@ -212,8 +212,9 @@ def _readings_in_short(setting: Setting, common: dict[str, pd.DataFrame]) -> lis
     sentence = reading_sections.sentence(
         common["readings_distances"],
         common["readings_verdicts"],
-        other_data=not setting.study.photos.startswith("vggface2:"),
+        other_data=setting.study.other_data,
         random=[network for network, chosen in weights if chosen.origin == "random"],
+        source=setting.study.source,
     )
     return [
         sentence,
@@ -240,8 +241,8 @@ def _readings(settings: dict[Arm, Setting], common: dict[str, pd.DataFrame]) -> 
         common["readings"],
         common["readings_distances"],
         common["readings_verdicts"],
-        caveat=_caveats(settings),
-        other_data=not study.photos.startswith("vggface2:"),
+        caveat=f"{_caveats(settings)}, but where a reading says otherwise",
+        other_data=study.other_data,
         source=study.source,
     )
 

@@ -119,6 +119,11 @@ class Study:
     readings: Readings = Readings()
 
     @property
+    def other_data(self) -> bool:
+        """Whether the photos are others than the paper's, which are of VGGFace2."""
+        return not self.photos.startswith("vggface2:")
+
+    @property
     def attacked_epsilons(self) -> tuple[float, ...]:
         return tuple(epsilon for epsilon in self.epsilons if epsilon > 0)
 

@@ -90,6 +90,16 @@ def test_a_second_run_finds_nothing_to_do_and_starts_no_tensorflow(run):
     assert "nothing to do" in result.stdout
 
 
+def test_an_earlier_stage_asked_for_afterwards_leaves_the_run_finished(run):
+    manifest = run / "runs" / "tiny" / "manifest.json"
+    before = artifacts.read_json(manifest)["tasks"]
+    assert "report" in before
+    result = command(run, "attack", "study.toml", "--photos", "people")
+    assert result.returncode == 0, result.stderr
+    assert "nothing to do, every stage up to attack is done" in result.stdout
+    assert artifacts.read_json(manifest)["tasks"] == before
+
+
 @pytest.mark.slow
 def test_two_runs_from_nothing_give_the_same_tables(run, tmp_path):
     again = new_folder(tmp_path)

@@ -57,6 +57,10 @@ def arm_tables(accuracy, mod, *, margin=0.01, psnr=40.0, unchanged=0, vid=0.05):
     }
 
 
+def tables_of(outcomes, source=paper.SOURCE):
+    return readings.tables(outcomes, source)
+
+
 def verdicts(**by_claim: str) -> pd.DataFrame:
     """A verdict on each claim, "holds" where none is given."""
     rows = [
@@ -77,7 +81,7 @@ def outcome(
 
 
 def of_readings(*outcomes: Outcome) -> pd.DataFrame:
-    return readings.distances(readings.curves(outcomes)).set_index("reading")
+    return readings.distances(readings.curves(outcomes), paper.SOURCE).set_index("reading")
 
 
 def attacked(table: pd.DataFrame) -> pd.DataFrame:
@@ -97,7 +101,8 @@ def test_the_papers_own_tables_are_at_no_distance_in_either_arm():
         "plain": arm_tables(paper.TABLE_1, paper.TABLE_3),
         "aligned": arm_tables(paper.TABLE_2, paper.TABLE_3),
     }
-    found = readings.distances(readings.curves([Outcome(DEFAULT, own, verdicts())]))
+    made = readings.curves([Outcome(DEFAULT, own, verdicts())])
+    found = readings.distances(made, paper.SOURCE)
     assert found["arm"].tolist() == ["plain", "aligned"]
     distances = ["accuracy_distance", "mod_distance", "mod_shape_distance"]
     np.testing.assert_allclose(found[distances], 0, atol=1e-12)
@@ -174,7 +179,7 @@ def test_the_reversed_order_of_networks_has_a_tau_of_minus_one():
     reversed_ = outcome(accuracy=accuracy, mod=mod)
     found = of_readings(reversed_).iloc[0]
     assert found[["accuracy_tau", "mod_tau"]].tolist() == pytest.approx([-1, -1])
-    shown = below(section(readings.tables([reversed_])), "The order")
+    shown = below(section(tables_of([reversed_])), "The order")
     first, second = (cells(shown, name) for name in ("The paper", "as the study says"))
     assert first[1::2] == [found["accuracy_order_paper"], found["mod_order_paper"]]
     assert second[1::2] == [found["accuracy_order"], found["mod_order"]]
@@ -217,14 +222,14 @@ def test_a_network_without_a_clean_answer_is_left_out_of_all_readings_of_its_arm
     table = readings.curves(both)
     assert table.loc[table["ratio"].isna(), ["reading", "arm", "network"]].drop_duplicates(
     ).to_numpy().tolist() == [[UNIT, "plain", "xception"]]  # fmt: skip
-    found = readings.distances(table).set_index(["reading", "arm"])
+    found = readings.distances(table, paper.SOURCE).set_index(["reading", "arm"])
     assert found["accuracy_networks"].to_dict() == {
         (DEFAULT, "plain"): 1, (DEFAULT, "aligned"): 2, (UNIT, "plain"): 1, (UNIT, "aligned"): 2,
     }  # fmt: skip
     assert (found["mod_networks"] == 2).all()
     assert found.loc[(DEFAULT, "plain"), "accuracy_distance"] == pytest.approx(0)
     assert found.loc[(UNIT, "plain"), "accuracy_distance"] == pytest.approx(0.1)
-    text = "\n".join(section(readings.tables(both)))
+    text = "\n".join(section(tables_of(both)))
     assert "accuracy of 1, as the others are right on no clean photo" in text
 
 
@@ -254,7 +259,7 @@ def test_levels_that_the_paper_does_not_print_are_not_compared():
     table = readings.curves([outcome(accuracy=accuracy, mod=mod)])
     at_two = table[table["epsilon"] == 0.02]
     assert at_two[["paper_accuracy", "paper_ratio", "paper_mod"]].isna().all(axis=None)
-    found = readings.distances(table).iloc[0]
+    found = readings.distances(table, paper.SOURCE).iloc[0]
     assert (found["levels"], found["mod_distance"]) == (1, pytest.approx(0))
 
 
@@ -262,7 +267,7 @@ def test_levels_that_the_paper_does_not_print_are_not_compared():
 def of_no_common_level():
     accuracy, mod = (at_levels(t, 0.0, 0.02) for t in (paper.TABLE_1, paper.TABLE_3))
     both = {"accuracy": accuracy, "mod": mod}
-    return readings.tables([outcome(**both), outcome(UNIT, **both)])
+    return tables_of([outcome(**both), outcome(UNIT, **both)])
 
 
 def test_without_a_common_level_nothing_is_near(of_no_common_level, tmp_path):
@@ -301,7 +306,7 @@ def changed(*by_reading: dict[str, str]) -> list[list[str]]:
         outcome(name, judged=verdicts(**given))
         for name, given in zip(names, by_reading, strict=True)
     ]
-    found = readings.changes(readings.tables(made)["readings_verdicts"])
+    found = readings.changes(tables_of(made)["readings_verdicts"])
     return found[["reading", "claim", "verdict_default", "verdict"]].to_numpy().tolist()
 
 
@@ -325,7 +330,7 @@ def test_changes_are_of_the_same_arm_and_say_the_claim():
 
     first = outcome(judged=judged("holds", "does not hold"))
     second = outcome(UNIT, judged=judged("holds", "holds"))
-    found = readings.changes(readings.tables([first, second])["readings_verdicts"])
+    found = readings.changes(tables_of([first, second])["readings_verdicts"])
     (row,) = found.to_dict("records")
     assert row == {
         "reading": UNIT, "claim": "transfer", "arm": "aligned", "verdict_default": "does not hold",
@@ -348,7 +353,7 @@ def test_tables_come_back_from_their_files(tmp_path):
     # One network, whose taus are not known; PSNR infinite at 0; and readings that are no gap and no
     # number.
     names = [DEFAULT, "NA", "007"]
-    made = readings.tables([outcome(name, networks=["vgg16"]) for name in names])
+    made = tables_of([outcome(name, networks=["vgg16"]) for name in names])
     assert list(made) == ["readings", "readings_distances", "readings_verdicts"]
     for name, table in through_files(made, tmp_path).items():
         pd.testing.assert_frame_equal(table, made[name], check_dtype=False)
@@ -357,13 +362,17 @@ def test_tables_come_back_from_their_files(tmp_path):
 
 def test_readings_keep_their_order():
     names = [DEFAULT, "vid_levels = all", UNIT, "attacked_label = predicted"]
-    for table in readings.tables([outcome(name) for name in names]).values():
+    for table in tables_of([outcome(name) for name in names]).values():
         assert table["reading"].unique().tolist() == names
 
 
-def sentence(made: dict[str, pd.DataFrame], other_data=True, random=()) -> str:
+def sentence(made: dict[str, pd.DataFrame], other_data=True, random=(), source=paper.SOURCE) -> str:
     text = reading_sections.sentence(
-        made["readings_distances"], made["readings_verdicts"], other_data=other_data, random=random
+        made["readings_distances"],
+        made["readings_verdicts"],
+        other_data=other_data,
+        random=random,
+        source=source,
     )
     assert text.count(". ") == 0
     assert text.endswith(".")
@@ -375,7 +384,7 @@ def found():
     """The study is far from the paper's accuracy and is its MOD; one reading is the other way."""
     far = with_ratios(lambda ratio: ratio - 0.25)
     own = verdicts(transfer="does not hold", white_box="not judged")
-    return readings.tables(
+    return tables_of(
         [
             outcome(accuracy=far, judged=own),
             outcome(
@@ -433,7 +442,7 @@ def test_the_sentence_names_both_arms_and_what_only_wavers(found):
 
 def test_the_sentence_where_two_readings_change_as_many_verdicts():
     own = outcome(judged=verdicts(transfer="can't be told"))
-    made = readings.tables([own, outcome(UNIT), outcome(PAIR)])
+    made = tables_of([own, outcome(UNIT), outcome(PAIR)])
     assert (
         "1 of the 14 verdicts on the paper's claims hangs on a reading, 0 of them between holds "
         f"and does not hold, most on **{UNIT}** and 1 more (1)." in sentence(made)
@@ -441,7 +450,7 @@ def test_the_sentence_where_two_readings_change_as_many_verdicts():
 
 
 def test_the_sentence_where_no_verdict_hangs_on_a_reading():
-    none = readings.tables([outcome(), outcome(UNIT)])
+    none = tables_of([outcome(), outcome(UNIT)])
     assert "and none of the 14 verdicts on the paper's claims hangs on a reading." in sentence(none)
     unjudged = none["readings_verdicts"].assign(verdict="not judged")
     text = sentence(none | {"readings_verdicts": unjudged})
@@ -504,7 +513,7 @@ def test_the_section_on_claims(found):
     assert transfer == ["does not hold", f"{UNIT}; {PAIR}", "–", "–"]
     rises = cells(text, "MOD rises as ε grows.", "plain")
     assert rises == ["holds", "–", UNIT, PAIR]
-    none = below(section(readings.tables([outcome(), outcome(UNIT)])), "Which claims")
+    none = below(section(tables_of([outcome(), outcome(UNIT)])), "Which claims")
     assert "None of the 14 verdicts" in none
     assert "|" not in none
 
@@ -525,9 +534,30 @@ def test_the_section_on_distances_and_orders(found):
     assert cells(order, UNIT)[2::2] == ["1.00", "1.00"]
 
 
+def test_white_box_rows_are_not_held_against_transfer():
+    swapped = paper.TABLE_3.assign(vgg16=0.0, resnet50=1.0)
+    made = tables_of([outcome(mod=swapped)], "vgg16")
+    found = made["readings_distances"].iloc[0]
+    # VGG16 is the source here, ResNet50 the paper's; the other three are as printed.
+    assert (found["mod_networks"], found["mod_distance"]) == (3, 0)
+    assert (found["accuracy_networks"], found["networks"]) == (3, 5)
+    assert found["mod_order"].startswith("VGG16 < ")
+    assert found["mod_order"].endswith(" < ResNet50")
+    assert tables_of([outcome(mod=swapped)])["readings_distances"]["mod_distance"].item() > 0.1
+    assert readings.unlike("resnet50") == []
+    text = sentence(made, source="vgg16")
+    assert (
+        "without VGG16, attacked in white-box here and by transfer in the paper, and ResN" in text
+    )
+    assert "without" not in sentence(tables_of([outcome()]))
+    how_near = below(section(made, source="vgg16"), "How near")
+    assert "Distances are without VGG16" in how_near
+    assert "MOD of 3 networks" in how_near
+
+
 def test_two_networks_have_an_order_that_says_little():
     swapped = paper.TABLE_3.rename(columns={"vgg16": "xception", "xception": "vgg16"})
-    made = readings.tables([outcome(networks=TWO), outcome(UNIT, networks=TWO, mod=swapped)])
+    made = tables_of([outcome(networks=TWO), outcome(UNIT, networks=TWO, mod=swapped)])
     found = made["readings_distances"]
     assert found["mod_tau"].tolist() == pytest.approx([1, -1])
     assert "Of two networks tau is 1 or -1" in below(section(made), "The order")
@@ -559,7 +589,7 @@ def test_the_section_shows_ratios_and_vid(found):
 
 def test_the_section_without_any_clean_answer():
     none = paper.TABLE_1.assign(vgg16=0.0)
-    text = below(section(readings.tables([outcome(accuracy=none)])), "Accuracy by reading")
+    text = below(section(tables_of([outcome(accuracy=none)])), "Accuracy by reading")
     assert cells(text, "VGG16", "as the study says")[1:] == ["–"] * 4
 
 
@@ -572,7 +602,7 @@ def test_the_section_on_psnr_has_a_row_a_set():
     by_unit.loc[(by_unit["network"] == "xception") & (by_unit["epsilon"] == 0.01), "unchanged"] = 9
     rounded = made[2].tables["plain"]["psnr"]
     rounded[["psnr", "unchanged"]] = [np.inf, 100]
-    text = below(section(readings.tables(made), source="vgg16"), "PSNR of the perturbed sets")
+    text = below(section(tables_of(made), source="vgg16"), "PSNR of the perturbed sets")
     assert cells(text, "as the study says", "every network") == ["40.00"] * 4
     assert cells(text, UNIT, "VGG16 (source: white-box)") == ["40.00"] * 4
     assert cells(text, UNIT, "XceptionNet") == [
@@ -580,7 +610,7 @@ def test_the_section_on_psnr_has_a_row_a_set():
     ]  # fmt: skip
     assert cells(text, PAIR, "every network") == ["∞"] * 4
     assert "40, 26, 22.5 and 20 dB" in text
-    alone = below(section(readings.tables([outcome(networks=["vgg16"])])), "PSNR of the perturbed")
+    alone = below(section(tables_of([outcome(networks=["vgg16"])])), "PSNR of the perturbed")
     assert cells(alone, "as the study says", "VGG16") == ["40.00"] * 4
 
 
@@ -589,7 +619,7 @@ def test_both_arms_are_sections_of_a_page(tmp_path):
         "plain": arm_tables(paper.TABLE_1[TWO], paper.TABLE_3[TWO]),
         "aligned": arm_tables(paper.TABLE_2[TWO], paper.TABLE_3[TWO], psnr=41.0),
     }
-    made = readings.tables([Outcome(name, both, verdicts()) for name in (DEFAULT, UNIT)])
+    made = tables_of([Outcome(name, both, verdicts()) for name in (DEFAULT, UNIT)])
     parts = [*section(made), "![Distances](figures/readings_distances.png)"]
     reading_figures.write_all(
         made["readings"],
@@ -672,6 +702,21 @@ def test_the_figure_of_curves(found):
     assert set(shifted["unrelated photos (ceiling), as the study says"].get_ydata()) == {0.5}
 
 
+def test_the_nearest_reading_s_mod_is_drawn_with_controls_of_its_own(found):
+    table = found["readings"]
+    table = table.assign(
+        mod_noise=table["mod_noise"].where(table["reading"] != UNIT, 0.25),
+        ceiling=table["ceiling"].where(table["reading"] != UNIT, 0.45),
+    )
+    distances = found["readings_distances"].assign(mod_distance=[0.5, 0.1, 0.5, 0.5])
+    figure = reading_figures.of_curves(table, distances, "plain", "resnet50")
+    lines = {line.get_label(): line for line in figure.axes[5].lines}
+    assert set(lines["random-sign noise, the nearest"].get_ydata()) == {0.25}
+    assert set(lines["unrelated photos (ceiling), the nearest"].get_ydata()) == {0.45}
+    near = lines[f"the nearest: {UNIT}"].get_color()
+    assert lines["random-sign noise, the nearest"].get_color() == near
+
+
 def test_all_kinds_of_readings_that_move_a_curve_have_a_colour_of_their_own():
     keys = ["epsilon_unit", "preprocessing", "perturbed_set", "attacked_label", "explained_class",
             "vid_levels", "heatmap_size"]  # fmt: skip
@@ -681,7 +726,7 @@ def test_all_kinds_of_readings_that_move_a_curve_have_a_colour_of_their_own():
         outcome(f"{key} = other", networks=TWO, accuracy=paper.TABLE_1 - change)
         for key, change in changes.items()
     ]
-    found = readings.tables(made)
+    found = tables_of(made)
     drawn = found["readings"], found["readings_distances"], "plain", "vgg16"
     figure = reading_figures.of_curves(*drawn)
     lines = [line for line in figure.axes[0].lines if line.get_linestyle() == "-"]
@@ -755,7 +800,7 @@ def test_an_accuracy_at_zero_is_needed():
 def test_verdicts_on_the_papers_tables_are_refused():
     both = outcome(judged=pd.concat([claims.judge_paper(), verdicts()]))
     with pytest.raises(ValueError, match="on the run alone. Received: on paper, run"):
-        readings.tables([both])
+        tables_of([both])
 
 
 def test_the_tables_of_a_run_are_taken_as_they_are():
@@ -778,7 +823,7 @@ def test_the_tables_of_a_run_are_taken_as_they_are():
         "mod": tables.mod(photos, ceiling, seed=0),
         "vid": tables.vid(photos, seed=0, with_zero=True),
     }
-    made = readings.tables([Outcome(DEFAULT, {"plain": of_arm}, verdicts())])
+    made = tables_of([Outcome(DEFAULT, {"plain": of_arm}, verdicts())])
     row = made["readings"].set_index("epsilon").loc[0.1]
     expected = {"photos": 4, "accuracy": 0.75, "ratio": 0.75, "mod": 0.2, "mod_noise": 0.2,
                 "ceiling": 0.5, "psnr": 20, "unchanged": 0, "vid": 0.1, "vid_noise": 0.1,

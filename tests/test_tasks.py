@@ -1,0 +1,121 @@
+"""The graph of tasks: what is one task, what is another, and when a model counts as made."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from gradcam_adv import artifacts, sources, study, variations, weights
+from gradcam_adv.setting import Setting
+from gradcam_adv.tasks import Graph, make_task
+
+NETWORKS = ("vgg16", "resnet50", "xception")
+
+
+def parse(**changes):
+    return study.parse({"name": "tiny", "networks": NETWORKS, "weights": "random"} | changes)
+
+
+@pytest.fixture
+def graph(photo_folder):
+    """From a study to its tasks by name, in one run's folder."""
+    listing = sources.list_photos(str(photo_folder), classes=None, min_photos=3, seed=0)
+    random = weights.resolve("random", NETWORKS)
+    runs = photo_folder.parent / "runs"
+
+    def made(own: study.Study):
+        models = photo_folder.parent / "models"
+        settings = {
+            arm: Setting(own, arm, models / arm, listing, random, {}, {})
+            for arm in ("plain", "aligned")
+        }
+        return Graph(own, settings, runs, allow_left_out=False, layers=True).tasks
+
+    return made
+
+
+def differing(first, second) -> set[str]:
+    """Tasks of the plain arm that are others in the second, without their arm."""
+    return {
+        name.removeprefix("plain/")
+        for name, task in second.items()
+        if name.startswith("plain/") and name in first and first[name].folder != task.folder
+    }
+
+
+def kinds(names: set[str]) -> set[str]:
+    return {name.split("/")[0] for name in names}
+
+
+def test_what_each_reading_makes_anew(graph):
+    own = parse()
+    first = graph(own)
+
+    def anew(**readings) -> set[str]:
+        changed = dataclasses.replace(own.readings, **readings)
+        return differing(first, graph(dataclasses.replace(own, readings=changed)))
+
+    after_evaluate = {"evaluate", "explain", "score", "layers"}
+    assert kinds(anew(epsilon_unit="network")) == after_evaluate
+    assert kinds(anew(perturbed_set="jpeg")) == after_evaluate
+    assert kinds(anew(attacked_label="predicted")) == {"attack", *after_evaluate}
+    assert kinds(anew(explained_class="true")) == {"explain", "score", "layers"}
+    assert anew(vid_levels="all") == {"score/summary"}
+    assert anew(heatmap_size="native") == set()
+    assert kinds(anew(preprocessing="unit")) == {"features", "train", "attack", *after_evaluate}
+
+
+def test_another_seed_of_the_heads_keeps_photos_and_features(graph):
+    own = parse()
+    found = differing(graph(own), graph(dataclasses.replace(own, seeds=(1,))))
+    assert kinds(found) == {"train", "attack", "evaluate", "explain", "score", "layers"}
+    other = differing(graph(own), graph(dataclasses.replace(own, seed=1)))
+    assert {"data", "features/vgg16"} <= other
+
+
+def test_signs_are_taken_where_somebody_gets_them(graph):
+    def attacked(own) -> list[str]:
+        return [name for name in graph(own) if name.startswith("plain/attack/")]
+
+    assert attacked(parse()) == [f"plain/attack/{network}" for network in NETWORKS]
+    (variation,) = variations.of_seeds(parse(seeds=[0, 1])).values()
+    assert attacked(variation) == ["plain/attack/resnet50"]
+
+
+def test_what_the_source_writes_hangs_on_whether_there_is_a_white_box_attack(graph):
+    own = parse(attacks=["white-box"])
+    without = dataclasses.replace(own, attacks=())
+    assert "evaluate/resnet50" in differing(graph(own), graph(without))
+
+
+def test_evaluate_needs_every_attack_whose_signs_it_reads(graph):
+    tasks = graph(parse())
+    needs = {need.name for need in tasks["plain/evaluate/vgg16"].needs}
+    assert needs == {"plain/train/vgg16", *(f"plain/attack/{network}" for network in NETWORKS)}
+    tasks = graph(parse(attacks=["white-box"]))
+    needs = {need.name for need in tasks["plain/evaluate/vgg16"].needs}
+    assert needs == {"plain/train/vgg16", "plain/attack/vgg16", "plain/attack/resnet50"}
+
+
+def trained(folder: Path, model: Path, inputs: int = 0):
+    return make_task(
+        folder, "plain/train/vgg16", "train", {"inputs": inputs}, lambda _: [], (), model=model
+    )
+
+
+def test_a_model_that_another_study_keeps_elsewhere_is_not_one_s_own(tmp_path):
+    own, other = (tmp_path / "models" / name / "vgg16.keras" for name in ("plain", "seed-1"))
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"a head of seed 1")
+    task = trained(tmp_path / "runs", other)
+    files = artifacts.describe_files([other], task.folder)
+    record = {"task": task.name, "files": files, "needs": {}, "seconds": 1}
+    artifacts.write_json(task.folder / artifacts.MANIFEST, record)
+    assert task.result() is not None
+
+    # A study of that seed alone: the same head, which must now lie at its own place.
+    moved = trained(tmp_path / "runs", own)
+    assert moved.folder == task.folder
+    assert moved.result() is None
+    moved.discard(keep_intact=True)
+    assert not other.exists()
