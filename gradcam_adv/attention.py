@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gradcam_adv.cells import (
+    NOISE_ROW,
     caveat,
     headline_rows,
     interval,
@@ -75,7 +76,7 @@ def rows(setting: Setting, shift: pd.DataFrame) -> list[dict[str, str]]:
             at_level = select(headline, network=network, epsilon=epsilon)
             for attack, name in (
                 ("black-box", name_of_row(setting, network)),
-                ("noise", "– random-sign noise"),
+                ("noise", NOISE_ROW),
             ):
                 cell = select(at_level, attack=attack).iloc[0]
                 written.append({"Network": name, "ε": f"{epsilon:g}"} | _row(cell))

@@ -11,6 +11,9 @@ import pandas as pd
 from gradcam_adv import backbones
 from gradcam_adv.setting import Setting
 
+# The name of a row below a network's own: its control.
+NOISE_ROW = "– random-sign noise"
+
 
 def caveat(setting: Setting) -> str:
     """One line on what every number of this arm rests on; it stands over each table and figure."""

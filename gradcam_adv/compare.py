@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from gradcam_adv import artifacts, backbones, study, tables
-from gradcam_adv.cells import interval, markdown, number, percent, select, title_of
+from gradcam_adv.cells import NOISE_ROW, interval, markdown, number, percent, select, title_of
 from gradcam_adv.sections import ARMS
 from gradcam_adv.setting import FROM
 from gradcam_adv.study import Arm, Study
@@ -376,12 +376,16 @@ def _section(comparison: Comparison, arm: Arm, tested: Tested) -> list[str]:
     first, second = comparison.runs
 
     def rows(table: pd.DataFrame, *, as_percent: bool) -> list[Mapping[str, str]]:
-        own = select(table, arm=arm, attack="black-box")
-        return [
-            {"Network": _name(str(network), first, second)}
-            | {_column(cell): _cell(cell, as_percent) for cell in group.to_dict("records")}
-            for network, group in own.groupby("network", sort=False)
-        ]
+        """Each network under the attack, and below it under random signs."""
+        written: list[Mapping[str, str]] = []
+        for network, group in select(table, arm=arm).groupby("network", sort=False):
+            names = {"black-box": _name(str(network), first, second), "noise": NOISE_ROW}
+            for attack, name in names.items():
+                cells = select(group, attack=attack).to_dict("records")
+                written.append(
+                    {"Network": name} | {_column(cell): _cell(cell, as_percent) for cell in cells}
+                )
+        return written
 
     mod = comparison.mod[comparison.mod["epsilon"] > 0]
     parts = [
@@ -390,6 +394,8 @@ def _section(comparison: Comparison, arm: Arm, tested: Tested) -> list[str]:
         "### Accuracy under the black-box attack, %, and difference in percentage points",
         markdown(rows(comparison.accuracy, as_percent=True)),
         "### MOD under the black-box attack",
+        "To be read between that of random-sign noise and each run's ceiling, which is in its "
+        "report.",
         markdown(rows(mod, as_percent=False)),
     ]
     if len(comparison.vid):

@@ -26,7 +26,7 @@ from gradcam_adv import (
     verdicts,
     viewer,
 )
-from gradcam_adv.cells import caveat, interval, markdown, number, select, title_of
+from gradcam_adv.cells import NOISE_ROW, caveat, interval, markdown, number, select, title_of
 from gradcam_adv.setting import Setting
 from gradcam_adv.study import Arm
 
@@ -329,7 +329,7 @@ def _differences(
     """Each network at each epsilon, and below it what noise changes; ceilings where there are."""
     rows = []
     for network in setting.study.networks:
-        for attack, name in (("black-box", title_of(network)), ("noise", "– random-sign noise")):
+        for attack, name in (("black-box", title_of(network)), ("noise", NOISE_ROW)):
             row = {"Network": name}
             own = select(compared, network=network, attack=attack)
             for _, cell in own.iterrows():

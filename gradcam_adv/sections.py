@@ -8,6 +8,7 @@ import pandas as pd
 
 from gradcam_adv import attention, metrics, paper, tables, transfer
 from gradcam_adv.cells import (
+    NOISE_ROW,
     caveat,
     headline_rows,
     interval,
@@ -180,7 +181,7 @@ def _mod_rows(
     for network in setting.study.networks:
         own = select(headline, network=network)
         title = name_of_row(setting, network) if attack == "black-box" else title_of(network)
-        shown, noise = {"Network": title}, {"Network": "– random-sign noise"}
+        shown, noise = {"Network": title}, {"Network": NOISE_ROW}
         for _, cell in own.iterrows():
             column = f"ε = {cell['epsilon']:g}"
             shown[column] = interval(cell["mod"], cell["low"], cell["high"])

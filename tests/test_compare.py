@@ -256,6 +256,18 @@ def test_what_one_run_has_alone_is_left_out_and_said(tmp_path):
     assert "alone: arms aligned." in text
 
 
+def test_what_noise_does_stands_below_what_the_attack_does(tmp_path):
+    runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", seed=1)
+    result = compare.runs(*runs)
+    lines = compare.describe(result).split("### MOD")[1].split("### VID")[0].splitlines()
+    rows = [line for line in lines if "→" in line]
+    assert [row.split("|")[1].strip() for row in rows[1::2]] == ["– random-sign noise"] * 2
+    noise = row_of(result.mod, network="vgg16", attack="noise", epsilon=0.1)
+    assert f"{noise['first']:.4f} → {noise['second']:.4f}: " in rows[1]
+    attack = row_of(result.mod, network="vgg16", attack="black-box", epsilon=0.1)
+    assert f"{attack['first']:.4f} → {attack['second']:.4f}: " in rows[0]
+
+
 def test_no_vid_over_a_single_level(tmp_path):
     """Its deviations would all be 0, and so the difference, as if that were a finding."""
     other = replace(STUDY, epsilons=(0.0, 0.1))
