@@ -26,8 +26,8 @@ VERSIONS = {
     "score": 5,
     "layers": 1,
     "seeds": 1,
-    "readings": 1,
-    "report": 6,
+    "readings": 2,
+    "report": 7,
 }
 
 
