@@ -90,8 +90,9 @@ def of_distances(distances: pd.DataFrame) -> Figure:
         *axes[0].get_legend_handles_labels(), fontsize=9, loc="upper center", frameon=False,
         bbox_to_anchor=(0.5, 1 - 0.32 / height), ncols=len(arms) + 1,
     )  # fmt: skip
+    compared = f"{distances['mod_networks'].min()} of {distances['networks'].max()} networks"
     figure.text(
-        0.5, _FOOT / height, "distance (root mean square over networks and ε > 0)", fontsize=9,
+        0.5, _FOOT / height, f"distance (root mean square over {compared} and ε > 0)", fontsize=9,
         ha="center", va="bottom",
     )  # fmt: skip
     figure.tight_layout(rect=(0, (_FOOT + 0.15) / height, 1, 1 - 0.3 / height))

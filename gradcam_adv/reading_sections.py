@@ -9,7 +9,15 @@ import pandas as pd
 
 from gradcam_adv import claims, paper
 from gradcam_adv.cells import interval, markdown, marked_source, number, percent, select, title_of
-from gradcam_adv.readings import DEFAULT, beside_default, changes, differing, nearest, unlike
+from gradcam_adv.readings import (
+    DEFAULT,
+    beside_default,
+    changes,
+    deciding,
+    differing,
+    nearest,
+    unlike,
+)
 from gradcam_adv.sections import ACCURACIES, ARMS
 
 PAPER = "The paper"
@@ -57,8 +65,9 @@ def sentence(
         f"Of {distances['reading'].nunique()} readings of what the paper leaves open, tried {on}, "
         "the nearest to its accuracy curves (as ratios to the clean accuracy; a distance of 0 is "
         f"the paper's curve{among}) is {_nearest_by_arm(distances, 'accuracy_distance')}; the "
-        f"nearest to its MOD is {_nearest_by_arm(distances, 'mod_distance')}; and "
-        f"{in_claims(verdicts)}."
+        f"nearest to its MOD is {_nearest_by_arm(distances, 'mod_distance')}; its order of the "
+        f"networks comes out, by accuracy lost, {_as_printed(distances, 'accuracy_tau')}, by MOD, "
+        f"{_as_printed(distances, 'mod_tau')}; and {in_claims(verdicts)}."
     )
 
 
@@ -92,6 +101,20 @@ def _nearest_by_arm(distances: pd.DataFrame, value: str) -> str:
     return " and ".join(parts)
 
 
+def _as_printed(distances: pd.DataFrame, value: str) -> str:
+    """Under how many readings the networks come in the paper's order, and which choice decides."""
+    parts: dict[str, list[str]] = {}
+    for arm in distances["arm"].unique():
+        own = select(distances, arm=arm)
+        count = f"under {(own[value] == 1).sum()}"
+        if own[value].isna().all():
+            count = "not known"
+        elif choices := deciding(own, value):
+            count += f", which are those with **{' and '.join(map(title, choices))}**"
+        parts.setdefault(count, []).append(f"on {ARMS[arm].lower()}")
+    return " and ".join(f"{count} {' and '.join(where)}" for count, where in parts.items())
+
+
 def in_claims(verdicts: pd.DataFrame) -> str:
     """How many verdicts hang on a reading, and on which most: the end of a sentence."""
     judged = len(beside_default(verdicts).drop_duplicates(["claim", "arm"]))
@@ -105,11 +128,11 @@ def in_claims(verdicts: pd.DataFrame) -> str:
     turned = changed[changed["verdict"].isin(clear) & changed["verdict_default"].isin(clear)]
     by_reading = changed["reading"].value_counts(sort=False)
     most = by_reading.index[by_reading == by_reading.max()]
-    others = f" and {len(most) - 1} more" if len(most) > 1 else ""
+    others = f" and as many on {len(most) - 1} more" if len(most) > 1 else ""
     return (
         f"{hanging} of the {judged} verdicts on the paper's claims hang{'s' * (hanging == 1)} on a "
         f"reading, {len(turned.drop_duplicates(['claim', 'arm']))} of them between holds and does "
-        f"not hold, most on **{title(most[0])}**{others} ({by_reading.max()})"
+        f"not hold, most ({by_reading.max()}) on **{title(most[0])}**{others}"
     )
 
 

@@ -336,6 +336,25 @@ def beside_default(verdicts: pd.DataFrame) -> pd.DataFrame:
     return others.merge(own, on=["claim", "arm"], suffixes=("", "_default"))
 
 
+def deciding(distances: pd.DataFrame, value: str) -> list[str]:
+    """The choices made in each reading under which a tau is 1, and in no other reading.
+
+    Args:
+        distances: of :func:`distances`, one arm alone.
+        value: accuracy_tau or mod_tau.
+
+    Returns:
+        Such as ["epsilon_unit = network"]; none where no choice parts the readings so.
+    """
+    as_printed, others = (
+        [set(name.split(", ")) for name in distances.loc[rows, "reading"]]
+        for rows in (distances[value] == 1, distances[value] != 1)
+    )
+    if not as_printed or not others:
+        return []
+    return sorted(set.intersection(*as_printed) - set.union(*others))
+
+
 def nearest(distances: pd.DataFrame, value: str) -> list[str]:
     """The readings of least distance, in their order: several where alike, none where unknown.
 

@@ -27,7 +27,7 @@ VERSIONS = {
     "layers": 1,
     "seeds": 1,
     "readings": 2,
-    "report": 7,
+    "report": 8,
 }
 
 

@@ -412,7 +412,7 @@ def test_the_sentence_on_other_data_and_random_bases(found):
     # Transfer and mod_rises under both others, focus_shifts under one, of 13 claims judged.
     assert (
         "3 of the 13 verdicts on the paper's claims hang on a reading, 2 of them between holds "
-        f"and does not hold, most on **{UNIT}** (3)." in text
+        f"and does not hold, most (3) on **{UNIT}**." in text
     )
 
 
@@ -445,8 +445,40 @@ def test_the_sentence_where_two_readings_change_as_many_verdicts():
     made = tables_of([own, outcome(UNIT), outcome(PAIR)])
     assert (
         "1 of the 14 verdicts on the paper's claims hangs on a reading, 0 of them between holds "
-        f"and does not hold, most on **{UNIT}** and 1 more (1)." in sentence(made)
+        f"and does not hold, most (1) on **{UNIT}** and as many on 1 more." in sentence(made)
     )
+
+
+def orders(**by_reading: float) -> pd.DataFrame:
+    names = {"own": DEFAULT, "unit": UNIT, "pair": PAIR, "jpeg": "perturbed_set = jpeg"}
+    rows = [(names[name], "plain", tau) for name, tau in by_reading.items()]
+    return pd.DataFrame(rows, columns=["reading", "arm", "mod_tau"])
+
+
+@pytest.mark.parametrize(
+    ("taus", "expected"),
+    [
+        ({"own": -1, "unit": 1, "pair": 1, "jpeg": -1}, [UNIT]),
+        ({"own": -1, "unit": -1, "pair": 1, "jpeg": -1}, []),  # both choices together
+        ({"own": -1, "unit": 1, "pair": 1, "jpeg": 1}, []),
+        ({"own": 1, "unit": 1, "pair": 1, "jpeg": 1}, []),
+        ({"own": math.nan, "unit": math.nan}, []),
+        ({"own": 1, "unit": -1, "pair": -1, "jpeg": -1}, ["default"]),
+        ({"own": 0.8, "unit": 1, "pair": 1, "jpeg": 0.8}, [UNIT]),
+    ],
+)
+def test_the_choice_on_which_the_order_of_the_networks_hangs(taus, expected):
+    assert readings.deciding(orders(**taus), "mod_tau") == expected
+
+
+def test_the_sentence_names_the_choice_that_the_order_hangs_on():
+    swapped = paper.TABLE_3.rename(columns={"vgg16": "xception", "xception": "vgg16"})
+    made = tables_of([outcome(networks=TWO, mod=swapped), outcome(UNIT, networks=TWO)])
+    text = sentence(made)
+    assert "by accuracy lost, under 2 on photos as they are, by MOD, under 1, which " in text
+    assert f"which are those with **{UNIT}** on photos as they are; and " in text
+    alone = tables_of([outcome(networks=["vgg16"])])
+    assert "by MOD, not known on photos as they are" in sentence(alone)
 
 
 def test_the_sentence_where_no_verdict_hangs_on_a_reading():
