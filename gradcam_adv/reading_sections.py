@@ -15,6 +15,7 @@ from gradcam_adv.readings import (
     changes,
     deciding,
     differing,
+    in_order,
     nearest,
     unlike,
 )
@@ -106,7 +107,7 @@ def _as_printed(distances: pd.DataFrame, value: str) -> str:
     parts: dict[str, list[str]] = {}
     for arm in distances["arm"].unique():
         own = select(distances, arm=arm)
-        count = f"under {(own[value] == 1).sum()}"
+        count = f"under {in_order(own[value]).sum()}"
         if own[value].isna().all():
             count = "not known"
         elif choices := deciding(own, value):

@@ -336,6 +336,11 @@ def beside_default(verdicts: pd.DataFrame) -> pd.DataFrame:
     return others.merge(own, on=["claim", "arm"], suffixes=("", "_default"))
 
 
+def in_order(tau: pd.Series) -> pd.Series:
+    """Where Kendall's tau says that two orders are one; of five networks it comes to 1 - 1e-16."""
+    return tau > 1 - ALIKE
+
+
 def deciding(distances: pd.DataFrame, value: str) -> list[str]:
     """The choices made in each reading under which a tau is 1, and in no other reading.
 
@@ -346,9 +351,10 @@ def deciding(distances: pd.DataFrame, value: str) -> list[str]:
     Returns:
         Such as ["epsilon_unit = network"]; none where no choice parts the readings so.
     """
+    alike = in_order(distances[value])
     as_printed, others = (
         [set(name.split(", ")) for name in distances.loc[rows, "reading"]]
-        for rows in (distances[value] == 1, distances[value] != 1)
+        for rows in (alike, ~alike)
     )
     if not as_printed or not others:
         return []

@@ -464,7 +464,7 @@ def orders(**by_reading: float) -> pd.DataFrame:
         ({"own": 1, "unit": 1, "pair": 1, "jpeg": 1}, []),
         ({"own": math.nan, "unit": math.nan}, []),
         ({"own": 1, "unit": -1, "pair": -1, "jpeg": -1}, ["default"]),
-        ({"own": 0.8, "unit": 1, "pair": 1, "jpeg": 0.8}, [UNIT]),
+        ({"own": 0.8, "unit": 1 - 2**-53, "pair": 1, "jpeg": 0.8}, [UNIT]),
     ],
 )
 def test_the_choice_on_which_the_order_of_the_networks_hangs(taus, expected):
@@ -477,6 +477,8 @@ def test_the_sentence_names_the_choice_that_the_order_hangs_on():
     text = sentence(made)
     assert "by accuracy lost, under 2 on photos as they are, by MOD, under 1, which " in text
     assert f"which are those with **{UNIT}** on photos as they are; and " in text
+    five = sentence(tables_of([outcome(mod=1 - paper.TABLE_3), outcome(UNIT)]))
+    assert f"by MOD, under 1, which are those with **{UNIT}**" in five
     alone = tables_of([outcome(networks=["vgg16"])])
     assert "by MOD, not known on photos as they are" in sentence(alone)
 
