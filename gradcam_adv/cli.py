@@ -77,6 +77,10 @@ def _user_errors(command: Callable[..., None]) -> Callable[..., None]:
                 command(*args, **kwargs)
             except ValueError as error:
                 raise UserError(_one_line(str(error))) from error
+            except BrokenPipeError:  # of a reader such as head, which click knows to be no error
+                raise
+            except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+                raise UserError(_one_line(_lacking(error))) from error
             except OSError as error:
                 raise MachineError(_one_line(_lacking(error))) from error
             except MemoryError as error:
