@@ -391,6 +391,24 @@ def compare(first: Path, second: Path, output: Path | None) -> None:
 @main.command()
 @_study_command
 @_user_errors
+def doctor(
+    study: Path, photos: str | None, weights: str | None, runs: Path, models: Path, **_: Any
+) -> None:
+    """What there is for STUDY (versions, cores, memory, GPU, weights), and what will happen.
+
+    Downloads and changes nothing. Exit status 1 when something keeps the study from running.
+    """
+    from gradcam_adv import doctor as doctors
+
+    text, can_run = doctors.examine(study, photos=photos, weights=weights, runs=runs, models=models)
+    click.echo(text)
+    if not can_run:
+        click.get_current_context().exit(1)
+
+
+@main.command()
+@_study_command
+@_user_errors
 def clean(**options: Any) -> None:
     """Delete what this tool recorded as made for STUDY: its run and its models, nothing else."""
     from gradcam_adv import pipeline
