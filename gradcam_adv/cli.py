@@ -83,6 +83,11 @@ def _user_errors(command: Callable[..., None]) -> Callable[..., None]:
                 raise UserError(_one_line(_lacking(error))) from error
             except OSError as error:
                 raise MachineError(_one_line(_lacking(error))) from error
+            except ImportError as error:  # such as of the backend that Keras is told to take
+                said = str(error)
+                if not said.startswith("Expected"):
+                    said = f"Expected every package of gradcam-adv to be there. Received: {error}"
+                raise MachineError(_one_line(said)) from error
             except MemoryError as error:
                 said = str(error) or "Expected enough memory. Received: out of memory"
                 raise MachineError(_one_line(said)) from error
