@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gradcam_adv import artifacts
+from gradcam_adv import artifacts, untrusted
 from gradcam_adv.backbones import Backbone, find
 
 # Seconds for one look at whether the weights' server answers, name resolution included.
@@ -49,7 +49,8 @@ def resolve(wanted: str, names: Iterable[str]) -> dict[str, Weights]:
         names: of networks.
 
     Raises:
-        ValueError: ImageNet weights can't be had, or the directory lacks a network's file.
+        ValueError: ImageNet weights can't be had, or the directory lacks a network's file or has
+            one that is no weights file, see :func:`gradcam_adv.untrusted.check_weights`.
     """
     names = list(names)
     if wanted == "random":
@@ -63,6 +64,8 @@ def resolve(wanted: str, names: Iterable[str]) -> dict[str, Weights]:
             f"Received: {wanted!r}"
         )
     files = {name: _file_in(directory, find(name)) for name in names}
+    for path in files.values():
+        untrusted.check_weights(path)
     return {name: Weights("file", path, artifacts.sha256(path)) for name, path in files.items()}
 
 
