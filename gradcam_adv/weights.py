@@ -58,7 +58,7 @@ def resolve(wanted: str, names: Iterable[str]) -> dict[str, Weights]:
     if wanted in ("imagenet", "auto"):
         return {name: _imagenet(find(name), or_random=wanted == "auto") for name in names}
     directory = Path(wanted)
-    if not directory.is_dir():
+    if not os.path.isdir(directory):  # False as well for what can be no path
         raise ValueError(
             "Expected weights 'imagenet', 'random', 'auto' or an existing directory. "
             f"Received: {wanted!r}"
