@@ -152,7 +152,7 @@ def build(
         input_tensor=pixels if preprocessing == "unit" else _preprocess(backbone, pixels),
     )
     if weights.path is not None:
-        untrusted.check_weights(weights.path)
+        untrusted.check_weights(weights.path, backbone.title)
         # Weights files are read by position in the graph, so into the plain application first.
         # It is built second: Keras numbers nameless layers by a counter of the process, and the
         # base shall have the first numbers.

@@ -84,8 +84,12 @@ def check_model(path: Path) -> None:
     )
 
 
-def check_weights(path: Path) -> None:
+def check_weights(path: Path, title: str) -> None:
     """Refuse an HDF5 file that is more, or less, than the weights of a network; no import.
+
+    Args:
+        path: of the file.
+        title: of the network, for the message.
 
     Raises:
         ValueError: no such file, no HDF5, truncated, a whole model, or one that leads to others.
@@ -99,7 +103,7 @@ def check_weights(path: Path) -> None:
         why = str(error.strerror)
     else:
         return
-    raise ValueError(f"Expected weights of a network in HDF5. Received: {path}: {why}")
+    raise ValueError(f"Expected weights of {title} without top. Received: {path}: {why}")
 
 
 def _check_members(archive: zipfile.ZipFile, size: int) -> None:

@@ -64,8 +64,8 @@ def resolve(wanted: str, names: Iterable[str]) -> dict[str, Weights]:
             f"Received: {wanted!r}"
         )
     files = {name: _file_in(directory, find(name)) for name in names}
-    for path in files.values():
-        untrusted.check_weights(path)
+    for name, path in files.items():
+        untrusted.check_weights(path, find(name).title)
     return {name: Weights("file", path, artifacts.sha256(path)) for name, path in files.items()}
 
 
