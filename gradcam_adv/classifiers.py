@@ -122,7 +122,8 @@ def load(path: Path | str) -> keras.Model:
         with SafeModeScope(True):
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises many kinds for a damaged archive
-        why = str(error).split("\n")[0]
+        # The last error of those that it tells of is the reason.
+        why = str(error).rpartition("Exception encountered: ")[2].strip().split("\n")[0]
         raise ValueError(
             f"Expected a .keras model file that Keras opens in safe mode. Received: {path}: {why}"
         ) from error

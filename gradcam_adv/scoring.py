@@ -40,7 +40,7 @@ def score(setting: Setting, folder: Path, network: str) -> list[Path]:
     files = []
     for name, rows in slices(setting.test, f"score {network}, {setting.arm}"):
         path = folder / f"nissim-{name}.csv"
-        if not path.exists():
+        if not artifacts.is_whole(path):
             with artifacts.read_arrays(evaluated / f"last-{name}.npz") as maps:
                 scored = _score_slice(setting, network, rows, maps, table)
             artifacts.write_table(path, scored)
@@ -62,7 +62,7 @@ def _each(
 ) -> list[Path]:
     for name, make in making.items():
         path = folder / f"{name}.csv"
-        if not path.exists():
+        if not artifacts.is_whole(path):
             artifacts.write_table(path, make(setting, network))
     return [folder / f"{name}.csv" for name in making]
 
