@@ -17,11 +17,13 @@ import os
 import pickle
 import shutil
 import struct
+import types
 import zipfile
 
 import click.testing
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import write_photo
 from hypothesis import HealthCheck, given, settings
@@ -32,6 +34,7 @@ from gradcam_adv import (
     artifacts,
     classifiers,
     compare,
+    export,
     pipeline,
     records,
     sources,
@@ -760,6 +763,14 @@ def test_names_of_files(tmp_path, name):
     (folder / "circle").symlink_to(folder / "circle")
     with pytest.raises(ValueError, match="^Expected the name of a file inside of .*Received: "):
         artifacts.inside(folder, name)
+
+
+@pytest.mark.parametrize("photo", ["../x", "/tmp/x", "ann/../../x"])
+def test_a_table_of_photos_cannot_make_export_write_elsewhere(tmp_path, photo):
+    of_test = types.SimpleNamespace(test=pd.DataFrame({"photo": ["ann/1.jpg", photo]}))
+    with pytest.raises(ValueError, match="^Expected the name of a file inside of .*Received: "):
+        export.write_png(of_test, "vgg16", 0.1, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_good_names_of_files(tmp_path):
