@@ -552,6 +552,7 @@ TABLES = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore")  # as in a program that listens to none
 @pytest.mark.parametrize(("content", "why"), numbered(TABLES))
 def test_tables(tmp_path, content, why):
     path = put(tmp_path / "t.csv", content)
@@ -585,6 +586,23 @@ def test_names_of_people(tmp_path, text, name):
     (tmp_path / "v" / "identity_meta.csv").write_bytes(text.encode(errors="surrogateescape"))
     listing = sources.list_photos(f"vggface2:{tmp_path / 'v'}", classes=None, min_photos=3, seed=0)
     assert listing.identities["name"].tolist() == [name or "n000001", "n000002"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "title"),
+    [
+        ("<img src=x onerror=alert(1)>", "photos in ?img src=x onerror=alert(1)?"),
+        ("[x](javascript:alert(1))", "photos in ?x?(javascript?alert(1))"),
+        ("$\\frac$ `a` | *b*\n# c", "photos in ??frac? ?a? ? ?b??# c"),
+        ("Ünder_1 (50 %), b", "photos in Ünder_1 (50 %), b"),
+    ],
+)
+def test_a_folder_of_photos_is_called_by_what_is_text_everywhere(tmp_path, folder, title):
+    for number in range(3):
+        for person in "ab":
+            write_photo(tmp_path / folder / person / f"{number}.png", number + 9 * ord(person))
+    listing = sources.list_photos(str(tmp_path / folder), classes=None, min_photos=3, seed=0)
+    assert listing.title == title
 
 
 # JSON, and the manifests of runs.
