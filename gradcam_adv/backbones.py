@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from gradcam_adv import untrusted
+
 if TYPE_CHECKING:
     import keras
 
@@ -157,6 +159,7 @@ def build(
         input_tensor=pixels if preprocessing == "unit" else _preprocess(backbone, pixels),
     )
     if weights.path is not None:
+        untrusted.check_weights(weights.path, backbone.title)
         # Weights files are read by position in the graph, so into the plain application first.
         # It is built second: Keras numbers nameless layers by a counter of the process, and the
         # base shall have the first numbers.

@@ -7,13 +7,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gradcam_adv import artifacts
+from gradcam_adv import artifacts, untrusted
 
 if TYPE_CHECKING:
     import keras
 
 HIDDEN_UNITS = 512
 DROPOUT = 0.5
+
+_SAVE = 'where the network was made, model.save("x.keras") writes one'
+# Other formats by the end of the name, and what to do instead.
+_INSTEAD = (
+    ((".h5", ".hdf5"), f": an .h5 file of a whole model may run code when it is opened; {_SAVE}"),
+    ((".pkl", ".pickle", ".joblib"), f": a pickle runs any code when it is opened; {_SAVE}"),
+    (
+        (".pt", ".pth", ".ckpt", ".bin", ".safetensors"),
+        ": a network of PyTorch's has to be built anew in Keras, and its weights set",
+    ),
+    ((".pb", ".tflite", ".onnx"), f": a compiled graph has no layers to explain; {_SAVE}"),
+)
 
 
 def features(base: keras.Model, pooling: Literal["average", "flatten"] = "average") -> keras.Model:
@@ -80,30 +92,46 @@ def save(model: keras.Model, path: Path, facts: dict[str, Any]) -> None:
 def load(path: Path | str) -> keras.Model:
     """Open a saved classifier in Keras' safe mode.
 
-    Raises:
-        ValueError: the file is missing, no ``.keras`` file, or Keras won't open it.
-    """
-    import keras
+    The file has to be made of Keras' own layers, or of classes that the caller's program itself
+    has registered with Keras; see :mod:`gradcam_adv.untrusted`.
 
+    Raises:
+        ValueError: the file is missing, no ``.keras`` file, holds what could run code, or Keras
+            won't open it.
+    """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(
+            f"Expected a .keras model file. Received: {path}, which is a folder; where a "
+            'SavedModel\'s network was made, model.save("x.keras") writes it as such a file'
+        )
     if not path.is_file():
         raise ValueError(f"Expected a .keras model file. Received: {path}, which is no file")
     if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        instead = next((how for suffixes, how in _INSTEAD if path.suffix.lower() in suffixes), "")
         raise ValueError(
-            f"Expected a .keras model file. Received: {path}, which is not in that format"
+            f"Expected a .keras model file. Received: {path}, which is not in that format{instead}"
         )
+    untrusted.check_model(path)
+    import keras
+    from keras.src.saving.serialization_lib import SafeModeScope
+
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        # A program that called keras.config.enable_unsafe_deserialization() has thereby turned
+        # the argument off; the scope holds here all the same.
+        with SafeModeScope(True):
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises many kinds for a damaged archive
-        why = str(error).split("\n")[0]
-        if "Lambda" in str(error):
-            why = (
-                "a Lambda layer, which is Python code that opening the file would run; build it "
-                "anew from Keras' own layers or operations"
-            )
+        # The last error of those that it tells of is the reason.
+        why = str(error).rpartition("Exception encountered: ")[2].strip().split("\n")[0]
         raise ValueError(
             f"Expected a .keras model file that Keras opens in safe mode. Received: {path}: {why}"
         ) from error
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"Expected a .keras model file. Received: {path}, which holds a {type(model).__name__}"
+        )
+    return model
 
 
 def check_classes(model: keras.Model, facts: dict[str, Any], identities: Sequence[str]) -> None:

@@ -195,7 +195,7 @@ def readings(**options: Any) -> None:
         click.echo(f"  {path}")
 
 
-MODEL = click.Path(path_type=Path, dir_okay=False)
+MODEL = click.Path(path_type=Path)
 OWN_MODEL = (
     click.option("--model", type=MODEL, help="A saved model, instead of a study."),
     click.option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import sys
 import time
 import warnings
@@ -472,7 +473,7 @@ def _on_record(folder: Path, places: tuple[Path, ...]) -> dict[Path, bool]:
 
     def add(place: Path, name: str, ours: bool) -> None:
         path = records.place_of(place, name, places)
-        if path is not None and (path.is_file() or path.is_symlink()):
+        if path is not None and (os.path.isfile(path) or os.path.islink(path)):
             found[path] = found.get(path, False) or ours
 
     if _is_runs(folder / artifacts.MANIFEST):
@@ -490,7 +491,7 @@ def _on_record(folder: Path, places: tuple[Path, ...]) -> dict[Path, bool]:
         for name in record.begun:
             facts = record.files.get(name)
             add(place, name, facts is None or artifacts.files_intact({name: facts}, place))
-            add(place, str(artifacts.temporary_of(Path(name))), True)
+            add(place, str(artifacts.temporary_of(place / name)), True)
     return found
 
 

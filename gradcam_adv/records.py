@@ -108,7 +108,10 @@ def place_of(folder: Path, name: str, places: Iterable[Path]) -> Path | None:
     A record may come from a stranger, so links on the way are followed before that is judged.
     """
     path = Path(os.path.normpath(folder / name))
-    real = path.parent.resolve() / path.name
+    try:
+        real = path.parent.resolve() / path.name
+    except (ValueError, RuntimeError):  # a null character; links in a circle
+        return None
     return path if any(real.is_relative_to(place.resolve()) for place in places) else None
 
 
@@ -155,9 +158,10 @@ class Journal:
                 files[name] = facts
         for name in left.begun - files.keys():
             path = place_of(self._folder, name, self._places)
-            if path is not None and not path.is_dir():
-                path.unlink(missing_ok=True)
-                artifacts.temporary_of(path).unlink(missing_ok=True)
+            for left_over in () if path is None else (path, artifacts.temporary_of(path)):
+                # False for a name that can be no file's, which unlink() would not pass over.
+                if os.path.lexists(left_over) and not left_over.is_dir():
+                    left_over.unlink()
         if not files:
             return Record()
         return Record(self._about, files, set(files), left.notes, left.seconds)

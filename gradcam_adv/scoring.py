@@ -41,7 +41,7 @@ def score(setting: Setting, folder: Path, network: str) -> list[Path]:
     for name, rows in slices(setting.test, f"score {network}, {setting.arm}"):
         path = folder / f"nissim-{name}.csv"
         if not artifacts.is_whole(path):
-            with np.load(evaluated / f"last-{name}.npz") as maps:
+            with artifacts.read_arrays(evaluated / f"last-{name}.npz") as maps:
                 scored = _score_slice(setting, network, rows, maps, table)
             artifacts.write_table(path, scored)
         files.append(path)
@@ -77,11 +77,11 @@ def at_sizes(study: Study, maps: np.ndarray) -> dict[str, np.ndarray]:
 
 def native_fits(settings: Iterable[Setting]) -> bool:
     """Whether SSIM's window fits into the last heatmaps of every network, once evaluated."""
-    sides = []
+    sides: list[int] = []
     for setting in settings:
         for network in setting.study.networks:
             path = min(setting.folders[f"evaluate/{network}"].glob("last-*.npz"))
-            with np.load(path) as maps:
+            with artifacts.read_arrays(path) as maps:
                 sides += maps["clean"].shape[-2:]
     return min(sides) >= metrics.WINDOW
 
@@ -129,7 +129,7 @@ def _ceiling(setting: Setting, network: str) -> pd.DataFrame:
     wanted = [TARGETS.index(target) for target in targets(setting.study)]
     maps = []
     for path in sorted(setting.folders[f"evaluate/{network}"].glob("last-*.npz")):
-        with np.load(path) as arrays:
+        with artifacts.read_arrays(path) as arrays:
             maps.append(arrays["clean"][:, wanted])
     clean = np.concatenate(maps)
     chance = np.random.default_rng(setting.study.seed)
@@ -172,8 +172,8 @@ def _score_layers(setting: Setting, network: str) -> pd.DataFrame:
     parts = []
     for row in tqdm(example_rows(setting), what, unit="photo", disable=None):
         photo = setting.test.iloc[row]
-        with np.load(explained / f"example-{row:07d}.npz") as maps:
-            for depth, layer in enumerate(layers_in(maps.files)):
+        with artifacts.read_arrays(explained / f"example-{row:07d}.npz") as maps:
+            for depth, layer in enumerate(layers_in(maps)):
                 stack = np.stack(
                     [maps[f"{condition_key(*c)}/{layer}"] for c in (("clean", 0.0), *levels)]
                 )
@@ -205,10 +205,10 @@ def _depth_ceiling(setting: Setting, network: str) -> pd.DataFrame:
     rows: list[tuple[str | int | float, ...]] = []
     with contextlib.ExitStack() as opened:
         files = [
-            opened.enter_context(np.load(explained / f"example-{row:07d}.npz"))
+            opened.enter_context(artifacts.read_arrays(explained / f"example-{row:07d}.npz"))
             for row in example_rows(setting)
         ]
-        layers = layers_in(files[0].files) if pairs else []
+        layers = layers_in(files[0]) if pairs else []
         for depth, layer in enumerate(layers):
             stack = np.stack([maps[f"clean/{layer}"] for maps in files])
             maps = gradcam.resize(stack, setting.study.image_size)

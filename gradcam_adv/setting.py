@@ -80,7 +80,7 @@ class Setting:
 
     def _crops(self, rows: pd.DataFrame) -> np.ndarray:
         files = {
-            name: np.load(self.folders["data"] / name, mmap_mode="r")
+            name: artifacts.read_array(self.folders["data"] / name, mmap=True)
             for name in rows["crops"].unique()
         }
         crops = [files[name][i] for name, i in zip(rows["crops"], rows["crop"], strict=True)]
@@ -140,7 +140,7 @@ def signs_of(
             [fgsm.random_sign(shape, setting.study.seed, sha256) for sha256 in rows["sha256"]]
         )
     maker = maker_of(setting.study, attack, network)
-    return np.load(setting.folders[f"attack/{maker}"] / f"{name}.npy")
+    return artifacts.read_array(setting.folders[f"attack/{maker}"] / f"{name}.npy")
 
 
 def maker_of(study: Study, attack: str, network: str) -> str:

