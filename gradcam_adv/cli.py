@@ -101,7 +101,9 @@ def _again() -> str:
 
 
 def _one_line(message: str) -> str:
-    return " ".join(message.split())
+    """Without control characters as well, which names and damaged files may hold."""
+    line = " ".join(message.split())
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
 def _lacking(error: OSError) -> str:

@@ -986,6 +986,7 @@ COMMANDS = [
      ["score", "--model", "model", "--images", "people", "--output", "out"], "SavedModel"),
     ("a pickle", "model.pkl", pickle.dumps(Payload()), ["layers", "model.pkl"], "a pickle runs"),
     ("a study", "study.toml", b"a = " + b"[" * 5000, ["data", "study.toml"], "nested too deep"),
+    ("an escape sequence", "study.toml", b'"\\u001b[2J" = 1', ["data", "study.toml"], "\ufffd[2J"),
     ("a pipe", "study.toml", FIFO, ["reproduce", "study.toml"], "not a regular file"),
     ("a folder", "study.toml", FOLDER, ["clean", "study.toml"], "not a regular file"),
     ("weights", "weights/vgg16.h5", {n: c for n, c, _ in WEIGHTS}["whole model"],
@@ -1012,6 +1013,7 @@ def test_at_the_command_line(tmp_path, name, content, arguments, why):
     lines = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
     assert len(lines) == 1
     assert lines[0].startswith("Error: Expected ")
+    assert lines[0].isprintable()
     assert "Received: " in lines[0]
     for part in why.split(".*"):
         assert part in lines[0]
