@@ -12,6 +12,7 @@ from tqdm import tqdm
 from gradcam_adv import (
     artifacts,
     backbones,
+    checkpoints,
     classifiers,
     datasets,
     fgsm,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 # Statistics of smaller batches leave the features of deep random networks near useless.
 CALIBRATION_BATCH = 64
 BATCH_NORM = "batch-norm.npz"
+CHECKPOINT = "checkpoint.npz"
 
 
 def features(setting: Setting, folder: Path, network: str) -> list[Path]:
@@ -103,6 +105,7 @@ def train(setting: Setting, folder: Path, network: str) -> list[Path]:
         split["validation"],
         epochs=study.epochs,
         seed=seed,
+        checkpoint=checkpoints.Checkpoint(folder / CHECKPOINT),
         progress=True,
     )
     artifacts.write_table(folder / "history.csv", history)
@@ -136,6 +139,8 @@ def train(setting: Setting, folder: Path, network: str) -> list[Path]:
         },
     }
     classifiers.save(model, path, facts)
+    # Not before: until here an interruption would have the head trained anew.
+    (folder / CHECKPOINT).unlink(missing_ok=True)
     return [folder / "history.csv", path, path.with_suffix(".json")]
 
 
