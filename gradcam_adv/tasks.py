@@ -24,7 +24,7 @@ VERSIONS = {
     "evaluate": 4,
     "explain": 5,
     "score": 5,
-    "layers": 1,
+    "layers": 2,
     "seeds": 1,
     "readings": 2,
     "report": 8,

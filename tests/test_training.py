@@ -60,6 +60,14 @@ def test_keeps_the_weights_of_the_best_validation_epoch(unlearned):
     assert history["val_accuracy"].iloc[-1] <= history["val_accuracy"][best]
 
 
+def test_of_epochs_that_validate_alike_the_first_ones_weights_are_kept(problem):
+    head, history = train(problem)
+    accuracy = history["val_accuracy"]
+    assert (accuracy == accuracy.max()).sum() > 1
+    first, _ = train(problem, epochs=int(accuracy.idxmax()) + 1)
+    assert np.array_equal(head.get_weights()[0], first.get_weights()[0])
+
+
 def test_follows_from_the_seed(problem):
     first, history = train(problem)
     again, same = train(problem)
