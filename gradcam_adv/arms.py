@@ -11,7 +11,7 @@ import click
 import numpy as np
 import pandas as pd
 
-from gradcam_adv import artifacts, datasets, faces, photos, threads
+from gradcam_adv import artifacts, datasets, faces, photos, records, threads
 from gradcam_adv.setting import Setting, slices
 
 # What a detection hangs on besides the photo: two that agree in it are the same.
@@ -52,9 +52,9 @@ def _check(setting: Setting, folder: Path) -> list[Path]:
     root = setting.listing.root
     files = []
     for name, rows in slices(setting.listing.files, "reading photos", CHECKED):
-        path = folder / f"checked-{name}.csv"
+        path = folder / "checked" / f"{name}.csv"
         # A disk that failed may be mended since.
-        if not path.exists() or datasets.may_pass(artifacts.read_table(path)):
+        if not artifacts.is_whole(path) or datasets.may_pass(artifacts.read_table(path)):
             artifacts.write_table(path, datasets.check_photos(root, rows))
         files.append(path)
     return files
@@ -72,7 +72,7 @@ def detect(setting: Setting, folder: Path) -> list[Path]:
     files = []
     for name, rows in slices(setting.table, "detect faces"):
         path = folder / f"faces-{name}.csv"
-        if not path.exists():
+        if not artifacts.is_whole(path):
             if not known.keys() >= set(rows["sha256"]):
                 detector = detector or faces.Detector()
                 with photos.quiet():
@@ -98,6 +98,8 @@ def _as_row(face: faces.Face | None) -> dict[str, Any]:
 def _known_faces(folder: Path) -> dict[str, dict[str, Any]]:
     known: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("*/faces-*.csv")):
+        if not records.unchanged(path):
+            continue
         table = artifacts.read_table(path)
         table = table[table["detector"] == DETECTOR]
         known.update(zip(table["sha256"], _rows(table), strict=True))
@@ -132,7 +134,7 @@ def crop(setting: Setting, folder: Path, allow_left_out: bool) -> list[Path]:
         rows = rows.assign(crops=f"crops-{name}.npy", crop=rows["faces"].gt(0).cumsum() - 1)
         with_face = rows[rows["faces"] > 0]
         path = folder / f"crops-{name}.npy"
-        if len(with_face) and not path.exists():
+        if len(with_face) and not artifacts.is_whole(path):
             photos_of = zip(setting.paths(with_face), _rows(with_face), strict=True)
             crops = threads.ordered(
                 lambda pair: faces.align(

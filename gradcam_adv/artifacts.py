@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -23,6 +26,38 @@ _TEXT = {
 }  # fmt: skip
 
 
+class Observer(Protocol):
+    """Who is told of every file that is written: a task's journal."""
+
+    def begin(self, path: Path) -> None:
+        """``path`` is about to be written; raises what forbids it."""
+
+    def end(self, path: Path) -> None:
+        """``path`` is whole and on the disk."""
+
+    def holds(self, path: Path) -> bool:
+        """Whether ``path`` was written before and is still as it was."""
+
+
+_OBSERVER: ContextVar[Observer | None] = ContextVar("observer", default=None)
+
+
+@contextlib.contextmanager
+def observed(observer: Observer) -> Iterator[None]:
+    """Tell ``observer`` of the files written inside."""
+    token = _OBSERVER.set(observer)
+    try:
+        yield
+    finally:
+        _OBSERVER.reset(token)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a part of a task's result is there already, as it was written."""
+    observer = _OBSERVER.get()
+    return path.exists() if observer is None else observer.holds(path)
+
+
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it takes the place of ``path``.
@@ -30,16 +65,45 @@ def whole_file(path: Path) -> Iterator[Path]:
     The bytes are on the disk before the name is, so a reader, even after a power cut, finds the
     old file or the new one and never a part of it. The temporary name keeps the suffix, by which
     some writers choose their format.
+
+    Raises:
+        OSError: it can't be written; where the disk is full, whatever the writer said of that.
     """
+    observer = _OBSERVER.get()
+    if observer is not None:
+        observer.begin(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    temporary = temporary_of(path)
+    temporary.unlink(missing_ok=True)  # what a killed process left, or a link to elsewhere
     try:
         yield temporary
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
+    except Exception as error:
+        # Writers of models and figures hide it behind errors of their own, or of no number.
+        if _is_full(path.parent) and getattr(error, "errno", None) != errno.ENOSPC:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        if isinstance(error, OSError) and error.errno is None:
+            raise OSError(errno.EIO, str(error), str(path)) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a folder that is gone, say; the first error counts
+            temporary.unlink(missing_ok=True)
+    if observer is not None:
+        observer.end(path)
+
+
+def temporary_of(path: Path) -> Path:
+    """Where the bytes of ``path`` are until they are whole."""
+    return path.with_name(f".{path.stem}.partial{path.suffix}")
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < 4096
+    except OSError:
+        return False
 
 
 def _sync(path: Path) -> None:

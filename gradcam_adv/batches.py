@@ -12,6 +12,10 @@ import numpy.typing as npt
 BATCH_SIZE = 8
 
 
+class BatchHalved(UserWarning):
+    """Memory ran out, and the batches have become smaller."""
+
+
 def cores() -> int:
     """How many cores this process may use: the default number of threads."""
     if hasattr(os, "sched_getaffinity"):

@@ -33,7 +33,7 @@ class Checkpoint:
         Raises:
             ValueError: the file is damaged, holds other arrays, or pickled objects.
         """
-        if not self._path.exists():
+        if not artifacts.is_whole(self._path):
             return {}
         try:
             with np.load(self._path, allow_pickle=False) as file:

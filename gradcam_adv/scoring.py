@@ -40,7 +40,7 @@ def score(setting: Setting, folder: Path, network: str) -> list[Path]:
     files = []
     for name, rows in slices(setting.test, f"score {network}, {setting.arm}"):
         path = folder / f"nissim-{name}.csv"
-        if not path.exists():
+        if not artifacts.is_whole(path):
             with np.load(evaluated / f"last-{name}.npz") as maps:
                 scored = _score_slice(setting, network, rows, maps, table)
             artifacts.write_table(path, scored)
@@ -54,7 +54,7 @@ def layers(setting: Setting, folder: Path, network: str) -> list[Path]:
     what = f"score {network}, {setting.arm}, layers"
     for row in tqdm(example_rows(setting), what, unit="photo", disable=None):
         path = folder / f"layers-{row:07d}.csv"
-        if not path.exists():
+        if not artifacts.is_whole(path):
             artifacts.write_table(path, _score_layers(setting, network, row))
         files.append(path)
     depth_ceiling = _whole(folder / "depth-ceiling.csv", lambda: _depth_ceiling(setting, network))
@@ -63,7 +63,7 @@ def layers(setting: Setting, folder: Path, network: str) -> list[Path]:
 
 def _whole(path: Path, make: Callable[[], pd.DataFrame]) -> Path:
     """A table that takes seconds to make, written unless it is there."""
-    if not path.exists():
+    if not artifacts.is_whole(path):
         artifacts.write_table(path, make())
     return path
 

@@ -53,7 +53,7 @@ def features(setting: Setting, folder: Path, network: str) -> list[Path]:
     files = []
     if setting.weights[network].origin == "random":
         files.append(folder / BATCH_NORM)
-        if files[0].exists():
+        if artifacts.is_whole(files[0]):
             _set_statistics(base, files[0])
         else:
             _calibrate(setting, base, network)
@@ -61,7 +61,7 @@ def features(setting: Setting, folder: Path, network: str) -> list[Path]:
     extractor = classifiers.features(base, study.readings.pooling)
     for name, rows in slices(setting.table, f"features {network}, {setting.arm}"):
         path = folder / f"features-{name}.npy"
-        if not path.exists():
+        if not artifacts.is_whole(path):
             pixels = setting.pixels(rows)
             artifacts.write_array(path, gradcam.predict(extractor, pixels, study.batch_size))
         files.append(path)
@@ -178,7 +178,7 @@ def attack(setting: Setting, folder: Path, network: str) -> list[Path]:
     files = []
     for name, rows in slices(setting.test, f"attack {network}, {setting.arm}"):
         path = folder / f"{name}.npy"
-        if not path.exists():
+        if not artifacts.is_whole(path):
             pixels = setting.pixels(rows)
             labels = rows["label"].to_numpy()
             if study.readings.attacked_label == "predicted":
@@ -198,7 +198,7 @@ def evaluate(setting: Setting, folder: Path, network: str) -> list[Path]:
     files = []
     for name, rows in slices(setting.test, f"evaluate {network}, {setting.arm}"):
         maps_path, path = folder / f"last-{name}.npz", folder / f"{name}.csv"
-        if not (path.exists() and maps_path.exists()):
+        if not (artifacts.is_whole(path) and artifacts.is_whole(maps_path)):
             table, maps = _evaluate_slice(setting, explain_last, network, name, rows)
             artifacts.write_arrays(maps_path, maps)
             artifacts.write_table(path, table)
@@ -280,7 +280,7 @@ def explain(setting: Setting, folder: Path, network: str) -> list[Path]:
     what = f"explain {network}, {setting.arm}, {len(explain_layers.layers)} layers"
     for row in tqdm(rows_of, what, unit="photo", disable=None):
         path = folder / f"example-{row:07d}.npz"
-        if not path.exists():
+        if not artifacts.is_whole(path):
             name, slice_rows, place = slice_of(setting, row)
             rows = slice_rows.iloc[place].reset_index(drop=True)
             exact = setting.pixels(rows)

@@ -158,7 +158,8 @@ def test_an_aligned_test_set_of_one_person_is_an_error(people, tmp_path):
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def test_interrupted_reading_goes_on_after_the_last_whole_file(people, tmp_path, monkeypatch):
@@ -177,7 +178,7 @@ def test_interrupted_reading_goes_on_after_the_last_whole_file(people, tmp_path,
     with pytest.raises(KeyboardInterrupt):
         run.data()
     folder = run.plain.folders["data"]
-    assert sorted(files_in(folder)) == ["checked-0000000.csv", "checked-0000010.csv"]
+    assert sorted(files_in(folder)) == ["checked/0000000.csv", "checked/0000010.csv"]
     read[:] = [""] * 25
     run.data()
     assert len(read) == 25 + 12
@@ -207,7 +208,7 @@ def test_the_files_of_what_was_checked_are_the_stages_own(people, tmp_path):
     run = Run(people, tmp_path)
     folder = tmp_path / "data"
     files = arms.data(run.plain, folder, allow_left_out=False)
-    assert sorted(files) == sorted(folder.iterdir())
+    assert {str(path.relative_to(folder)) for path in files} == files_in(folder).keys()
 
 
 def test_an_interrupted_detection_goes_on_after_the_last_whole_file(

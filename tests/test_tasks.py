@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gradcam_adv import artifacts, sources, study, variations, weights
+from gradcam_adv import artifacts, records, sources, study, variations, weights
 from gradcam_adv.setting import Setting
 from gradcam_adv.tasks import Graph, make_task
 
@@ -109,7 +109,7 @@ def test_a_model_that_another_study_keeps_elsewhere_is_not_one_s_own(tmp_path):
     other.write_bytes(b"a head of seed 1")
     task = trained(tmp_path / "runs", other)
     files = artifacts.describe_files([other], task.folder)
-    record = {"task": task.name, "files": files, "needs": {}, "seconds": 1}
+    record = {**task.about(), "files": files, "needs": {}, "seconds": 1}
     artifacts.write_json(task.folder / artifacts.MANIFEST, record)
     assert task.result() is not None
 
@@ -117,5 +117,7 @@ def test_a_model_that_another_study_keeps_elsewhere_is_not_one_s_own(tmp_path):
     moved = trained(tmp_path / "runs", own)
     assert moved.folder == task.folder
     assert moved.result() is None
-    moved.discard(keep_intact=True)
+    places = (tmp_path / "runs", tmp_path / "models")
+    with records.Journal(moved.folder, moved.about() | {"needs": {}}, places) as journal:
+        assert not journal.record.files
     assert not other.exists()
