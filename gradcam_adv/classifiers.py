@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
 
 HIDDEN_UNITS = 512
 DROPOUT = 0.5
+# What stands where Keras writes down the time of saving: the first that a zip archive can.
+_NO_DATE = (1980, 1, 1, 0, 0, 0)
+_NO_DATE_SAVED = "1980-01-01@00:00:00"
 
 
 def features(base: keras.Model, pooling: Literal["average", "flatten"] = "average") -> keras.Model:
@@ -71,10 +77,33 @@ def _unseeded(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def save(model: keras.Model, path: Path, facts: dict[str, Any]) -> None:
-    """Write ``path`` (.keras) and, beside it, what is known of the model as JSON."""
+    """Write ``path`` (.keras) and, beside it, what is known of the model as JSON.
+
+    The same model gives the same bytes, so what was made with it still holds after it was deleted
+    and trained anew.
+    """
     with artifacts.whole_file(path) as temporary:
         model.save(temporary)
+        _undate(temporary)
     artifacts.write_json(path.with_suffix(".json"), facts)
+
+
+def _undate(path: Path) -> None:
+    """Write a ``.keras`` archive anew without the times of saving."""
+    # A file without a name: nothing is left of it, however this ends.
+    with tempfile.TemporaryFile(dir=path.parent) as copy:
+        with zipfile.ZipFile(path) as saved, zipfile.ZipFile(copy, "w") as undated:
+            for name in saved.namelist():
+                entry = zipfile.ZipInfo(name, _NO_DATE)
+                if name == "metadata.json":
+                    metadata = json.loads(saved.read(name)) | {"date_saved": _NO_DATE_SAVED}
+                    undated.writestr(entry, json.dumps(metadata))
+                else:
+                    with saved.open(name) as source, undated.open(entry, "w") as target:
+                        shutil.copyfileobj(source, target)
+        copy.seek(0)
+        with path.open("wb") as file:
+            shutil.copyfileobj(copy, file)
 
 
 def load(path: Path | str) -> keras.Model:
