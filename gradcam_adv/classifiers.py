@@ -84,26 +84,41 @@ def save(model: keras.Model, path: Path, facts: dict[str, Any]) -> None:
     """
     with artifacts.whole_file(path) as temporary:
         model.save(temporary)
-        _undate(temporary)
+        _normalize(temporary)
     artifacts.write_json(path.with_suffix(".json"), facts)
 
 
-def _undate(path: Path) -> None:
-    """Write a ``.keras`` archive anew without the times of saving."""
+def _normalize(path: Path) -> None:
+    """Write a ``.keras`` archive anew without the times and memory addresses in it."""
     # A file without a name: nothing is left of it, however this ends.
     with tempfile.TemporaryFile(dir=path.parent) as copy:
-        with zipfile.ZipFile(path) as saved, zipfile.ZipFile(copy, "w") as undated:
+        with zipfile.ZipFile(path) as saved, zipfile.ZipFile(copy, "w") as normal:
             for name in saved.namelist():
                 entry = zipfile.ZipInfo(name, _NO_DATE)
                 if name == "metadata.json":
                     metadata = json.loads(saved.read(name)) | {"date_saved": _NO_DATE_SAVED}
-                    undated.writestr(entry, json.dumps(metadata))
+                    normal.writestr(entry, json.dumps(metadata))
+                elif name == "config.json":
+                    normal.writestr(entry, _renumber(saved.read(name)))
                 else:
-                    with saved.open(name) as source, undated.open(entry, "w") as target:
+                    with saved.open(name) as source, normal.open(entry, "w") as target:
                         shutil.copyfileobj(source, target)
         copy.seek(0)
         with path.open("wb") as file:
             shutil.copyfileobj(copy, file)
+
+
+def _renumber(config: bytes) -> str:
+    """Objects that layers share are told apart by addresses in memory; count them instead."""
+    numbers: dict[int, int] = {}
+
+    def count(entry: dict[str, Any]) -> dict[str, Any]:
+        if "shared_object_id" in entry:
+            address = entry["shared_object_id"]
+            entry["shared_object_id"] = numbers.setdefault(address, len(numbers) + 1)
+        return entry
+
+    return json.dumps(json.loads(config, object_hook=count))
 
 
 def load(path: Path | str) -> keras.Model:
