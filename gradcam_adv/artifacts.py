@@ -94,6 +94,19 @@ def whole_file(path: Path) -> Iterator[Path]:
         observer.end(path)
 
 
+def publish(path: Path, target: Path) -> Path:
+    """Move a whole file to its place for readers, over what is there; the new path."""
+    observer = _OBSERVER.get()
+    if observer is not None:
+        observer.begin(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.replace(target)
+    _sync(target.parent)
+    if observer is not None:
+        observer.end(target)
+    return target
+
+
 def temporary_of(path: Path) -> Path:
     """Where the bytes of ``path`` are until they are whole."""
     return path.with_name(f".{path.stem}.partial{path.suffix}")

@@ -30,6 +30,7 @@ class Backbone:
         preprocessing: "caffe" (BGR, 0-255, mean subtracted) or "tf" (RGB, -1 to 1).
         weights_url: where Keras keeps its ImageNet weights without top.
         weights_md5: of that file.
+        weights_mb: its size in megabytes; a saved classifier's is little more.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Backbone:
     preprocessing: Literal["caffe", "tf"]
     weights_url: str
     weights_md5: str
+    weights_mb: int
 
 
 BACKBONES = {
@@ -54,6 +56,7 @@ BACKBONES = {
             "caffe",
             f"{_KERAS_WEIGHTS}/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
             "6d6bbae143d832006294945121d1f1fc",
+            59,
         ),
         Backbone(
             "resnet50",
@@ -64,6 +67,7 @@ BACKBONES = {
             "caffe",
             f"{_KERAS_WEIGHTS}/resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
             "4d473c1dd8becc155b73f8504c6f6626",
+            95,
         ),
         Backbone(
             "resnet101",
@@ -74,6 +78,7 @@ BACKBONES = {
             "caffe",
             f"{_KERAS_WEIGHTS}/resnet/resnet101_weights_tf_dim_ordering_tf_kernels_notop.h5",
             "88cf7a10940856eca736dc7b7e228a21",
+            171,
         ),
         Backbone(
             "inceptionv3",
@@ -85,6 +90,7 @@ BACKBONES = {
             f"{_KERAS_WEIGHTS}/inception_v3/"
             "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
             "bcbd6486424b2319ff4ef7d526e38f63",
+            88,
         ),
         Backbone(
             "xception",
@@ -95,6 +101,7 @@ BACKBONES = {
             "tf",
             f"{_KERAS_WEIGHTS}/xception/xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
             "b0042744bf5b25fce3cb969f33bebb97",
+            84,
         ),
     )
 }

@@ -77,8 +77,17 @@ def _user_errors(command: Callable[..., None]) -> Callable[..., None]:
                 command(*args, **kwargs)
             except ValueError as error:
                 raise UserError(_one_line(str(error))) from error
+            except BrokenPipeError:  # of a reader such as head, which click knows to be no error
+                raise
+            except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+                raise UserError(_one_line(_lacking(error))) from error
             except OSError as error:
                 raise MachineError(_one_line(_lacking(error))) from error
+            except ImportError as error:  # such as of the backend that Keras is told to take
+                said = str(error)
+                if not said.startswith("Expected"):
+                    said = f"Expected every package of gradcam-adv to be there. Received: {error}"
+                raise MachineError(_one_line(said)) from error
             except MemoryError as error:
                 said = str(error) or "Expected enough memory. Received: out of memory"
                 raise MachineError(_one_line(said)) from error
@@ -382,6 +391,24 @@ def compare(first: Path, second: Path, output: Path | None) -> None:
         click.echo()
         for path in comparison.write(output):
             click.echo(f"  {path}")
+
+
+@main.command()
+@_study_command
+@_user_errors
+def doctor(
+    study: Path, photos: str | None, weights: str | None, runs: Path, models: Path, **_: Any
+) -> None:
+    """What there is for STUDY (versions, cores, memory, GPU, weights), and what will happen.
+
+    Downloads and changes nothing. Exit status 1 when something keeps the study from running.
+    """
+    from gradcam_adv import doctor as doctors
+
+    text, can_run = doctors.examine(study, photos=photos, weights=weights, runs=runs, models=models)
+    click.echo(text)
+    if not can_run:
+        click.get_current_context().exit(1)
 
 
 @main.command()

@@ -54,6 +54,13 @@ def configure(threads: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
+def gpus() -> list[str]:
+    """The GPUs that TensorFlow will run networks on, by name."""
+    devices = tf.config.list_physical_devices("GPU")
+    details = map(tf.config.experimental.get_device_details, devices)
+    return [found.get("device_name", "unnamed") for found in details]
+
+
 def loss_gradient(model: keras.Model, batch_size: int) -> LossGradient:
     """Compile the gradient of the attack's loss by the pixels, up to a positive factor a photo.
 

@@ -7,7 +7,7 @@ import gc
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -194,13 +194,20 @@ class Pipeline:
             "report",
             "report",
             inputs,
-            lambda folder: self._report({name: task.folder for name, task in extra.items()}),
+            lambda folder: self._report(folder, {name: t.folder for name, t in extra.items()}),
             (*tasks, over),
         )
 
-    def _report(self, extra: dict[str, Path]) -> list[Path]:
+    def _report(self, folder: Path, extra: dict[str, Path]) -> list[Path]:
+        """Write the report into its task's folder, and then, whole, to where readers look for it.
+
+        A report that can't be finished, on a full disk, leaves the one before as it is.
+        """
         data = self.settings["plain"].folders["data"]
-        files = report.write(self._own.arms, data, self.folder, self.seconds(), extra)
+        written = report.write(self._own.arms, data, folder, self.seconds(), extra)
+        files = [
+            artifacts.publish(path, self.folder / path.relative_to(folder)) for path in written
+        ]
         # A report of other arms or of an earlier version would lie among this one's tables.
         for place in self.folder.glob("report/*"):
             for record in (records.manifest(place), records.journal(place)):
@@ -208,6 +215,7 @@ class Pipeline:
                     path = records.place_of(place, name, self._places)
                     if path is not None and path not in files and not path.is_dir():
                         path.unlink(missing_ok=True)
+        _remove_empty(written, (folder,))
         return files
 
     def seconds(self) -> pd.DataFrame:
@@ -444,13 +452,18 @@ def clean(folder: Path, models: Path) -> Cleaned:
         for path, ours in found.items():
             if ours:
                 path.unlink(missing_ok=True)
-    for path in sorted(found, reverse=True):
+    _remove_empty(found, places)
+    return Cleaned(sum(found.values()), sorted(path for path, ours in found.items() if not ours))
+
+
+def _remove_empty(gone: Iterable[Path], places: tuple[Path, ...]) -> None:
+    """Remove the folders that these files were in, where nothing else is left in them."""
+    for path in sorted(gone, reverse=True):
         for above in path.parents:
             if not any(above.is_relative_to(place) for place in places):
                 break
             with contextlib.suppress(OSError):  # something is left in it
                 above.rmdir()
-    return Cleaned(sum(found.values()), sorted(path for path, ours in found.items() if not ours))
 
 
 def _on_record(folder: Path, places: tuple[Path, ...]) -> dict[Path, bool]:

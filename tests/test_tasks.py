@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gradcam_adv import artifacts, records, sources, study, variations, weights
+from gradcam_adv import artifacts, records, sources, study, tasks, variations, weights
 from gradcam_adv.setting import Setting
 from gradcam_adv.tasks import Graph, make_task
 
@@ -121,3 +121,12 @@ def test_a_model_that_another_study_keeps_elsewhere_is_not_one_s_own(tmp_path):
     with records.Journal(moved.folder, moved.about() | {"needs": {}}, places) as journal:
         assert not journal.record.files
     assert not other.exists()
+
+
+def test_a_newer_stage_makes_itself_and_what_follows_anew(graph, monkeypatch):
+    before = graph(parse())
+    monkeypatch.setitem(tasks.VERSIONS, "report", tasks.VERSIONS["report"] + 1)
+    assert differing(before, graph(parse())) == set()
+    monkeypatch.setitem(tasks.VERSIONS, "evaluate", tasks.VERSIONS["evaluate"] + 1)
+    newer = kinds(differing(before, graph(parse())))
+    assert newer == {"evaluate", "explain", "score", "layers"}
