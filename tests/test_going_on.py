@@ -143,6 +143,7 @@ def test_what_was_interrupted_up_to_the_trained_model_comes_out_the_same(
         run.run()
     assert len(batches) == 2 + 2 + 1
     assert run.files() == undisturbed.files()
+    assert not [name for name in run.files() if name.endswith(stages.CHECKPOINT)]
 
 
 def test_a_model_deleted_and_trained_anew_is_the_same_file(undisturbed):
