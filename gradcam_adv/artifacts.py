@@ -24,7 +24,7 @@ _TEXT = {
     "photo", "identity", "name", "sha256", "group", "note", "reason", "crops", "detector",
     "network", "attack", "layer", "target", "size", "arm", "reading", "claim", "says", "place",
     "on", "verdict", "effect", "detail", "rule", "accuracy_order", "accuracy_order_paper",
-    "mod_order", "mod_order_paper", "quantity",
+    "mod_order", "mod_order_paper", "quantity", "hash",
 }  # fmt: skip
 
 

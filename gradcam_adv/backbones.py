@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -217,7 +217,13 @@ _MOMENTUM = 0.8
 _DAMPING = 1.6
 
 
-def calibrate_batch_norm(base: keras.Model, photos: Iterable[object]) -> None:
+def calibrate_batch_norm(
+    base: keras.Model,
+    photos: Iterable[object],
+    *,
+    done: int = 0,
+    after_batch: Callable[[int], None] = lambda _: None,
+) -> None:
     """Give the batch-norm layers of a random base the statistics of real photos.
 
     Without it a random deep network's features say nothing of its input. Each layer's moving
@@ -229,6 +235,9 @@ def calibrate_batch_norm(base: keras.Model, photos: Iterable[object]) -> None:
     Args:
         base: from :func:`build`; changed in place.
         photos: batches, each float32 (B, H, W, 3) in [0, 1]; some 64 photos a batch.
+        done: how many batches ``base`` has seen already; its statistics are as after the last.
+        after_batch: called after each with how many ``base`` has seen by then. The statistics of
+            that moment are all that going on from there hangs on.
     """
     import keras
 
@@ -249,11 +258,11 @@ def calibrate_batch_norm(base: keras.Model, photos: Iterable[object]) -> None:
         layer.momentum = _MOMENTUM
     observer = Observer(base.inputs, base.outputs)
     observer.compile(jit_compile=False)
-    batches = 0
     for batch in photos:
         observer.train_on_batch(batch)
-        batches += 1
-    initial_share = _MOMENTUM**batches
+        done += 1
+        after_batch(done)
+    initial_share = _MOMENTUM**done
     for layer in layers:
         mean, variance = layer.moving_mean, layer.moving_variance
         mean.assign(keras.ops.divide(mean, 1 - initial_share))

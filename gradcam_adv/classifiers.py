@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
 
 HIDDEN_UNITS = 512
 DROPOUT = 0.5
+# What stands where Keras writes down the time of saving: the first that a zip archive can.
+_NO_DATE = (1980, 1, 1, 0, 0, 0)
+_NO_DATE_SAVED = "1980-01-01@00:00:00"
 
 _SAVE = 'where the network was made, model.save("x.keras") writes one'
 # Other formats by the end of the name, and what to do instead.
@@ -83,10 +89,48 @@ def _unseeded(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def save(model: keras.Model, path: Path, facts: dict[str, Any]) -> None:
-    """Write ``path`` (.keras) and, beside it, what is known of the model as JSON."""
+    """Write ``path`` (.keras) and, beside it, what is known of the model as JSON.
+
+    The same model gives the same bytes, so what was made with it still holds after it was deleted
+    and trained anew.
+    """
     with artifacts.whole_file(path) as temporary:
         model.save(temporary)
+        _normalize(temporary)
     artifacts.write_json(path.with_suffix(".json"), facts)
+
+
+def _normalize(path: Path) -> None:
+    """Write a ``.keras`` archive anew without the times and memory addresses in it."""
+    # A file without a name: nothing is left of it, however this ends.
+    with tempfile.TemporaryFile(dir=path.parent) as copy:
+        with zipfile.ZipFile(path) as saved, zipfile.ZipFile(copy, "w") as normal:
+            for name in saved.namelist():
+                entry = zipfile.ZipInfo(name, _NO_DATE)
+                if name == "metadata.json":
+                    metadata = json.loads(saved.read(name)) | {"date_saved": _NO_DATE_SAVED}
+                    normal.writestr(entry, json.dumps(metadata))
+                elif name == "config.json":
+                    normal.writestr(entry, _renumber(saved.read(name)))
+                else:
+                    with saved.open(name) as source, normal.open(entry, "w") as target:
+                        shutil.copyfileobj(source, target)
+        copy.seek(0)
+        with path.open("wb") as file:
+            shutil.copyfileobj(copy, file)
+
+
+def _renumber(config: bytes) -> str:
+    """Objects that layers share are told apart by addresses in memory; count them instead."""
+    numbers: dict[int, int] = {}
+
+    def count(entry: dict[str, Any]) -> dict[str, Any]:
+        if "shared_object_id" in entry:
+            address = entry["shared_object_id"]
+            entry["shared_object_id"] = numbers.setdefault(address, len(numbers) + 1)
+        return entry
+
+    return json.dumps(json.loads(config, object_hook=count))
 
 
 def load(path: Path | str) -> keras.Model:

@@ -106,11 +106,14 @@ class Setting:
         return photos.as_stored(images, self.study.readings.perturbed_set)
 
 
-def slices(rows: pd.DataFrame, what: str) -> Iterator[tuple[str, pd.DataFrame]]:
+def slices(
+    rows: pd.DataFrame, what: str, length: int | None = None
+) -> Iterator[tuple[str, pd.DataFrame]]:
     """Cut a table of photos into slices, each with the name of its file; draws a bar."""
+    length = length or SLICE
     with tqdm(total=len(rows), desc=what, unit="photo", disable=None) as bar:
-        for start in range(0, len(rows), SLICE):
-            part = rows.iloc[start : start + SLICE].reset_index(drop=True)
+        for start in range(0, len(rows), length):
+            part = rows.iloc[start : start + length].reset_index(drop=True)
             yield f"{start:07d}", part
             bar.update(len(part))
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from gradcam_adv import (
     artifacts,
     backbones,
+    checkpoints,
     classifiers,
     datasets,
     fgsm,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 # Statistics of smaller batches leave the features of deep random networks near useless.
 CALIBRATION_BATCH = 64
 BATCH_NORM = "batch-norm.npz"
+CHECKPOINT = "checkpoint.npz"
 
 
 def features(setting: Setting, folder: Path, network: str) -> list[Path]:
@@ -54,8 +56,9 @@ def features(setting: Setting, folder: Path, network: str) -> list[Path]:
         if artifacts.is_whole(files[0]):
             _set_statistics(base, files[0])
         else:
-            _calibrate(setting, base, network)
+            _calibrate(setting, base, network, checkpoints.Checkpoint(folder / CHECKPOINT))
             artifacts.write_arrays(files[0], backbones.batch_norm_statistics(base))
+        (folder / CHECKPOINT).unlink(missing_ok=True)
     extractor = classifiers.features(base, study.readings.pooling)
     for name, rows in slices(setting.table, f"features {network}, {setting.arm}"):
         path = folder / f"features-{name}.npy"
@@ -104,6 +107,7 @@ def train(setting: Setting, folder: Path, network: str) -> list[Path]:
         split["validation"],
         epochs=study.epochs,
         seed=seed,
+        checkpoint=checkpoints.Checkpoint(folder / CHECKPOINT),
         progress=True,
     )
     artifacts.write_table(folder / "history.csv", history)
@@ -137,19 +141,40 @@ def train(setting: Setting, folder: Path, network: str) -> list[Path]:
         },
     }
     classifiers.save(model, path, facts)
+    # Not before: until here an interruption would have the head trained anew.
+    (folder / CHECKPOINT).unlink(missing_ok=True)
     return [folder / "history.csv", path, path.with_suffix(".json")]
 
 
-def _calibrate(setting: Setting, base: keras.Model, network: str) -> None:
+def _calibrate(
+    setting: Setting, base: keras.Model, network: str, checkpoint: checkpoints.Checkpoint
+) -> None:
     rows = setting.table[setting.table["split"] == "train"].reset_index(drop=True)
     shuffled = rows.iloc[np.random.default_rng(setting.study.seed).permutation(len(rows))]
     # A last, smaller batch is left out: it would weigh as much as the whole ones.
     whole = max(len(rows) - len(rows) % CALIBRATION_BATCH, 1)
     starts = range(0, whole, CALIBRATION_BATCH)
-    bar = tqdm(starts, f"batch norm {network}", unit="batch", disable=None)
+
+    def state(done: int) -> dict[str, np.ndarray]:
+        return {"batches": np.array(done), **backbones.batch_norm_statistics(base)}
+
+    arrays = checkpoint.read(state(0).keys())
+    done = int(arrays.pop("batches")) if arrays else 0
+    if done:
+        backbones.set_batch_norm_statistics(base, arrays)
+    bar = tqdm(
+        starts[done:],
+        f"batch norm {network}",
+        total=len(starts),
+        initial=done,
+        unit="batch",
+        disable=None,
+    )
     backbones.calibrate_batch_norm(
         base,
         (setting.pixels(shuffled.iloc[start : start + CALIBRATION_BATCH]) for start in bar),
+        done=done,
+        after_batch=lambda seen: checkpoint.write(lambda: state(seen)),
     )
 
 

@@ -218,5 +218,6 @@ FILES: dict[str, Callable[[Setting], int]] = {
     "attack": lambda setting: _slices(setting.test),
     "evaluate": lambda setting: 2 * _slices(setting.test),
     "explain": lambda setting: len(example_rows(setting)) + 1,
+    "layers": lambda setting: len(example_rows(setting)) + 1,
     "score": lambda setting: _slices(setting.test) + 1,
 }

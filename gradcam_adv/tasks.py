@@ -18,7 +18,7 @@ STAGES = ("data", "train", "attack", "evaluate", "explain", "score", "report")
 
 # Raised when a result changes for the same inputs, so that old results count as stale.
 VERSIONS = {
-    "data": 2,
+    "data": 3,
     "faces": 1,
     "features": 1,
     "train": 2,
@@ -26,7 +26,7 @@ VERSIONS = {
     "evaluate": 4,
     "explain": 5,
     "score": 5,
-    "layers": 1,
+    "layers": 2,
     "seeds": 1,
     "readings": 2,
     "report": 8,
