@@ -271,10 +271,12 @@ class Pipeline:
             with records.Journal(task.folder, self.about(task), self._places) as journal:
                 if journal.record.files:
                     click.echo(f"{task.name}: goes on, {len(journal.record.files)} files are there")
-                with artifacts.observed(journal), _noting(journal):
-                    files = task.make(task.folder)
+                try:
+                    with artifacts.observed(journal), _noting(journal):
+                        files = task.make(task.folder)
+                finally:
+                    _forget_networks()
                 seconds = journal.finish(files)
-            _forget_networks()
             click.echo(f"{task.name}: {seconds:.1f} s")
         return worked
 

@@ -123,6 +123,7 @@ def undisturbed(people, tmp_path):
     return Trained(people, tmp_path / "undisturbed").run()
 
 
+@pytest.mark.slow
 def test_what_was_interrupted_up_to_the_trained_model_comes_out_the_same(
     undisturbed, people, tmp_path, monkeypatch
 ):
@@ -146,6 +147,7 @@ def test_what_was_interrupted_up_to_the_trained_model_comes_out_the_same(
     assert not [name for name in run.files() if name.endswith(stages.CHECKPOINT)]
 
 
+@pytest.mark.slow
 def test_a_model_deleted_and_trained_anew_is_the_same_file(undisturbed):
     before = undisturbed.files()
     (undisturbed.folder / "models" / "plain" / "resnet50.keras").unlink()
