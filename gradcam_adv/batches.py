@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -95,8 +96,49 @@ def check_labels(labels: npt.ArrayLike, count: int, classes: int, name: str) -> 
     return array.astype(np.int32)
 
 
-def check_finite(values: np.ndarray, what: str) -> np.ndarray:
-    """``values``; ValueError naming ``what`` when one is NaN or infinite."""
-    if not np.isfinite(values).all():
-        raise ValueError(f"Expected finite {what}. Received: NaN or infinite values")
+class NotFiniteError(ValueError):
+    """Values that are NaN or infinite.
+
+    Attributes:
+        what: they are, such as "logits".
+        item: that they are of: the number of an image, or a name.
+        received: how many of how many values.
+    """
+
+    def __init__(self, what: str, item: int | str, received: str) -> None:
+        of = f"image {item}" if isinstance(item, int) else item
+        super().__init__(f"Expected finite {what} on {of}. Received: {received} NaN or infinite")
+        self.what = what
+        self.item = item
+        self.received = received
+
+
+def check_finite(values: np.ndarray, what: str, first: int = 0) -> np.ndarray:
+    """``values``, (n, ...), one item an image, the first of which has the number ``first``.
+
+    Raises:
+        NotFiniteError: of the first image with a value that is NaN or infinite.
+    """
+    finite = np.isfinite(values)
+    if not finite.all():
+        i = int(np.argmin(finite.reshape(len(values), -1).all(axis=1)))
+        wrong, count = finite[i].size - np.count_nonzero(finite[i]), finite[i].size
+        raise NotFiniteError(what, first + i, f"{wrong} of {count} values")
     return values
+
+
+@contextlib.contextmanager
+def naming(items: Sequence[int | str], network: str = "") -> Iterator[None]:
+    """Inside, a value that isn't finite is said to be ``network``'s on one of ``items``.
+
+    Args:
+        items: a number or name for each image of the arrays that are checked.
+        network: its name, where there is one to tell.
+    """
+    try:
+        yield
+    except NotFiniteError as error:
+        what = f"{error.what} of {network}" if network else error.what
+        # What is named already further inside stays as it is.
+        item = items[error.item] if isinstance(error.item, int) else error.item
+        raise NotFiniteError(what, item, error.received) from None

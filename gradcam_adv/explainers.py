@@ -111,8 +111,9 @@ class _Peer:
                         normalize_cam=False,
                     )
                 )
-                batches.check_finite(maps, f"maps of layer {place.path!r}")
-                parts[place.path].append(gradcam.normalize(maps[: own.stop - own.start, None]))
+                maps = maps[: own.stop - own.start, None]
+                batches.check_finite(maps, f"maps of layer {place.path!r}", own.start)
+                parts[place.path].append(gradcam.normalize(maps))
         return {path: np.concatenate(maps) for path, maps in parts.items()}, logits
 
     def _scores(self, classes: np.ndarray, outputs: Any) -> Any:

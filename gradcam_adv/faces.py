@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image
 from skimage import transform
 
+from gradcam_adv import batches
+
 # MTCNN looks at photos shrunk to this many pixels on the longer side: it finds faces of 20 pixels
 # and more, so of 4 % of that side, and a phone's photo takes no longer than a small one.
 DETECTION_SIDE = 512
@@ -71,6 +73,9 @@ class Detector:
 
         Args:
             images: of :func:`for_detection`.
+
+        Raises:
+            NotFiniteError: a face whose place is NaN or infinite.
         """
         found: list[Face | None] = [None] * len(images)
         large = [i for i, image in enumerate(images) if min(image.shape[:2]) >= SMALLEST_SIDE]
@@ -86,6 +91,7 @@ class Detector:
             for number, i in enumerate(chosen):
                 own = rows[rows[:, 0] == number]
                 if len(own):
+                    batches.check_finite(own[np.newaxis], "places of faces", i)
                     found[i] = _that_counts(own, *images[i].shape[:2])
         return found
 

@@ -40,7 +40,7 @@ def sign(
 
     Raises:
         ValueError: images or labels that the model can't take, an output that isn't logits, or
-            a gradient that isn't finite.
+            logits or a gradient that aren't finite.
     """
     network = networks.flatten(model)
     images = batches.check_images(network.input.shape, images)
@@ -64,9 +64,13 @@ class compiled_sign:
         off = None if progress else True
         with tqdm(total=len(images), desc="FGSM", unit="image", disable=off) as bar:
             for own, (pixels, classes) in batches.padded(self._batch_size, images, labels):
-                gradient = batches.check_finite(self._gradient(pixels, classes), "gradients")
-                signs[own] = np.sign(gradient[: own.stop - own.start])
-                bar.update(own.stop - own.start)
+                count = own.stop - own.start
+                gradient, logits = self._gradient(pixels, classes)
+                batches.check_finite(gradient[:count], "gradients by the pixels", own.start)
+                # Where these are NaN the gradient may be zero: a ReLU's at NaN is.
+                batches.check_finite(logits[:count], "logits", own.start)
+                signs[own] = np.sign(gradient[:count])
+                bar.update(count)
         return signs
 
 

@@ -56,7 +56,7 @@ def heatmaps(
 
     Raises:
         ValueError: a model that can't be explained; images, classes or layers that it doesn't
-            take; or maps that aren't finite.
+            take; or maps or logits that aren't finite.
     """
     network = networks.flatten(model)
     images = batches.check_images(network.input.shape, images)
@@ -114,9 +114,11 @@ class Explainer:
                 count = own.stop - own.start
                 sums, logits = self._sums(pixels, wanted)
                 for name, values in zip(self.layers, sums, strict=True):
-                    batches.check_finite(values, f"Grad-CAM sums of layer {name!r}")
-                    parts[name].append(normalize(values[:count]))
-                answers.append(batches.check_finite(logits[:count], "logits"))
+                    what = f"Grad-CAM sums of layer {name!r}"
+                    parts[name].append(
+                        normalize(batches.check_finite(values[:count], what, own.start))
+                    )
+                answers.append(batches.check_finite(logits[:count], "logits", own.start))
                 bar.update(count)
         maps = {name: np.concatenate(values) for name, values in parts.items()}
         return maps, np.concatenate(answers)
@@ -142,10 +144,16 @@ def resize(maps: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
     return np.clip(resized, 0, 1).reshape(*maps.shape[:-2], height, width)
 
 
-def predict(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """Logits, float32 (N, C), in batches of one padded shape."""
-    logits = [
+def predict(
+    model: keras.Model, images: np.ndarray, batch_size: int, what: str = "logits"
+) -> np.ndarray:
+    """Logits, or ``what`` else a model gives, float32 (N, C), in batches of one padded shape.
+
+    Raises:
+        NotFiniteError: some are NaN or infinite.
+    """
+    outputs = [
         model.predict_on_batch(pixels)[: own.stop - own.start]
         for own, (pixels,) in batches.padded(batch_size, images)
     ]
-    return batches.check_finite(np.concatenate(logits), "logits")
+    return batches.check_finite(np.concatenate(outputs), what)

@@ -27,7 +27,7 @@ if keras.backend.backend() != "tensorflow":
 # In the place of a class: the one that the model predicts for the image being explained.
 PREDICTED = -1
 
-LossGradient = Callable[[np.ndarray, np.ndarray], np.ndarray]
+LossGradient = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 # From logits, (N, classes), to scores, (N,).
 Score = Callable[[Any], Any]
 WeightedSums = Callable[[np.ndarray, np.ndarray], tuple[list[np.ndarray], np.ndarray]]
@@ -68,7 +68,8 @@ def loss_gradient(model: keras.Model, batch_size: int) -> LossGradient:
 
     Returns:
         Function of images, float32 (batch_size, H, W, 3), and labels, int (batch_size,), giving
-        the margin's gradient, float32, of the shape of the images.
+        the margin's gradient, float32, of the shape of the images, and the logits, float32
+        (batch_size, C).
     """
     shape = (batch_size, *model.input_shape[1:])
 
@@ -76,7 +77,7 @@ def loss_gradient(model: keras.Model, batch_size: int) -> LossGradient:
         input_signature=[tf.TensorSpec(shape, tf.float32), tf.TensorSpec((batch_size,), tf.int32)],
         autograph=False,
     )
-    def gradient(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    def gradient(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
             logits = tf.cast(model(images, training=False), tf.float32)
@@ -84,9 +85,13 @@ def loss_gradient(model: keras.Model, batch_size: int) -> LossGradient:
             others = tf.where(is_label, logits.dtype.min, logits)
             label_logit = tf.gather(logits, labels, batch_dims=1)
             margin = tf.reduce_logsumexp(others, axis=-1) - label_logit
-        return tape.gradient(margin, images)
+        return tape.gradient(margin, images), logits
 
-    return lambda images, labels: gradient(images, labels.astype(np.int32)).numpy()
+    def numpy_gradient(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        by_pixels, logits = gradient(images, labels.astype(np.int32))
+        return by_pixels.numpy(), logits.numpy()
+
+    return numpy_gradient
 
 
 def gradcam_sums(

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from gradcam_adv import (
     artifacts,
     backbones,
+    batches,
     classifiers,
     datasets,
     fgsm,
@@ -32,6 +33,7 @@ from gradcam_adv.setting import (
     signs_of,
     slice_of,
     slices,
+    under,
     versions,
     with_white_box_of_source,
 )
@@ -61,7 +63,9 @@ def features(setting: Setting, folder: Path, network: str) -> list[Path]:
         path = folder / f"features-{name}.npy"
         if not path.exists():
             pixels = setting.pixels(rows)
-            artifacts.write_array(path, gradcam.predict(extractor, pixels, study.batch_size))
+            with batches.naming(rows["photo"].tolist(), network):
+                found = gradcam.predict(extractor, pixels, study.batch_size, "features")
+            artifacts.write_array(path, found)
         files.append(path)
     return files
 
@@ -91,6 +95,11 @@ def train(setting: Setting, folder: Path, network: str) -> list[Path]:
     features = [np.load(path, mmap_mode="r") for path in sorted(cached.glob("features-*.npy"))]
 
     table = setting.table
+    # Slices of the table, all but the last of one length.
+    photos = [table["photo"].iloc[i * len(features[0]) :].tolist() for i in range(len(features))]
+    for part, names in zip(features, photos, strict=True):
+        with batches.naming(names, network):
+            batches.check_finite(part, "features")
     labels = table["label"].to_numpy()
     split = {name: np.flatnonzero(table["split"] == name) for name in datasets.SPLITS}
     seed = study.seeds[0]
@@ -105,15 +114,19 @@ def train(setting: Setting, folder: Path, network: str) -> list[Path]:
         seed=seed,
         progress=True,
     )
+    _check_losses(history, network)
     artifacts.write_table(folder / "history.csv", history)
 
     base = _base(setting, network)
     if weights.origin == "random":
         _set_statistics(base, cached / BATCH_NORM)
     model = classifiers.assemble(classifiers.features(base, study.readings.pooling), head)
-    logits = [gradcam.predict(head, part, study.batch_size) for part in features]
-    _check_same_logits(setting, network, model, logits[0])
-    right = np.concatenate(logits).argmax(axis=1) == labels
+    parts = []
+    for part, names in zip(features, photos, strict=True):
+        with batches.naming(names, f"the head of {network}"):
+            parts.append(gradcam.predict(head, part, study.batch_size))
+    _check_same_logits(setting, network, model, parts[0])
+    right = np.concatenate(parts).argmax(axis=1) == labels
     path = setting.models / f"{network}.keras"
     facts = {
         "network": network,
@@ -152,14 +165,26 @@ def _calibrate(setting: Setting, base: keras.Model, network: str) -> None:
     )
 
 
+def _check_losses(history: pd.DataFrame, network: str) -> None:
+    """ValueError naming the first epoch whose loss is NaN or infinite."""
+    finite = np.isfinite(history[["loss", "val_loss"]].to_numpy()).all(axis=1)
+    if not finite.all():
+        row = history.iloc[int(np.argmin(finite))]
+        raise ValueError(
+            f"Expected finite losses of the head of {network}. Received: loss {row['loss']:g}, "
+            f"val_loss {row['val_loss']:g} in epoch {row['epoch']:g}"
+        )
+
+
 def _check_same_logits(
     setting: Setting, network: str, model: keras.Model, head_logits: np.ndarray
 ) -> None:
-    pixels = setting.pixels(setting.table.iloc[: len(head_logits)])
-    logits = gradcam.predict(model, pixels, setting.study.batch_size)
+    rows = setting.table.iloc[: len(head_logits)]
+    with batches.naming(rows["photo"].tolist(), network):
+        logits = gradcam.predict(model, setting.pixels(rows), setting.study.batch_size)
     scale = max(1.0, float(np.abs(head_logits).max()))
     difference = float(np.abs(logits - head_logits).max()) / scale
-    if difference > 1e-4:
+    if not difference <= 1e-4:  # NaN is no small difference
         raise ValueError(
             f"Expected the assembled {network} to give the head's logits within 1e-4 of their "
             f"scale. Received: a difference of {difference:.1e}"
@@ -176,9 +201,11 @@ def attack(setting: Setting, folder: Path, network: str) -> list[Path]:
         if not path.exists():
             pixels = setting.pixels(rows)
             labels = rows["label"].to_numpy()
-            if study.readings.attacked_label == "predicted":
-                labels = gradcam.predict(model, pixels, study.batch_size).argmax(axis=1)
-            artifacts.write_array(path, make_sign(pixels, labels))
+            with batches.naming(rows["photo"].tolist(), network):
+                if study.readings.attacked_label == "predicted":
+                    labels = gradcam.predict(model, pixels, study.batch_size).argmax(axis=1)
+                signs = make_sign(pixels, labels)
+            artifacts.write_array(path, signs)
         files.append(path)
     return files
 
@@ -218,7 +245,8 @@ def _evaluate_slice(
 
     def answer(images: np.ndarray, condition: str, *classes: np.ndarray | int) -> np.ndarray:
         wanted = np.stack(np.broadcast_arrays(*classes), axis=1)
-        by_layer, logits = explain_last(images, wanted)
+        with batches.naming(under(condition, rows), network):
+            by_layer, logits = explain_last(images, wanted)
         maps[condition] = by_layer[last]
         return logits.argmax(axis=1)
 
@@ -288,7 +316,9 @@ def explain(setting: Setting, folder: Path, network: str) -> list[Path]:
                     attacked = setting.perturb(network, exact, signs[place], epsilon)
                 images.append(attacked)
                 classes.append(_explained_class(setting, table, rows, attack, epsilon))
-            maps, _ = explain_layers(np.concatenate(images), np.concatenate(classes)[:, None])
+            photo = rows["photo"].item()
+            with batches.naming([f"{photo}, {condition_key(*level)}" for level in levels], network):
+                maps, _ = explain_layers(np.concatenate(images), np.concatenate(classes)[:, None])
             artifacts.write_arrays(
                 path,
                 {
