@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,33 @@ def configure(threads: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
+# Beside TensorFlow's own pool: what oneDNN, threads and Python ask the system for.
+_BESIDE_POOL = 512 * 2**20
+
+
+def reserve(model: keras.Model, batch_size: int) -> None:
+    """Have TensorFlow's pool ask the system for the memory of a batch before it is computed.
+
+    Within a computation it is too late: where the system refuses memory there (``ulimit -v``, no
+    overcommitment), oneDNN's convolutions end the process by a segmentation fault. What is asked
+    for is 1.25 times all outputs of the model: measured, those and their gradients need 0.3 to
+    1.15 times that. It stays untouched, so costs nothing until it is used. A GPU's own pool needs
+    no such help.
+
+    Raises:
+        MemoryError, tf.errors.ResourceExhaustedError: the system has not so much.
+    """
+    if tf.config.list_logical_devices("GPU"):
+        return
+    tensors = [tensor for layer in model.operations for tensor in tf.nest.flatten(layer.output)]
+    shapes = [tensor.shape[1:] for tensor in tensors]
+    known = sum(math.prod(shape) for shape in shapes if None not in shape)
+    beside = np.empty(_BESIDE_POOL, np.uint8)  # so that the pool does not take all there is
+    size = int(1.25 * 4 * known * batch_size)
+    tf.raw_ops.Empty(shape=(size // 2**20 + 1, 2**20), dtype=tf.uint8, init=False)
+    del beside
+
+
 def loss_gradient(model: keras.Model, batch_size: int) -> LossGradient:
     """Compile the gradient of the attack's loss by the pixels, up to a positive factor a photo.
 
@@ -72,6 +100,7 @@ def loss_gradient(model: keras.Model, batch_size: int) -> LossGradient:
         (batch_size, C).
     """
     shape = (batch_size, *model.input_shape[1:])
+    reserve(model, batch_size)
 
     @tf.function(
         input_signature=[tf.TensorSpec(shape, tf.float32), tf.TensorSpec((batch_size,), tf.int32)],
@@ -130,6 +159,7 @@ def gradcam_sums(
     read = [normalized.get(place.path, place) for place in places]
     unique = {step.path: step for step in read}
     extractor = network.extractor(list(unique.values()))
+    reserve(extractor, batch_size)
     # Half-precision gradients of early layers would fade to zero: scaled up on their way there, by
     # less where they then overflow.
     half = any(tensor.dtype == "float16" for tensor in extractor.outputs)

@@ -59,12 +59,13 @@ def features(setting: Setting, folder: Path, network: str) -> list[Path]:
             _calibrate(setting, base, network)
             artifacts.write_arrays(files[0], backbones.batch_norm_statistics(base))
     extractor = classifiers.features(base, study.readings.pooling)
+    features_of = gradcam.Predictor(extractor, study.batch_size, "features")
     for name, rows in slices(setting.table, f"features {network}, {setting.arm}"):
         path = folder / f"features-{name}.npy"
         if not path.exists():
             pixels = setting.pixels(rows)
             with batches.naming(rows["photo"].tolist(), network):
-                found = gradcam.predict(extractor, pixels, study.batch_size, "features")
+                found = features_of(pixels)
             artifacts.write_array(path, found)
         files.append(path)
     return files
@@ -122,9 +123,10 @@ def train(setting: Setting, folder: Path, network: str) -> list[Path]:
         _set_statistics(base, cached / BATCH_NORM)
     model = classifiers.assemble(classifiers.features(base, study.readings.pooling), head)
     parts = []
+    logits_of = gradcam.Predictor(head, study.batch_size)
     for part, names in zip(features, photos, strict=True):
         with batches.naming(names, f"the head of {network}"):
-            parts.append(gradcam.predict(head, part, study.batch_size))
+            parts.append(logits_of(part))
     _check_same_logits(setting, network, model, parts[0])
     right = np.concatenate(parts).argmax(axis=1) == labels
     path = setting.models / f"{network}.keras"
@@ -159,10 +161,18 @@ def _calibrate(setting: Setting, base: keras.Model, network: str) -> None:
     whole = max(len(rows) - len(rows) % CALIBRATION_BATCH, 1)
     starts = range(0, whole, CALIBRATION_BATCH)
     bar = tqdm(starts, f"batch norm {network}", unit="batch", disable=None)
-    backbones.calibrate_batch_norm(
-        base,
-        (setting.pixels(shuffled.iloc[start : start + CALIBRATION_BATCH]) for start in bar),
-    )
+    photos = (setting.pixels(shuffled.iloc[start : start + CALIBRATION_BATCH]) for start in bar)
+    try:
+        backbones.calibrate_batch_norm(base, photos)
+    except Exception as error:
+        if not batches.out_of_memory(error):
+            raise
+        size = setting.study.image_size
+        raise MemoryError(
+            f"Expected enough memory for the statistics of {network} over {CALIBRATION_BATCH} "
+            "photos at a time, which those of fewer would not be. Received: out of memory with "
+            f"image_size = {size}; lower it, or give weights"
+        ) from error
 
 
 def _check_losses(history: pd.DataFrame, network: str) -> None:
@@ -195,6 +205,7 @@ def attack(setting: Setting, folder: Path, network: str) -> list[Path]:
     study = setting.study
     model = setting.model(network)
     make_sign = fgsm.compiled_sign(networks.flatten(model), study.batch_size)
+    logits_of = gradcam.Predictor(model, study.batch_size)
     files = []
     for name, rows in slices(setting.test, f"attack {network}, {setting.arm}"):
         path = folder / f"{name}.npy"
@@ -203,7 +214,7 @@ def attack(setting: Setting, folder: Path, network: str) -> list[Path]:
             labels = rows["label"].to_numpy()
             with batches.naming(rows["photo"].tolist(), network):
                 if study.readings.attacked_label == "predicted":
-                    labels = gradcam.predict(model, pixels, study.batch_size).argmax(axis=1)
+                    labels = logits_of(pixels).argmax(axis=1)
                 signs = make_sign(pixels, labels)
             artifacts.write_array(path, signs)
         files.append(path)

@@ -18,7 +18,6 @@ from gradcam_adv import (
     classifiers,
     dissimilarity,
     explainers,
-    faces,
     flatten,
     gradients,
     heatmaps,
@@ -360,8 +359,7 @@ def test_a_face_at_no_place_is_named(own, monkeypatch, tmp_path):
             rows[[not image.any() for image in images], 6] = np.nan
             return rows
 
-    monkeypatch.setattr(faces.Detector, "__init__", lambda self: None)
-    monkeypatch.setattr(faces.Detector, "_mtcnn", Mtcnn(), raising=False)
+    monkeypatch.setattr("mtcnn.MTCNN", Mtcnn)
     message = f"finite places of faces of MTCNN on {BLACK}. Received: 1 of 16 values"
     with pytest.raises(ValueError, match=message):
         arms.detect(own, tmp_path / "faces")
