@@ -11,12 +11,14 @@ import click
 import numpy as np
 import pandas as pd
 
-from gradcam_adv import artifacts, batches, datasets, faces, photos, threads
+from gradcam_adv import artifacts, batches, datasets, faces, photos, records, threads
 from gradcam_adv.setting import Setting, slices
 
 # What a detection hangs on besides the photo: two that agree in it are the same.
 DETECTOR = f"mtcnn {version('mtcnn')}, {faces.DETECTION_SIDE} px, rule 2"
 NO_FACE = "no face found"
+# Photos a file: some seconds of reading, which is what an interruption costs.
+CHECKED = 512
 
 
 def data(setting: Setting, folder: Path, allow_left_out: bool) -> list[Path]:
@@ -26,6 +28,8 @@ def data(setting: Setting, folder: Path, allow_left_out: bool) -> list[Path]:
         ValueError: too many were left out, and ``allow_left_out`` does not allow it.
     """
     study = setting.study
+    checked_files = _check(setting, folder)
+    checked = pd.concat(map(artifacts.read_table, checked_files), ignore_index=True)
     table = datasets.make_table(
         setting.listing,
         classes=study.classes,
@@ -33,12 +37,26 @@ def data(setting: Setting, folder: Path, allow_left_out: bool) -> list[Path]:
         max_photos=study.max_photos,
         split=study.split,
         seed=study.seed,
+        checked=checked,
     )
     files = artifacts.write_tables(
         folder, excluded=table.excluded, identities=table.identities, photos=table.kept
     )
     click.echo(datasets.summary(table))
     _check_left_out(datasets.share_left_out(table), folder, allow_left_out)
+    return [*checked_files, *files]
+
+
+def _check(setting: Setting, folder: Path) -> list[Path]:
+    """What each photo says of its use, as tables of a slice each."""
+    root = setting.listing.root
+    files = []
+    for name, rows in slices(setting.listing.files, "reading photos", CHECKED):
+        path = folder / "checked" / f"{name}.csv"
+        # A disk that failed may be mended since.
+        if not artifacts.is_whole(path) or datasets.may_pass(artifacts.read_table(path)):
+            artifacts.write_table(path, datasets.check_photos(root, rows))
+        files.append(path)
     return files
 
 
@@ -54,7 +72,7 @@ def detect(setting: Setting, folder: Path) -> list[Path]:
     files = []
     for name, rows in slices(setting.table, "detect faces"):
         path = folder / f"faces-{name}.csv"
-        if not path.exists():
+        if not artifacts.is_whole(path):
             if not known.keys() >= set(rows["sha256"]):
                 detector = detector or faces.Detector()
                 with photos.quiet():
@@ -82,6 +100,8 @@ def _as_row(face: faces.Face | None) -> dict[str, Any]:
 def _known_faces(folder: Path) -> dict[str, dict[str, Any]]:
     known: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("*/faces-*.csv")):
+        if not records.unchanged(path):
+            continue
         table = artifacts.read_table(path)
         table = table[table["detector"] == DETECTOR]
         known.update(zip(table["sha256"], _rows(table), strict=True))
@@ -116,7 +136,7 @@ def crop(setting: Setting, folder: Path, allow_left_out: bool) -> list[Path]:
         rows = rows.assign(crops=f"crops-{name}.npy", crop=rows["faces"].gt(0).cumsum() - 1)
         with_face = rows[rows["faces"] > 0]
         path = folder / f"crops-{name}.npy"
-        if len(with_face) and not path.exists():
+        if len(with_face) and not artifacts.is_whole(path):
             photos_of = zip(setting.paths(with_face), _rows(with_face), strict=True)
             crops = threads.ordered(
                 lambda pair: faces.align(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
+from gradcam_adv import untrusted
 
 if TYPE_CHECKING:
     import keras
@@ -30,6 +32,7 @@ class Backbone:
         preprocessing: "caffe" (BGR, 0-255, mean subtracted) or "tf" (RGB, -1 to 1).
         weights_url: where Keras keeps its ImageNet weights without top.
         weights_md5: of that file.
+        weights_mb: its size in megabytes; a saved classifier's is little more.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Backbone:
     preprocessing: Literal["caffe", "tf"]
     weights_url: str
     weights_md5: str
+    weights_mb: int
 
 
 BACKBONES = {
@@ -54,6 +58,7 @@ BACKBONES = {
             "caffe",
             f"{_KERAS_WEIGHTS}/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
             "6d6bbae143d832006294945121d1f1fc",
+            59,
         ),
         Backbone(
             "resnet50",
@@ -64,6 +69,7 @@ BACKBONES = {
             "caffe",
             f"{_KERAS_WEIGHTS}/resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
             "4d473c1dd8becc155b73f8504c6f6626",
+            95,
         ),
         Backbone(
             "resnet101",
@@ -74,6 +80,7 @@ BACKBONES = {
             "caffe",
             f"{_KERAS_WEIGHTS}/resnet/resnet101_weights_tf_dim_ordering_tf_kernels_notop.h5",
             "88cf7a10940856eca736dc7b7e228a21",
+            171,
         ),
         Backbone(
             "inceptionv3",
@@ -85,6 +92,7 @@ BACKBONES = {
             f"{_KERAS_WEIGHTS}/inception_v3/"
             "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
             "bcbd6486424b2319ff4ef7d526e38f63",
+            88,
         ),
         Backbone(
             "xception",
@@ -95,6 +103,7 @@ BACKBONES = {
             "tf",
             f"{_KERAS_WEIGHTS}/xception/xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
             "b0042744bf5b25fce3cb969f33bebb97",
+            84,
         ),
     )
 }
@@ -150,6 +159,7 @@ def build(
         input_tensor=pixels if preprocessing == "unit" else _preprocess(backbone, pixels),
     )
     if weights.path is not None:
+        untrusted.check_weights(weights.path, backbone.title)
         # Weights files are read by position in the graph, so into the plain application first.
         # It is built second: Keras numbers nameless layers by a counter of the process, and the
         # base shall have the first numbers.
@@ -207,7 +217,13 @@ _MOMENTUM = 0.8
 _DAMPING = 1.6
 
 
-def calibrate_batch_norm(base: keras.Model, photos: Iterable[object]) -> None:
+def calibrate_batch_norm(
+    base: keras.Model,
+    photos: Iterable[object],
+    *,
+    done: int = 0,
+    after_batch: Callable[[int], None] = lambda _: None,
+) -> None:
     """Give the batch-norm layers of a random base the statistics of real photos.
 
     Without it a random deep network's features say nothing of its input. Each layer's moving
@@ -219,6 +235,9 @@ def calibrate_batch_norm(base: keras.Model, photos: Iterable[object]) -> None:
     Args:
         base: from :func:`build`; changed in place.
         photos: batches, each float32 (B, H, W, 3) in [0, 1]; some 64 photos a batch.
+        done: how many batches ``base`` has seen already; its statistics are as after the last.
+        after_batch: called after each with how many ``base`` has seen by then. The statistics of
+            that moment are all that going on from there hangs on.
     """
     import keras
 
@@ -239,11 +258,11 @@ def calibrate_batch_norm(base: keras.Model, photos: Iterable[object]) -> None:
         layer.momentum = _MOMENTUM
     observer = Observer(base.inputs, base.outputs)
     observer.compile(jit_compile=False)
-    batches = 0
     for batch in photos:
         observer.train_on_batch(batch)
-        batches += 1
-    initial_share = _MOMENTUM**batches
+        done += 1
+        after_batch(done)
+    initial_share = _MOMENTUM**done
     for layer in layers:
         mean, variance = layer.moving_mean, layer.moving_variance
         mean.assign(keras.ops.divide(mean, 1 - initial_share))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,11 @@ from gradcam_adv.setting import Setting
 
 # The name of a row below a network's own: its control.
 NOISE_ROW = "– random-sign noise"
+
+_MARKUP = re.compile(
+    r"[\\`*|~]|<(?=[\w/!?])|\](?=[(\[:])|&(?=#|\w+;)|(?<!\w)_|_(?!\w)",
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def caveat(setting: Setting) -> str:
@@ -61,8 +67,17 @@ def interval(value: float, low: float, high: float, as_percent: bool = False) ->
 
 
 def markdown(rows: Sequence[Mapping[Any, Any]]) -> str:
-    escaped = pd.DataFrame(rows).map(lambda cell: str(cell).replace("|", r"\|"))
-    return str(escaped.to_markdown(index=False, disable_numparse=True))
+    """A table whose cells are text, whatever names of photos and people they hold."""
+    shown = pd.DataFrame(rows).map(lambda cell: escaped(str(cell)))
+    return str(shown.to_markdown(index=False, disable_numparse=True))
+
+
+def escaped(text: str) -> str:
+    """Text for Markdown on one line, with a backslash where a tag, link, code or the like begins.
+
+    What only looks like it stays readable: "block1_conv1", "0.5 [0.4, 0.6]", "p < 0.05".
+    """
+    return _MARKUP.sub(r"\\\g<0>", _CONTROL.sub(" ", text))
 
 
 def name_of_row(setting: Setting, network: str) -> str:

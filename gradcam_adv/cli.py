@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -54,17 +57,66 @@ class UserError(click.BadParameter):
         click.echo(f"Error: {self.message}", file=file, err=True)
 
 
+class MachineError(click.ClickException):
+    """One line on what the machine lacks (room, permission, memory), and exit status 1."""
+
+
 def _user_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """What the library raises for what a user gave, and what a file system says, in one line."""
+    """What the library raises for what a user gave, or the machine lacks, in one line.
+
+    Signals end the command with one line, too; see :mod:`gradcam_adv.interrupts`.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except (ValueError, OSError, MemoryError) as error:
-            raise UserError(" ".join(str(error).split())) from error
+        from gradcam_adv import interrupts
+
+        line = f"Stopped; nothing that is done is lost. To go on: {_again()}"
+        with interrupts.ending_with(line):
+            try:
+                command(*args, **kwargs)
+            except ValueError as error:
+                raise UserError(_one_line(str(error))) from error
+            except BrokenPipeError:  # of a reader such as head, which click knows to be no error
+                raise
+            except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+                raise UserError(_one_line(_lacking(error))) from error
+            except OSError as error:
+                raise MachineError(_one_line(_lacking(error))) from error
+            except ImportError as error:  # such as of the backend that Keras is told to take
+                said = str(error)
+                if not said.startswith("Expected"):
+                    said = f"Expected every package of gradcam-adv to be there. Received: {error}"
+                raise MachineError(_one_line(said)) from error
+            except MemoryError as error:
+                said = str(error) or "Expected enough memory. Received: out of memory"
+                raise MachineError(_one_line(said)) from error
 
     return wrapped
+
+
+def _again() -> str:
+    """The command as it was typed."""
+    return shlex.join(["gradcam-adv", *sys.argv[1:]])
+
+
+def _one_line(message: str) -> str:
+    """Without control characters as well, which names and damaged files may hold."""
+    line = " ".join(message.split())
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
+
+
+def _lacking(error: OSError) -> str:
+    """What a file system says, as what was expected and what came."""
+    where = f" {error.filename}" if error.filename else ""
+    if error.errno is None:
+        return str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"Expected room on the disk for{where or ' a file'}. Received: {error.strerror}. What "
+            "is done is kept; the same command goes on once there is room"
+        )
+    return f"Expected to read or write{where or ' a file'}. Received: {error.strerror}"
 
 
 def _study_command(command: Callable[..., None]) -> Callable[..., None]:
@@ -85,8 +137,15 @@ def _pipeline(
     from gradcam_adv import study as studies
 
     read = studies.read(study, photos=photos, weights=weights)
+    given = {
+        "study": str(study.absolute()),
+        "photos": photos,
+        "weights": weights,
+        "allow_left_out": allow_left_out,
+        "command": _again(),
+    }
     return pipeline.Pipeline(
-        read, runs / read.name, models / read.name, allow_left_out=allow_left_out
+        read, runs / read.name, models / read.name, allow_left_out=allow_left_out, given=given
     )
 
 
@@ -138,7 +197,7 @@ def readings(**options: Any) -> None:
         click.echo(f"  {path}")
 
 
-MODEL = click.Path(path_type=Path, dir_okay=False)
+MODEL = click.Path(path_type=Path)
 OWN_MODEL = (
     click.option("--model", type=MODEL, help="A saved model, instead of a study."),
     click.option(
@@ -295,6 +354,21 @@ def export(network: str, arm: Arm, epsilon: float, output: Path, **options: Any)
 
 
 @main.command()
+@click.argument("run", type=click.Path(path_type=Path), default=Path("runs/quick"))
+@_user_errors
+def status(run: Path) -> None:
+    """How far the run in a folder is: each stage done, stale (and why), partly done, or missing.
+
+    Judged by the study's file, the photos and the weights as they are now.
+
+    Example: gradcam-adv status runs/quick
+    """
+    from gradcam_adv import status as statuses
+
+    click.echo(statuses.of_run(run))
+
+
+@main.command()
 @click.argument("first", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("second", metavar="RUN", type=click.Path(path_type=Path))
 @click.option(
@@ -324,11 +398,31 @@ def compare(first: Path, second: Path, output: Path | None) -> None:
 @main.command()
 @_study_command
 @_user_errors
+def doctor(
+    study: Path, photos: str | None, weights: str | None, runs: Path, models: Path, **_: Any
+) -> None:
+    """What there is for STUDY (versions, cores, memory, GPU, weights), and what will happen.
+
+    Downloads and changes nothing. Exit status 1 when something keeps the study from running.
+    """
+    from gradcam_adv import doctor as doctors
+
+    text, can_run = doctors.examine(study, photos=photos, weights=weights, runs=runs, models=models)
+    click.echo(text)
+    if not can_run:
+        click.get_current_context().exit(1)
+
+
+@main.command()
+@_study_command
+@_user_errors
 def clean(**options: Any) -> None:
     """Delete what this tool recorded as made for STUDY: its run and its models, nothing else."""
     from gradcam_adv import pipeline
     from gradcam_adv import study as studies
 
     name = studies.read(options["study"]).name
-    removed = pipeline.clean(options["runs"] / name, options["models"] / name)
-    click.echo(f"{removed} files removed")
+    cleaned = pipeline.clean(options["runs"] / name, options["models"] / name)
+    click.echo(f"{cleaned.removed} files removed")
+    for path in cleaned.left:
+        click.echo(f"left alone, for it is not as it was made: {path}")

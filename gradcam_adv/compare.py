@@ -142,6 +142,8 @@ def read(folder: Path) -> Run:
         own = study.parse({k: v for k, v in manifest["study"].items() if v is not None})
         weights = {name: _origin(manifest["weights"].get(name)) for name in own.networks}
         files = artifacts.read_json(report / artifacts.MANIFEST).get("files", {})
+        if not isinstance(files, dict):
+            raise ValueError(f"Expected a table files in {report / artifacts.MANIFEST}")
     except (ValueError, OSError) as error:
         raise ValueError(
             f"Expected a whole run of this version of gradcam-adv. Received: {folder}: {error}"

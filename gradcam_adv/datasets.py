@@ -54,6 +54,7 @@ def make_table(
     classes: int | None,
     split: tuple[float, float, float],
     seed: int,
+    checked: pd.DataFrame | None = None,
 ) -> Table:
     """Read every photo once, leave out what can't be used, and split the rest.
 
@@ -70,12 +71,15 @@ def make_table(
             otherwise it is an error.
         split: shares of train, validation and test.
         seed: of every choice here.
+        checked: what :func:`check_photos` found of all the listing's files; None reads them here.
 
     Raises:
-        ValueError: the folder of photos is gone; fewer than two identities have three usable
-            photos or, with ``classes``, one of them has not.
+        ValueError: ``checked`` is of other files; the folder of photos is gone; fewer than two
+            identities have three usable photos or, with ``classes``, one of them has not.
     """
-    files, hashes = _read_all(listing)
+    if checked is None:
+        checked = check_photos(listing.root, listing.files, progress=True)
+    files, hashes = _judge(listing.files, checked)
     usable = files[files["reason"] == ""]
     identities = listing.identities.set_index("identity")
     names = identities.index[identities["chosen"]]
@@ -136,33 +140,76 @@ def _shortage(groups: np.ndarray) -> str:
     return ""
 
 
-def _read_all(listing: Listing) -> tuple[pd.DataFrame, np.ndarray]:
+def check_photos(root: Path, files: pd.DataFrame, *, progress: bool = False) -> pd.DataFrame:
+    """What each photo alone says of its use.
+
+    Args:
+        root: of the photos.
+        files: with the column photo.
+        progress: draw a bar.
+
+    Returns:
+        A row a photo in their order: photo; reason to leave it out, or empty; hash, the perceptual
+        one as 16 hexadecimal digits, and note, both empty where there is a reason.
+
+    Raises:
+        ValueError: the folder of photos is gone.
+    """
+    rows = []
+    with photos.quiet():
+        results = threads.ordered(_read, (root / photo for photo in files["photo"]))
+        bar = tqdm(
+            zip(files["photo"], results, strict=True),
+            "reading photos",
+            total=len(files),
+            unit="photo",
+            disable=None if progress else True,
+        )
+        for photo, result in bar:
+            if isinstance(result, str):
+                if not root.is_dir():
+                    raise ValueError(
+                        f"Expected the folder of photos, {root}, to stay while they are "
+                        "read. Received: it is gone"
+                    )
+                rows.append((photo, result, "", ""))
+            else:
+                bits, note = result
+                rows.append((photo, "", np.packbits(bits).tobytes().hex(), note))
+    return pd.DataFrame(rows, columns=["photo", "reason", "hash", "note"])
+
+
+def may_pass(checked: pd.DataFrame) -> bool:
+    """Whether a photo was left out for what the disk or the memory did, not for what it holds."""
+    return bool(checked["reason"].str.match("unreadable|not enough memory").any())
+
+
+def _judge(files: pd.DataFrame, checked: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
     """The files with columns reason (to leave a photo out, or empty) and note, and their hashes."""
-    files = listing.files
+    if checked["photo"].tolist() != files["photo"].tolist():
+        raise ValueError(
+            f"Expected checked to be of the listing's {len(files):,} photos, in their order. "
+            f"Received: {len(checked):,} photos"
+        )
     hashes = np.zeros((len(files), 64), bool)
     reasons, notes = [], []
     first_of: dict[str, str] = {}
-    with photos.quiet():
-        results = threads.ordered(_read, (listing.root / photo for photo in files["photo"]))
-        bar = tqdm(results, "reading photos", total=len(files), unit="photo", disable=None)
-        for row, result in enumerate(bar):
-            photo, sha256 = files["photo"].iloc[row], files["sha256"].iloc[row]
-            reason, note = "", ""
-            if isinstance(result, str):
-                reason = result
-                if not listing.root.is_dir():
-                    raise ValueError(
-                        f"Expected the folder of photos, {listing.root}, to stay while they are "
-                        "read. Received: it is gone"
-                    )
-            elif not sha256:  # a disk that fails now and then: what the file holds is not known
-                reason = "unreadable: at first, when its hash was taken"
-            elif first_of.setdefault(sha256, photo) != photo:
-                reason = f"exact duplicate of {first_of[sha256]}"
-            else:
-                hashes[row], note = result
-            reasons.append(reason)
-            notes.append(note)
+    cells = (
+        files["photo"],
+        files["sha256"],
+        *(checked[name] for name in ("reason", "hash", "note")),
+    )
+    for row, (photo, sha256, reason, code, note) in enumerate(zip(*cells, strict=True)):
+        if reason:
+            pass
+        elif not sha256:  # a disk that fails now and then: what the file holds is not known
+            reason = "unreadable: at first, when its hash was taken"
+        elif first_of.setdefault(sha256, photo) != photo:
+            reason = f"exact duplicate of {first_of[sha256]}"
+        else:
+            hashes[row] = np.unpackbits(np.frombuffer(bytes.fromhex(code), np.uint8))
+        reasons.append(reason)
+        notes.append("" if reason else note)
     return files.assign(reason=reasons, note=notes), hashes
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from gradcam_adv import artifacts
 from gradcam_adv.setting import Setting, condition_key, layers_in, signs_of, slice_of
 
 
@@ -54,7 +55,7 @@ def levels(
     exact = setting.pixels(rows.iloc[place])
     own = predictions[(predictions["network"] == network) & (predictions["photo"] == photo)]
     label_of = own.set_index(["attack", "epsilon"])["predicted"]
-    with np.load(path_of(setting, network, row)) as arrays:
+    with artifacts.read_arrays(path_of(setting, network, row)) as arrays:
 
         def example(attack: str, epsilon: float, pixels: np.ndarray) -> Example:
             # The source network's own attack is kept under the name of the black-box attack.
@@ -74,8 +75,8 @@ def levels(
 
 def all_layers(setting: Setting, network: str, row: int) -> list[str]:
     """The layers explained, in the order of the network."""
-    with np.load(path_of(setting, network, row)) as arrays:
-        return layers_in(arrays.files)
+    with artifacts.read_arrays(path_of(setting, network, row)) as arrays:
+        return layers_in(arrays)
 
 
 def path_of(setting: Setting, network: str, row: int) -> Path:

@@ -50,10 +50,10 @@ def write_png(setting: Setting, network: str, epsilon: float, folder: Path) -> i
     Rounding to 8 bits changes pixels by up to 1/510, so the network may answer otherwise than
     on the exact arrays; the study's reading "perturbed_set = png" evaluates such files.
     """
-    count = 0
+    # All of them before the first is written.
+    paths = {p: artifacts.inside(folder, f"{p}.png") for p in setting.test["photo"]}
     for rows, images in perturbed_slices(setting, network, epsilon):
         for photo, pixels in zip(rows["photo"], photos.to_8bit(images), strict=True):
-            with artifacts.whole_file(folder / f"{photo}.png") as temporary:
+            with artifacts.whole_file(paths[photo]) as temporary:
                 Image.fromarray(pixels).save(temporary)
-            count += 1
-    return count
+    return len(paths)

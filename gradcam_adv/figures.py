@@ -55,7 +55,7 @@ def save(drawn: Mapping[str, Figure], folder: Path, caveat: str) -> list[Path]:
     for name, figure in drawn.items():
         # Some 18 letters of this size are an inch wide.
         foot = textwrap.fill(caveat, min(110, int(18 * figure.get_figwidth())))
-        figure.text(0.01, 0.005, foot, fontsize=7, va="bottom")
+        figure.text(0.01, 0.005, foot, fontsize=7, va="bottom", parse_math=False)
         for suffix in (".png", ".svg"):
             path = folder / f"{name}{suffix}"
             # A fixed salt and no date: equal runs give equal files.
@@ -103,7 +103,7 @@ def successful_attack(setting: Setting, predictions: pd.DataFrame) -> Figure:
     )
     for axis, (picture, title) in zip(axes, pictures, strict=True):
         axis.imshow(picture, vmin=0, vmax=1)
-        axis.set_title(title, fontsize=10)
+        axis.set_title(title, fontsize=10, parse_math=False)
         axis.axis("off")
     outcome = "A successful attack" if succeeded else "No attack succeeded; one example"
     figure.suptitle(f"{outcome} on {backbones.BACKBONES[source].title}", fontsize=12)

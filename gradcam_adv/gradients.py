@@ -55,6 +55,13 @@ def configure(threads: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
+def gpus() -> list[str]:
+    """The GPUs that TensorFlow will run networks on, by name."""
+    devices = tf.config.list_physical_devices("GPU")
+    details = map(tf.config.experimental.get_device_details, devices)
+    return [found.get("device_name", "unnamed") for found in details]
+
+
 # Beside TensorFlow's own pool: what oneDNN, threads and Python ask the system for.
 _BESIDE_POOL = 512 * 2**20
 

@@ -73,8 +73,8 @@ def section(setting: Setting, caveat: str) -> list[str]:
     parts = [
         "## Figures 6-10: layer by layer under the white-box attack",
         f"> {caveat}",
-        f"Heatmaps over {_photo(setting)}, at the ends of blocks; every column is one ε, with the "
-        "prediction below it. All layers are in "
+        f"Heatmaps over {cells.escaped(_photo(setting))}, at the ends of blocks; every column is "
+        "one ε, with the prediction below it. All layers are in "
         f"`figures/{setting.arm}/layers_<network>_<sheet>.png`.",
     ]
     for network in setting.study.networks:

@@ -16,8 +16,9 @@ from PIL import Image
 from gradcam_adv.viewer import data_uri, encode_image
 
 PROSE = MarkdownIt("commonmark", {"html": False})
-# Names of photos and people stand in tables: whatever they hold is text there.
-TABLE = MarkdownIt("zero").enable("table")
+# Names of photos and people stand in tables: whatever they hold is text there, with backslashes
+# for readers of the Markdown itself.
+TABLE = MarkdownIt("zero").enable(["table", "escape"])
 # Cells longer than this hold text, which may wrap; numbers and names don't.
 LONG = 45
 # An SVG of more bytes holds photos, which are smaller in a picture.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 # A sheet of more rows, or an overlay of more columns, can't be read any more.
 SHEET_ROWS = 40
 OVERLAY_COLUMNS = 24
+# Of an image's name: file systems take 255, and a file being written has a longer one.
+NAME_BYTES = 220
 
 
 def layers_of(path: Path) -> pd.DataFrame:
@@ -118,7 +121,7 @@ def images_of(folder: Path, model: keras.Model) -> tuple[Images, pd.DataFrame]:
     )
     with photos.quiet():
         reasons = list(threads.ordered(_reason, found))
-    names = [path.relative_to(folder).as_posix() for path in found]
+    names = [_shown(path.relative_to(folder).as_posix()) for path in found]
     table = pd.DataFrame({"image": names, "reason": reasons})
     good = [path for path, reason in zip(found, reasons, strict=True) if not reason]
     if not good:
@@ -130,7 +133,20 @@ def images_of(folder: Path, model: keras.Model) -> tuple[Images, pd.DataFrame]:
     return Images(good, kept, shape), table[table["reason"] != ""].reset_index(drop=True)
 
 
+def _shown(name: str) -> str:
+    """A name as it can be printed and written: control characters and broken UTF-8 as escapes."""
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in ("Cc", "Cs") else c
+        for c in name
+    )
+
+
 def _reason(path: Path) -> str:
+    """Why an image can't be used; its name counts, for what is made of it is called after it."""
+    if _shown(str(path)) != str(path):
+        return "control characters or no UTF-8 in its name or a folder's"
+    if len(path.name.encode()) > NAME_BYTES:
+        return f"a name of more than {NAME_BYTES} bytes"
     try:
         photos.read(path)
     except ValueError as error:
@@ -222,7 +238,7 @@ def _write_image(
     output: Path, image: str, levels: list[whole_model.Level], i: int, names: list[str]
 ) -> None:
     artifacts.write_arrays(
-        output / "heatmaps" / f"{image}.npz",
+        artifacts.inside(output / "heatmaps", f"{image}.npz"),
         {f"{lv.epsilon:g} {name}": lv.heatmaps[name][i] for lv in levels for name in names},
     )
     # Evenly spread over the depth where there are too many layers to be seen.
@@ -237,7 +253,7 @@ def _write_image(
 def _save(figure: Any, folder: Path, name: str) -> None:
     import matplotlib.pyplot as plt
 
-    with artifacts.whole_file(folder / f"{name}.png") as temporary:
+    with artifacts.whole_file(artifacts.inside(folder, f"{name}.png")) as temporary:
         figure.savefig(temporary, dpi=110)
     plt.close(figure)
 

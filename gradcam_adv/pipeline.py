@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -18,9 +20,11 @@ from gradcam_adv import (
     artifacts,
     backbones,
     batches,
+    locks,
     metrics,
     outcomes,
     readings,
+    records,
     report,
     scoring,
     sources,
@@ -64,7 +68,13 @@ class Pipeline:
     """
 
     def __init__(
-        self, study: Study, folder: Path, models: Path, *, allow_left_out: bool = False
+        self,
+        study: Study,
+        folder: Path,
+        models: Path,
+        *,
+        allow_left_out: bool = False,
+        given: Mapping[str, Any] | None = None,
     ) -> None:
         """
         Args:
@@ -72,6 +82,7 @@ class Pipeline:
             folder: of the run.
             models: for the ``.keras`` files, a folder an arm.
             allow_left_out: go on however many photos can't be used.
+            given: what the user gave for that, to be kept in the run's manifest.
         """
         self.study = study
         self.folder = folder
@@ -81,6 +92,8 @@ class Pipeline:
         )
         self.weights = weights.resolve(study.weights, study.networks)
         self._allow_left_out = allow_left_out
+        self._given = dict(given or {})
+        self._places = (folder, models)
         self._own = self._branch(study, layers=True)
         self.settings = self._own.settings
         self._seeds = {seed: self._branch(own) for seed, own in variations.of_seeds(study).items()}
@@ -105,6 +118,24 @@ class Pipeline:
             return own
         seeds = [t for branch in self._seeds.values() for t in branch.tasks.values()]
         return [*{task.folder: task for task in (*own, *seeds)}.values(), self._seeds_task()]
+
+    def tasks(self) -> dict[str, list[Task]]:
+        """All tasks as they are to be done now: of the study, "", and of each further seed.
+
+        The report's is among them where all that it reads is done; the readings' never are.
+        """
+        own = list(self._own.tasks.values())
+        shared = {task.folder for task in own}
+        groups = {"": own}
+        for seed, branch in self._seeds.items():
+            groups[f"seed {seed}"] = [
+                task for task in branch.tasks.values() if task.folder not in shared
+            ]
+        if self._seeds:
+            own.append(self._seeds_task())
+        if all(self.is_done(task) for task in self._tasks("score")):
+            own.append(self._report_task())
+        return groups
 
     def _summarized(
         self, name: str, branches: dict[str, Branch], make: Maker, **choices: Any
@@ -149,7 +180,7 @@ class Pipeline:
         tasks = list(self._tasks("score"))
         _, over = self._readings()
         extra = {task.name: task for task in tasks if task.name == "seeds"}
-        if self._is_done(over):
+        if self.is_done(over):
             extra["readings"] = over
         inputs: dict[str, Any] = {
             task.name: task.fingerprint
@@ -164,29 +195,38 @@ class Pipeline:
             "report",
             "report",
             inputs,
-            lambda folder: self._report({name: task.folder for name, task in extra.items()}),
+            lambda folder: self._report(folder, {name: t.folder for name, t in extra.items()}),
             (*tasks, over),
         )
 
-    def _report(self, extra: dict[str, Path]) -> list[Path]:
+    def _report(self, folder: Path, extra: dict[str, Path]) -> list[Path]:
+        """Write the report into its task's folder, and then, whole, to where readers look for it.
+
+        A report that can't be finished, on a full disk, leaves the one before as it is.
+        """
         data = self.settings["plain"].folders["data"]
-        files = report.write(self._own.arms, data, self.folder, self.seconds(), extra)
+        written = report.write(self._own.arms, data, folder, self.seconds(), extra)
+        files = [
+            artifacts.publish(path, self.folder / path.relative_to(folder)) for path in written
+        ]
         # A report of other arms or of an earlier version would lie among this one's tables.
-        for manifest in self.folder.glob(f"report/*/{artifacts.MANIFEST}"):
-            for name in _files_named_in(manifest):
-                path = Path(os.path.normpath(manifest.parent / name))
-                if path not in files and path.is_relative_to(self.folder):
-                    path.unlink(missing_ok=True)
+        for place in self.folder.glob("report/*"):
+            for record in (records.manifest(place), records.journal(place)):
+                for name in record.begun if record else ():
+                    path = records.place_of(place, name, self._places)
+                    if path is not None and path not in files and not path.is_dir():
+                        path.unlink(missing_ok=True)
+        _remove_empty(written, (folder,))
         return files
 
     def seconds(self) -> pd.DataFrame:
         """How long each task took when it was done: columns arm, stage, task, seconds."""
         rows = []
         for task in self._own.tasks.values():
-            manifest = task.manifest()
-            if manifest is not None:
+            record = task.record()
+            if record is not None:
                 arm, key = task.name.split("/", 1)
-                rows.append((arm, task.stage, key, manifest["seconds"]))
+                rows.append((arm, task.stage, key, record.seconds))
         return pd.DataFrame(rows, columns=["arm", "stage", "task", "seconds"])
 
     def run(self, until: str = "report", *, all_readings: bool = False) -> None:
@@ -198,7 +238,17 @@ class Pipeline:
         """
         started = time.perf_counter()
         tasks = self._tasks(until)
-        self._check_networks({task.stage for task in tasks if not self._is_done(task)})
+        self._check_networks({task.stage for task in tasks if not self.is_done(task)})
+        with locks.alone_in(self.folder), locks.alone_in(self.models):
+            worked = self._run(tasks, until, all_readings)
+        if worked:
+            click.echo(f"{self.study.name}: {time.perf_counter() - started:.0f} s in all")
+        else:
+            click.echo(f"{self.study.name}: nothing to do, every stage up to {until} is done")
+
+    def _run(self, tasks: list[Task], until: str, all_readings: bool) -> bool:
+        # Now, too: what is interrupted can be looked at by it.
+        self._write_manifest()
         worked = self._do_all(tasks)
         if all_readings:
             others, over = self._readings()
@@ -206,44 +256,47 @@ class Pipeline:
         if until == "report":
             worked = self._do_all([self._report_task()]) or worked
         self._write_manifest()
-        if worked:
-            click.echo(f"{self.study.name}: {time.perf_counter() - started:.0f} s in all")
-        else:
-            click.echo(f"{self.study.name}: nothing to do, every stage up to {until} is done")
+        return worked
 
     def _do_all(self, tasks: list[Task]) -> bool:
         """Do the tasks that aren't done; whether there was one."""
         worked = False
         for task in tasks:
             # Asked for each in turn: a task done anew may have come out otherwise than before.
-            if self._is_done(task):
+            if self.is_done(task):
                 continue
             worked = True
             if task.networks:
                 self._start()
-            task.discard(keep_intact=self._needs_unchanged(task))
-            began = time.perf_counter()
-            try:
-                files = task.make(task.folder)
-            except BaseException:
-                _record_unfinished(task)
-                raise
-            seconds = time.perf_counter() - began
-            self._record(task, files, seconds)
+            with records.Journal(task.folder, self.about(task), self._places) as journal:
+                if journal.record.files:
+                    click.echo(f"{task.name}: goes on, {len(journal.record.files)} files are there")
+                with artifacts.observed(journal), _noting(journal):
+                    files = task.make(task.folder)
+                seconds = journal.finish(files)
             _forget_networks()
             click.echo(f"{task.name}: {seconds:.1f} s")
         return worked
 
-    def _is_done(self, task: Task) -> bool:
+    def is_done(self, task: Task) -> bool:
         """Whether a task's files are as they were made, out of what its needs hold now."""
         return task.result() is not None and self._needs_unchanged(task)
 
     def _needs_unchanged(self, task: Task) -> bool:
-        manifest = task.manifest()
-        return manifest is not None and manifest["needs"] == self._results_needed(task)
+        record = task.record()
+        return record is not None and record.about["needs"] == self._results_needed(task)
 
     def _results_needed(self, task: Task) -> dict[str, str | None]:
         return {str(need.folder.relative_to(self.folder)): need.result() for need in task.needs}
+
+    def about(self, task: Task) -> dict[str, Any]:
+        """Everything that a task's files hang on: parts of one result agree in all of it."""
+        return task.about() | {
+            "needs": self._results_needed(task),
+            "threads": self._threads(),
+            "batch_size": self.study.batch_size,
+            "versions": versions(),
+        }
 
     def _check_networks(self, stages_to_do: set[str]) -> None:
         """Look at what only a built network can tell, where a study leaves the defaults.
@@ -299,29 +352,15 @@ class Pipeline:
     def _threads(self) -> int:
         return self.study.threads or batches.cores()
 
-    def _record(self, task: Task, files: list[Path], seconds: float) -> None:
-        artifacts.write_json(
-            task.folder / artifacts.MANIFEST,
-            {
-                "task": task.name,
-                "fingerprint": task.fingerprint,
-                "seconds": round(seconds, 3),
-                "threads": self._threads(),
-                "batch_size": self.study.batch_size,
-                "versions": versions(),
-                "needs": self._results_needed(task),
-                "files": artifacts.describe_files(files, task.folder),
-            },
-        )
-
     def _write_manifest(self) -> None:
         """Record what the run is of; each task's own manifest says how its files were made."""
-        scored = all(self._is_done(task) for task in self._tasks("score"))
+        scored = all(self.is_done(task) for task in self._tasks("score"))
         report = [self._report_task()] if scored else []
         artifacts.write_json(
             self.folder / artifacts.MANIFEST,
             {
                 "study": asdict(self.study),
+                "given": self._given,
                 "weights": {
                     name: {"origin": chosen.origin, "sha256": chosen.sha256}
                     for name, chosen in self.weights.items()
@@ -334,18 +373,27 @@ class Pipeline:
                 "tasks": {
                     task.name: str(task.folder.relative_to(self.folder))
                     for task in (*self._own.tasks.values(), *report)
-                    if task.manifest() is not None
+                    if task.record() is not None
                 },
             },
         )
 
 
-def _record_unfinished(task: Task) -> None:
-    """Name the files of a task that did not come to its end, so that :func:`clean` finds them."""
-    files = [path for path in task.folder.rglob("*") if path.is_file()]
-    if files:
-        names = dict.fromkeys(str(path.relative_to(task.folder)) for path in files)
-        artifacts.write_json(task.folder / artifacts.MANIFEST, {"task": task.name, "files": names})
+@contextlib.contextmanager
+def _noting(journal: records.Journal) -> Iterator[None]:
+    """Say it, and write it into the task's record, when batches have to become smaller."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if not issubclass(category, batches.BatchHalved):
+            return shown(message, category, *where, **more)
+        journal.note(str(message))
+        return click.echo(f"warning: {message}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", batches.BatchHalved)
+        warnings.showwarning = show
+        yield
 
 
 def _check_layers(study: Study) -> None:
@@ -375,33 +423,80 @@ def _forget_networks() -> None:
         gc.collect()
 
 
-def clean(folder: Path, models: Path) -> int:
-    """Delete the files that manifests below a run's folder name; how many there were.
+@dataclass(frozen=True)
+class Cleaned:
+    """What :func:`clean` did.
 
-    Files elsewhere than in the run's and the models' folders are never touched, whatever a
-    manifest says, and folders only go when nothing else is left in them.
+    Attributes:
+        removed: how many files.
+        left: files on record that are no longer as they were made.
     """
-    places = (folder.resolve(), models.resolve())
-    named = set()
-    for manifest in sorted(folder.rglob(artifacts.MANIFEST)):
-        named.add(manifest.resolve())
-        named.update((manifest.parent / name).resolve() for name in _files_named_in(manifest))
-    removed = 0
-    for path in named:
-        if path.is_file() and any(path.is_relative_to(place) for place in places):
-            path.unlink()
-            removed += 1
-    for place in places:
-        for directory in sorted(place.rglob("*"), reverse=True):
-            if directory.is_dir() and not any(directory.iterdir()):
-                directory.rmdir()
-        if place.is_dir() and not any(place.iterdir()):
-            place.rmdir()
-    return removed
+
+    removed: int
+    left: list[Path]
 
 
-def _files_named_in(manifest: Path) -> list[str]:
+def clean(folder: Path, models: Path) -> Cleaned:
+    """Delete what the records below a run's folder name, where it is still as it was made.
+
+    Files elsewhere than in the run's and the models' folders are never touched, whatever a record
+    says, and folders only go when what was in them is gone.
+    """
+    places = (folder, models)
+    if not any(place.is_dir() for place in places):
+        return Cleaned(0, [])
+    with contextlib.ExitStack() as held:
+        for place in places:
+            if place.is_dir():
+                held.enter_context(locks.alone_in(place))
+        found = _on_record(folder, places)
+        for path, ours in found.items():
+            if ours:
+                path.unlink(missing_ok=True)
+    _remove_empty(found, places)
+    return Cleaned(sum(found.values()), sorted(path for path, ours in found.items() if not ours))
+
+
+def _remove_empty(gone: Iterable[Path], places: tuple[Path, ...]) -> None:
+    """Remove the folders that these files were in, where nothing else is left in them."""
+    for path in sorted(gone, reverse=True):
+        for above in path.parents:
+            if not any(above.is_relative_to(place) for place in places):
+                break
+            with contextlib.suppress(OSError):  # something is left in it
+                above.rmdir()
+
+
+def _on_record(folder: Path, places: tuple[Path, ...]) -> dict[Path, bool]:
+    """Every file that is there and on record in a run, and whether it is as it was made."""
+    found: dict[Path, bool] = {}
+
+    def add(place: Path, name: str, ours: bool) -> None:
+        path = records.place_of(place, name, places)
+        if path is not None and (os.path.isfile(path) or os.path.islink(path)):
+            found[path] = found.get(path, False) or ours
+
+    if _is_runs(folder / artifacts.MANIFEST):
+        add(folder, artifacts.MANIFEST, True)
+    for path in folder.rglob("*"):
+        place = path.parent
+        record = None
+        if path.name == artifacts.MANIFEST:
+            record = records.manifest(place)
+        elif path.name == records.JOURNAL:
+            record = records.journal(place)
+        if record is None or "task" not in record.about:
+            continue
+        add(place, path.name, True)
+        for name in record.begun:
+            facts = record.files.get(name)
+            add(place, name, facts is None or artifacts.files_intact({name: facts}, place))
+            add(place, str(artifacts.temporary_of(place / name)), True)
+    return found
+
+
+def _is_runs(manifest: Path) -> bool:
     try:
-        return list(artifacts.read_json(manifest).get("files", {}))
-    except ValueError:  # a damaged manifest names nothing
-        return []
+        return {"study", "tasks", "models"} <= artifacts.read_json(manifest).keys()
+    except (OSError, ValueError):
+        return False

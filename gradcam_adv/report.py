@@ -26,7 +26,16 @@ from gradcam_adv import (
     verdicts,
     viewer,
 )
-from gradcam_adv.cells import NOISE_ROW, caveat, interval, markdown, number, select, title_of
+from gradcam_adv.cells import (
+    NOISE_ROW,
+    caveat,
+    escaped,
+    interval,
+    markdown,
+    number,
+    select,
+    title_of,
+)
 from gradcam_adv.setting import Setting
 from gradcam_adv.study import Arm
 
@@ -257,7 +266,7 @@ def _banner(settings: dict[Arm, Setting]) -> list[str]:
     }
     weights = [
         f"- {title_of(name)}: {origins[w.origin]}"
-        + (f" ({w.path.name})" if w.path is not None else "")
+        + (f" ({escaped(w.path.name)})" if w.path is not None else "")
         for name, w in setting.weights.items()
     ]
     rests = [f"> - {caveat(own)}" for own in settings.values()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,31 +41,32 @@ def score(setting: Setting, folder: Path, network: str) -> list[Path]:
     files = []
     for name, rows in slices(setting.test, f"score {network}, {setting.arm}"):
         path = folder / f"nissim-{name}.csv"
-        if not path.exists():
-            with np.load(evaluated / f"last-{name}.npz") as maps:
+        if not artifacts.is_whole(path):
+            with artifacts.read_arrays(evaluated / f"last-{name}.npz") as maps:
                 scored = _score_slice(setting, network, rows, maps, table)
             artifacts.write_table(path, scored)
         files.append(path)
-    return [*files, *_each(setting, folder, network, {"ceiling": _ceiling})]
+    return [*files, _whole(folder / "ceiling.csv", lambda: _ceiling(setting, network))]
 
 
 def layers(setting: Setting, folder: Path, network: str) -> list[Path]:
-    """NISSIM of every layer for the example photos, and its ceiling."""
-    making = {"layers": _score_layers, "depth-ceiling": _depth_ceiling}
-    return _each(setting, folder, network, making)
+    """NISSIM of every layer for the example photos, one file a photo, and its ceiling."""
+    files = []
+    what = f"score {network}, {setting.arm}, layers"
+    for row in tqdm(example_rows(setting), what, unit="photo", disable=None):
+        path = folder / f"layers-{row:07d}.csv"
+        if not artifacts.is_whole(path):
+            artifacts.write_table(path, _score_layers(setting, network, row))
+        files.append(path)
+    depth_ceiling = _whole(folder / "depth-ceiling.csv", lambda: _depth_ceiling(setting, network))
+    return [*files, depth_ceiling]
 
 
-def _each(
-    setting: Setting,
-    folder: Path,
-    network: str,
-    making: Mapping[str, Callable[[Setting, str], pd.DataFrame]],
-) -> list[Path]:
-    for name, make in making.items():
-        path = folder / f"{name}.csv"
-        if not path.exists():
-            artifacts.write_table(path, make(setting, network))
-    return [folder / f"{name}.csv" for name in making]
+def _whole(path: Path, make: Callable[[], pd.DataFrame]) -> Path:
+    """A table that takes seconds to make, written unless it is there."""
+    if not artifacts.is_whole(path):
+        artifacts.write_table(path, make())
+    return path
 
 
 def at_sizes(study: Study, maps: np.ndarray) -> dict[str, np.ndarray]:
@@ -78,11 +79,11 @@ def at_sizes(study: Study, maps: np.ndarray) -> dict[str, np.ndarray]:
 
 def native_fits(settings: Iterable[Setting]) -> bool:
     """Whether SSIM's window fits into the last heatmaps of every network, once evaluated."""
-    sides = []
+    sides: list[int] = []
     for setting in settings:
         for network in setting.study.networks:
             path = min(setting.folders[f"evaluate/{network}"].glob("last-*.npz"))
-            with np.load(path) as maps:
+            with artifacts.read_arrays(path) as maps:
                 sides += maps["clean"].shape[-2:]
     return min(sides) >= metrics.WINDOW
 
@@ -140,7 +141,7 @@ def _ceiling(setting: Setting, network: str) -> pd.DataFrame:
     wanted = [TARGETS.index(target) for target in targets(setting.study)]
     maps = []
     for path in sorted(setting.folders[f"evaluate/{network}"].glob("last-*.npz")):
-        with np.load(path) as arrays:
+        with artifacts.read_arrays(path) as arrays:
             maps.append(arrays["clean"][:, wanted])
     layer = backbones.BACKBONES[network].last_activation
     clean = _checked(np.concatenate(maps), network, layer, under("clean", test))
@@ -175,33 +176,30 @@ def _ceiling(setting: Setting, network: str) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _score_layers(setting: Setting, network: str) -> pd.DataFrame:
-    """NISSIM of every layer for the example photos, at the input's size."""
-    study = setting.study
-    explained = setting.folders[f"explain/{network}"]
-    levels = [c for c in conditions(study, network) if c[1]]
+def _score_layers(setting: Setting, network: str, row: int) -> pd.DataFrame:
+    """NISSIM of every layer for one example photo, at the input's size."""
+    levels = [c for c in conditions(setting.study, network) if c[1]]
     keys = [condition_key(*c) for c in (("clean", 0.0), *levels)]
-    what = f"score {network}, {setting.arm}, layers"
+    photo = setting.test.iloc[row]
     parts = []
-    for row in tqdm(example_rows(setting), what, unit="photo", disable=None):
-        photo = setting.test.iloc[row]
-        with np.load(explained / f"example-{row:07d}.npz") as maps:
-            for depth, layer in enumerate(layers_in(maps.files)):
-                stack = np.stack([maps[f"{key}/{layer}"] for key in keys])
-                _checked(stack, network, layer, [f"{photo['photo']}, {key}" for key in keys])
-                clean, *attacked = gradcam.resize(stack, study.image_size)
-                values = metrics.nissim(np.broadcast_to(clean, np.shape(attacked)), attacked)
-                parts.append(
-                    pd.DataFrame(levels, columns=["attack", "epsilon"]).assign(
-                        photo=photo["photo"],
-                        identity=photo["identity"],
-                        network=network,
-                        depth=depth,
-                        layer=layer,
-                        nissim=values,
-                    )
+    explained = setting.folders[f"explain/{network}"]
+    with artifacts.read_arrays(explained / f"example-{row:07d}.npz") as maps:
+        for depth, layer in enumerate(layers_in(maps)):
+            stack = np.stack([maps[f"{key}/{layer}"] for key in keys])
+            _checked(stack, network, layer, [f"{photo['photo']}, {key}" for key in keys])
+            clean, *attacked = gradcam.resize(stack, setting.study.image_size)
+            values = metrics.nissim(np.broadcast_to(clean, np.shape(attacked)), attacked)
+            parts.append(
+                pd.DataFrame(levels, columns=["attack", "epsilon"]).assign(
+                    photo=photo["photo"],
+                    identity=photo["identity"],
+                    network=network,
+                    depth=depth,
+                    layer=layer,
+                    nissim=values,
                 )
-    return with_white_box_of_source(study, network, pd.concat(parts, ignore_index=True))
+            )
+    return pd.concat(parts, ignore_index=True)
 
 
 def _depth_ceiling(setting: Setting, network: str) -> pd.DataFrame:
@@ -217,10 +215,10 @@ def _depth_ceiling(setting: Setting, network: str) -> pd.DataFrame:
     rows: list[tuple[str | int | float, ...]] = []
     with contextlib.ExitStack() as opened:
         files = [
-            opened.enter_context(np.load(explained / f"example-{row:07d}.npz"))
+            opened.enter_context(artifacts.read_arrays(explained / f"example-{row:07d}.npz"))
             for row in example_rows(setting)
         ]
-        layers = layers_in(files[0].files) if pairs else []
+        layers = layers_in(files[0]) if pairs else []
         for depth, layer in enumerate(layers):
             stack = np.stack([maps[f"clean/{layer}"] for maps in files])
             _checked(stack, network, layer, under("clean", examples))
@@ -276,7 +274,8 @@ def summarize_layers(setting: Setting, folder: Path) -> list[Path]:
     found, depths = [], []
     for network in setting.study.networks:
         scored = setting.folders[f"layers/{network}"]
-        found.append(_read(scored, "layers"))
+        of_photos = _read(scored, "layers-*")
+        found.append(with_white_box_of_source(setting.study, network, of_photos))
         depths.append(tables.depth(found[-1], _read(scored, "depth-ceiling")))
     return artifacts.write_tables(
         folder,

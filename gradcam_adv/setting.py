@@ -80,7 +80,7 @@ class Setting:
 
     def _crops(self, rows: pd.DataFrame) -> np.ndarray:
         files = {
-            name: np.load(self.folders["data"] / name, mmap_mode="r")
+            name: artifacts.read_array(self.folders["data"] / name, mmap=True)
             for name in rows["crops"].unique()
         }
         crops = [files[name][i] for name, i in zip(rows["crops"], rows["crop"], strict=True)]
@@ -106,11 +106,14 @@ class Setting:
         return photos.as_stored(images, self.study.readings.perturbed_set)
 
 
-def slices(rows: pd.DataFrame, what: str) -> Iterator[tuple[str, pd.DataFrame]]:
+def slices(
+    rows: pd.DataFrame, what: str, length: int | None = None
+) -> Iterator[tuple[str, pd.DataFrame]]:
     """Cut a table of photos into slices, each with the name of its file; draws a bar."""
+    length = length or SLICE
     with tqdm(total=len(rows), desc=what, unit="photo", disable=None) as bar:
-        for start in range(0, len(rows), SLICE):
-            part = rows.iloc[start : start + SLICE].reset_index(drop=True)
+        for start in range(0, len(rows), length):
+            part = rows.iloc[start : start + length].reset_index(drop=True)
             yield f"{start:07d}", part
             bar.update(len(part))
 
@@ -140,7 +143,7 @@ def signs_of(
             [fgsm.random_sign(shape, setting.study.seed, sha256) for sha256 in rows["sha256"]]
         )
     maker = maker_of(setting.study, attack, network)
-    return np.load(setting.folders[f"attack/{maker}"] / f"{name}.npy")
+    return artifacts.read_array(setting.folders[f"attack/{maker}"] / f"{name}.npy")
 
 
 def maker_of(study: Study, attack: str, network: str) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib import patheffects
 from matplotlib.lines import Line2D
 
-from gradcam_adv import gradcam, overlays, regions
+from gradcam_adv import artifacts, gradcam, overlays, regions
 from gradcam_adv.cells import headline_rows, name_of_row, select, title_of
 from gradcam_adv.scoring import scores
 from gradcam_adv.setting import (
@@ -153,7 +153,8 @@ def _map(setting: Setting, network: str, row: int, epsilon: float) -> np.ndarray
     key = condition_key("black-box" if epsilon else "clean", epsilon)
     target = TARGETS.index(setting.study.readings.explained_class)
     name, _, (place,) = slice_of(setting, row)
-    with np.load(setting.folders[f"evaluate/{network}"] / f"last-{name}.npz") as maps:
+    path = setting.folders[f"evaluate/{network}"] / f"last-{name}.npz"
+    with artifacts.read_arrays(path) as maps:
         return maps[key][place, target]
 
 

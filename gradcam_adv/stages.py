@@ -13,6 +13,7 @@ from gradcam_adv import (
     artifacts,
     backbones,
     batches,
+    checkpoints,
     classifiers,
     datasets,
     fgsm,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 # Statistics of smaller batches leave the features of deep random networks near useless.
 CALIBRATION_BATCH = 64
 BATCH_NORM = "batch-norm.npz"
+CHECKPOINT = "checkpoint.npz"
 
 
 def features(setting: Setting, folder: Path, network: str) -> list[Path]:
@@ -53,16 +55,17 @@ def features(setting: Setting, folder: Path, network: str) -> list[Path]:
     files = []
     if setting.weights[network].origin == "random":
         files.append(folder / BATCH_NORM)
-        if files[0].exists():
+        if artifacts.is_whole(files[0]):
             _set_statistics(base, files[0])
         else:
-            _calibrate(setting, base, network)
+            _calibrate(setting, base, network, checkpoints.Checkpoint(folder / CHECKPOINT))
             artifacts.write_arrays(files[0], backbones.batch_norm_statistics(base))
+        (folder / CHECKPOINT).unlink(missing_ok=True)
     extractor = classifiers.features(base, study.readings.pooling)
     features_of = gradcam.Predictor(extractor, study.batch_size, "features")
     for name, rows in slices(setting.table, f"features {network}, {setting.arm}"):
         path = folder / f"features-{name}.npy"
-        if not path.exists():
+        if not artifacts.is_whole(path):
             pixels = setting.pixels(rows)
             with batches.naming(rows["photo"].tolist(), network):
                 found = features_of(pixels)
@@ -82,7 +85,7 @@ def _base(setting: Setting, network: str) -> keras.Model:
 
 
 def _set_statistics(base: keras.Model, path: Path) -> None:
-    with np.load(path) as statistics:
+    with artifacts.read_arrays(path) as statistics:
         backbones.set_batch_norm_statistics(base, statistics)
 
 
@@ -93,7 +96,8 @@ def train(setting: Setting, folder: Path, network: str) -> list[Path]:
     study = setting.study
     weights = setting.weights[network]
     cached = setting.folders[f"features/{network}"]
-    features = [np.load(path, mmap_mode="r") for path in sorted(cached.glob("features-*.npy"))]
+    paths = sorted(cached.glob("features-*.npy"))
+    features = [artifacts.read_array(path, mmap=True) for path in paths]
 
     table = setting.table
     # Slices of the table, all but the last of one length.
@@ -113,6 +117,7 @@ def train(setting: Setting, folder: Path, network: str) -> list[Path]:
         split["validation"],
         epochs=study.epochs,
         seed=seed,
+        checkpoint=checkpoints.Checkpoint(folder / CHECKPOINT),
         progress=True,
     )
     _check_losses(history, network)
@@ -151,19 +156,43 @@ def train(setting: Setting, folder: Path, network: str) -> list[Path]:
         },
     }
     classifiers.save(model, path, facts)
+    # Not before: until here an interruption would have the head trained anew.
+    (folder / CHECKPOINT).unlink(missing_ok=True)
     return [folder / "history.csv", path, path.with_suffix(".json")]
 
 
-def _calibrate(setting: Setting, base: keras.Model, network: str) -> None:
+def _calibrate(
+    setting: Setting, base: keras.Model, network: str, checkpoint: checkpoints.Checkpoint
+) -> None:
     rows = setting.table[setting.table["split"] == "train"].reset_index(drop=True)
     shuffled = rows.iloc[np.random.default_rng(setting.study.seed).permutation(len(rows))]
     # A last, smaller batch is left out: it would weigh as much as the whole ones.
     whole = max(len(rows) - len(rows) % CALIBRATION_BATCH, 1)
     starts = range(0, whole, CALIBRATION_BATCH)
-    bar = tqdm(starts, f"batch norm {network}", unit="batch", disable=None)
+
+    def state(done: int) -> dict[str, np.ndarray]:
+        return {"batches": np.array(done), **backbones.batch_norm_statistics(base)}
+
+    arrays = checkpoint.read(state(0).keys())
+    done = int(arrays.pop("batches")) if arrays else 0
+    if done:
+        backbones.set_batch_norm_statistics(base, arrays)
+    bar = tqdm(
+        starts[done:],
+        f"batch norm {network}",
+        total=len(starts),
+        initial=done,
+        unit="batch",
+        disable=None,
+    )
     photos = (setting.pixels(shuffled.iloc[start : start + CALIBRATION_BATCH]) for start in bar)
     try:
-        backbones.calibrate_batch_norm(base, photos)
+        backbones.calibrate_batch_norm(
+            base,
+            photos,
+            done=done,
+            after_batch=lambda seen: checkpoint.write(lambda: state(seen)),
+        )
     except Exception as error:
         if not batches.out_of_memory(error):
             raise
@@ -209,7 +238,7 @@ def attack(setting: Setting, folder: Path, network: str) -> list[Path]:
     files = []
     for name, rows in slices(setting.test, f"attack {network}, {setting.arm}"):
         path = folder / f"{name}.npy"
-        if not path.exists():
+        if not artifacts.is_whole(path):
             pixels = setting.pixels(rows)
             labels = rows["label"].to_numpy()
             with batches.naming(rows["photo"].tolist(), network):
@@ -231,7 +260,7 @@ def evaluate(setting: Setting, folder: Path, network: str) -> list[Path]:
     files = []
     for name, rows in slices(setting.test, f"evaluate {network}, {setting.arm}"):
         maps_path, path = folder / f"last-{name}.npz", folder / f"{name}.csv"
-        if not (path.exists() and maps_path.exists()):
+        if not (artifacts.is_whole(path) and artifacts.is_whole(maps_path)):
             table, maps = _evaluate_slice(setting, explain_last, network, name, rows)
             artifacts.write_arrays(maps_path, maps)
             artifacts.write_table(path, table)
@@ -314,7 +343,7 @@ def explain(setting: Setting, folder: Path, network: str) -> list[Path]:
     what = f"explain {network}, {setting.arm}, {len(explain_layers.layers)} layers"
     for row in tqdm(rows_of, what, unit="photo", disable=None):
         path = folder / f"example-{row:07d}.npz"
-        if not path.exists():
+        if not artifacts.is_whole(path):
             name, slice_rows, place = slice_of(setting, row)
             rows = slice_rows.iloc[place].reset_index(drop=True)
             exact = setting.pixels(rows)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import stat
 import tomllib
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, get_args, get_type_hints
@@ -138,11 +140,21 @@ def read(path: Path, **overrides: Any) -> Study:
         ValueError: no such file, no TOML, an unknown key, or an impossible value, by its key.
     """
     try:
-        with path.open("rb") as file:
-            content = tomllib.load(file)
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe could be waited on for ever
+            raise ValueError(f"Expected a study file. Received: {path}: not a regular file")
+        # Some editors put a byte order mark first.
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ValueError(f"Expected a study file. Received: {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ValueError(f"Expected a study file in TOML. Received: {path}: {error}") from None
+    try:
+        content = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(
+            f"Expected a study file in TOML. Received: {path}: nested too deep"
+        ) from None
+    except ValueError as error:  # TOML's own, and a number of thousands of digits
         raise ValueError(f"Expected a study file in TOML. Received: {path}: {error}") from None
     content.setdefault("name", path.stem)
     given = {key: value for key, value in overrides.items() if value is not None}
@@ -211,8 +223,13 @@ def _wrong(key: str, expected: str, received: object) -> ValueError:
 
 def _name(value: object) -> str:
     text = _text("name", value)
-    # It becomes a folder's name, so it must not lead out of where runs are kept.
-    if text in (".", "..") or any(c in text for c in "/\\\0"):
+    # It becomes a folder's name, so it must not lead out of where runs are kept; and it stands in
+    # the report, where it must not begin a tag or a link.
+    if (
+        text in (".", "..")
+        or any(c in '/\\<>:"|?*[]`' or unicodedata.category(c) in ("Cc", "Cs") for c in text)
+        or len(text.encode()) > 200
+    ):
         raise _wrong("name", "the name of a folder", text)
     return text
 

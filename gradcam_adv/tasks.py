@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gradcam_adv import arms, artifacts, scoring, stages
+from gradcam_adv import arms, artifacts, records, scoring, stages
+from gradcam_adv.records import Record
 from gradcam_adv.setting import Setting, levels_of, makers_of
 from gradcam_adv.study import Arm, Study
 
@@ -16,7 +18,7 @@ STAGES = ("data", "train", "attack", "evaluate", "explain", "score", "report")
 
 # Raised when a result changes for the same inputs, so that old results count as stale.
 VERSIONS = {
-    "data": 2,
+    "data": 3,
     "faces": 1,
     "features": 1,
     "train": 2,
@@ -24,7 +26,7 @@ VERSIONS = {
     "evaluate": 4,
     "explain": 5,
     "score": 5,
-    "layers": 1,
+    "layers": 2,
     "seeds": 1,
     "readings": 2,
     "report": 8,
@@ -44,6 +46,7 @@ class Task:
         make: writes the files and returns them.
         needs: the tasks whose files it reads.
         networks: whether it runs one, MTCNN included.
+        inputs: what the fingerprint is of, by name.
         model: the file that must be among its own, for models don't lie in its folder.
     """
 
@@ -54,46 +57,38 @@ class Task:
     make: Callable[[Path], list[Path]]
     needs: tuple[Task, ...]
     networks: bool
+    inputs: dict[str, Any]
     model: Path | None = None
 
-    def manifest(self) -> dict[str, Any] | None:
+    def record(self) -> Record | None:
         """What was recorded when the task was done; None when it never was."""
-        path = self.folder / artifacts.MANIFEST
-        try:
-            manifest = artifacts.read_json(path)
-        except (FileNotFoundError, ValueError):  # a damaged manifest records nothing
-            return None
-        return manifest if {"files", "needs", "seconds"} <= manifest.keys() else None
+        return records.manifest(self.folder)
 
     def result(self) -> str | None:
         """Hash of the contents of the task's files; None unless done and all files untouched."""
-        manifest = self.manifest()
-        if manifest is None or not artifacts.files_intact(manifest["files"], self.folder):
+        record = self.record()
+        if record is None or not artifacts.files_intact(record.files, self.folder):
             return None
-        if not self._model_in_place(manifest):
+        # What is a variation's model in one study is another's own, which has it elsewhere.
+        if self.model is not None and self._name_of(self.model) not in record.files:
             return None
         return artifacts.fingerprint(
-            {name: facts["sha256"] for name, facts in manifest["files"].items()}
+            {name: facts["sha256"] for name, facts in record.files.items()}
         )
 
-    def _model_in_place(self, manifest: dict[str, Any]) -> bool:
-        # What is a variation's model in one study is another's own, which has it elsewhere.
-        if self.model is None:
-            return True
-        places = (os.path.abspath(self.folder / name) for name in manifest["files"])
-        return os.path.abspath(self.model) in places
+    def about(self) -> dict[str, Any]:
+        """What a record says of the task itself; long inputs by their hash."""
+        model = {} if self.model is None else {"model": self._name_of(self.model)}
+        inputs = {name: _short(value) for name, value in self.inputs.items()}
+        return {"task": self.name, "fingerprint": self.fingerprint, "inputs": inputs, **model}
 
-    def discard(self, keep_intact: bool) -> None:
-        """Delete the files of a result that no longer holds, so that none is taken for whole.
+    def _name_of(self, path: Path) -> str:
+        return os.path.relpath(path, self.folder)
 
-        ``keep_intact`` spares those that are still as they were made.
-        """
-        manifest = self.manifest() or {"files": {}}
-        keep_intact = keep_intact and self._model_in_place(manifest)
-        for name, facts in manifest["files"].items():
-            if not (keep_intact and artifacts.files_intact({name: facts}, self.folder)):
-                Path(os.path.normpath(self.folder / name)).unlink(missing_ok=True)
-        (self.folder / artifacts.MANIFEST).unlink(missing_ok=True)
+
+def _short(value: Any) -> Any:
+    text = json.dumps(value, ensure_ascii=False)
+    return value if len(text) <= 1000 else f"sha256 {artifacts.fingerprint({'value': value})}"
 
 
 def make_task(
@@ -110,9 +105,10 @@ def make_task(
     """A task of the run in ``folder``; of the ``earlier`` ones it needs those among its inputs."""
     needs = tuple(task for task in earlier if task.fingerprint in inputs.values())
     kind = name.split("/")[1] if "/" in name else name
-    fingerprint = artifacts.fingerprint({"task": name, "version": VERSIONS[kind], **inputs})
+    inputs = {"version": VERSIONS[kind], **inputs}
+    fingerprint = artifacts.fingerprint({"task": name, **inputs})
     place = folder / name / fingerprint[:12]
-    return Task(name, stage, fingerprint, place, make, needs, networks, model)
+    return Task(name, stage, fingerprint, place, make, needs, networks, inputs, model)
 
 
 class Graph:

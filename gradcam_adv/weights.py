@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gradcam_adv import artifacts
+from gradcam_adv import artifacts, untrusted
 from gradcam_adv.backbones import Backbone, find
 
 # Seconds for one look at whether the weights' server answers, name resolution included.
@@ -30,8 +30,8 @@ class Weights:
 
     Attributes:
         origin: "imagenet" (Keras' own file), "file" (given by the user) or "random".
-        path: the weights file; None for random weights.
-        sha256: of that file; None for random weights.
+        path: the weights file; None for random weights, and for those still to be downloaded.
+        sha256: of that file; None where there is no path.
         note: why weights are random though ImageNet's were wished for; else empty.
     """
 
@@ -41,28 +41,33 @@ class Weights:
     note: str = ""
 
 
-def resolve(wanted: str, names: Iterable[str]) -> dict[str, Weights]:
+def resolve(wanted: str, names: Iterable[str], *, download: bool = True) -> dict[str, Weights]:
     """Find the weights of each network.
 
     Args:
         wanted: "imagenet", "random", "auto" (imagenet, else random) or a directory.
         names: of networks.
+        download: what Keras' server has; False only looks whether it answers.
 
     Raises:
-        ValueError: ImageNet weights can't be had, or the directory lacks a network's file.
+        ValueError: ImageNet weights can't be had, or the directory lacks a network's file or has
+            one that is no weights file, see :func:`gradcam_adv.untrusted.check_weights`.
     """
     names = list(names)
     if wanted == "random":
         return {name: Weights("random") for name in names}
     if wanted in ("imagenet", "auto"):
-        return {name: _imagenet(find(name), or_random=wanted == "auto") for name in names}
+        or_random = wanted == "auto"
+        return {name: _imagenet(find(name), or_random, download) for name in names}
     directory = Path(wanted)
-    if not directory.is_dir():
+    if not os.path.isdir(directory):  # False as well for what can be no path
         raise ValueError(
             "Expected weights 'imagenet', 'random', 'auto' or an existing directory. "
             f"Received: {wanted!r}"
         )
     files = {name: _file_in(directory, find(name)) for name in names}
+    for name, path in files.items():
+        untrusted.check_weights(path, find(name).title)
     return {name: Weights("file", path, artifacts.sha256(path)) for name, path in files.items()}
 
 
@@ -85,10 +90,12 @@ def _file_in(directory: Path, backbone: Backbone) -> Path:
     return found[0]
 
 
-def _imagenet(backbone: Backbone, or_random: bool) -> Weights:
-    path, problem = _imagenet_file(backbone)
+def _imagenet(backbone: Backbone, or_random: bool, download: bool) -> Weights:
+    path, problem = _imagenet_file(backbone, download)
     if path is not None:
         return Weights("imagenet", path, artifacts.sha256(path))
+    if not problem:
+        return Weights("imagenet")
     if or_random:
         return Weights("random", note=problem)
     raise ValueError(
@@ -97,8 +104,11 @@ def _imagenet(backbone: Backbone, or_random: bool) -> Weights:
     )
 
 
-def _imagenet_file(backbone: Backbone) -> tuple[Path | None, str]:
-    """Keras' weights file out of its cache or its server, or None and why it can't be had."""
+def _imagenet_file(backbone: Backbone, download: bool) -> tuple[Path | None, str]:
+    """Keras' weights file out of its cache or its server, or None and why it can't be had.
+
+    None without a reason is a file that the server would give, had it been asked to.
+    """
     home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
     name = backbone.weights_url.rsplit("/", 1)[1]
     cached = home / "models" / name
@@ -108,6 +118,8 @@ def _imagenet_file(backbone: Backbone) -> tuple[Path | None, str]:
     problem = _unreachable(backbone.weights_url)
     if problem:
         return None, f"{not_cached}, and {problem}"
+    if not download:
+        return None, ""
     import keras
 
     timeout = socket.getdefaulttimeout()

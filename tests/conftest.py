@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
+
+from gradcam_adv import weights
 
 CLASSES = 5
 SIZE = 24
@@ -78,6 +82,31 @@ def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+@pytest.fixture
+def weights_server(tmp_path, monkeypatch):
+    """A local stand-in for the weights' server, an empty Keras cache, and a look at requests."""
+    served = tmp_path / "served"
+    served.mkdir()
+    requests = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(served))
+
+        def log_message(self, *args):
+            requests.append(self.path)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    (tmp_path / "keras").mkdir()
+    weights._problems.clear()
+    yield served, f"http://127.0.0.1:{server.server_port}", requests
+    server.shutdown()
+    server.server_close()
+    weights._problems.clear()
 
 
 @pytest.fixture(scope="session")

@@ -157,6 +157,60 @@ def test_an_aligned_test_set_of_one_person_is_an_error(people, tmp_path):
         run.crop(allow_left_out=True)
 
 
+def files_in(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_interrupted_reading_goes_on_after_the_last_whole_file(people, tmp_path, monkeypatch):
+    monkeypatch.setattr(arms, "CHECKED", 10)
+    undisturbed = Run(people, tmp_path / "undisturbed").data()
+    read, known = [], photos.read
+
+    def stopped(path):
+        read.append(path)
+        if len(read) == 25:
+            raise KeyboardInterrupt
+        return known(path)
+
+    monkeypatch.setattr(photos, "read", stopped)
+    run = Run(people, tmp_path / "interrupted")
+    with pytest.raises(KeyboardInterrupt):
+        run.data()
+    folder = run.plain.folders["data"]
+    assert sorted(files_in(folder)) == ["checked/0000000.csv", "checked/0000010.csv"]
+    read[:] = [""] * 25
+    run.data()
+    assert len(read) == 25 + 12
+    assert files_in(folder) == files_in(undisturbed.plain.folders["data"])
+    run.data()
+    assert len(read) == 25 + 12
+
+
+def test_what_a_failing_disk_left_out_is_read_again(people, tmp_path, monkeypatch):
+    run = Run(people, tmp_path)
+    with monkeypatch.context() as patch:
+        known = photos.read
+
+        def fails(path):
+            if path.name == "0.png":
+                raise ValueError("unreadable: Input/output error")
+            return known(path)
+
+        patch.setattr(photos, "read", fails)
+        with pytest.raises(ValueError, match="of the photos to be left out. Received: 12.5 %"):
+            run.data()
+    run.data()
+    assert len(run.plain.table) == PEOPLE * PHOTOS
+
+
+def test_the_files_of_what_was_checked_are_the_stages_own(people, tmp_path):
+    run = Run(people, tmp_path)
+    folder = tmp_path / "data"
+    files = arms.data(run.plain, folder, allow_left_out=False)
+    assert {str(path.relative_to(folder)) for path in files} == files_in(folder).keys()
+
+
 def test_an_interrupted_detection_goes_on_after_the_last_whole_file(
     people, tmp_path, looked_at, monkeypatch
 ):

@@ -39,6 +39,7 @@ def test_tables_keep_text_as_text(tmp_path):
         {
             "identity": ["NA", "007", "nan"],
             "photo": ["a,b.png", 'c"d.png', "é.png"],
+            "hash": ["0000000000000012", "12345678901234e5", ""],
             "psnr": [np.inf, np.nan, 1.5],
             "flipped": [True, False, True],
         }

@@ -1,7 +1,9 @@
 """Base and head as one flat graph; saved files that plain Keras opens."""
 
+import datetime
 import subprocess
 import sys
+import time
 import zipfile
 
 import keras
@@ -67,6 +69,19 @@ def test_plain_keras_opens_a_saved_model_in_safe_mode_without_our_package(parts,
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(classifiers.load(path).predict(pixels, verbose=0), expected)
     assert [file.name for file in tmp_path.glob(".*")] == []
+
+
+def test_the_same_model_saved_at_another_time_is_the_same_file(parts, tmp_path):
+    *_, model = parts
+    classifiers.save(model, tmp_path / "first.keras", {})
+    time.sleep(2.1)  # a zip archive counts in steps of two seconds
+    classifiers.save(model, tmp_path / "second.keras", {})
+    first = (tmp_path / "first.keras").read_bytes()
+    assert first == (tmp_path / "second.keras").read_bytes()
+    assert str(datetime.date.today()).encode() not in first
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("first.json", "first.keras", "second.json", "second.keras")
+    ]
 
 
 def test_load_refuses_what_is_no_model(tmp_path):

@@ -9,11 +9,12 @@ import zipfile
 import zlib
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import write_photo
 from PIL import Image
 
-from gradcam_adv import datasets, photos, sources
+from gradcam_adv import artifacts, datasets, photos, sources
 
 RNG = np.random.default_rng(0)
 PHOTO = Image.fromarray(RNG.integers(0, 256, (64, 48, 3), np.uint8))
@@ -206,6 +207,26 @@ def test_each_is_listed_with_its_reason_and_the_good_ones_are_used(folder):
         f"{name}/good {number}.png" for name in ("ann", "bob") for number in range(8)
     ]
     assert len(datasets.summary(result)) < 900
+
+
+def test_checked_in_parts_kept_in_files_the_table_is_the_same(folder, tmp_path):
+    with Image.open(folder / "bob" / "good 3.png") as image:
+        image.point(lambda value: 0.9 * value).save(folder / "bob" / "darker.png")
+    listing = sources.list_photos(str(folder), classes=None, min_photos=3, seed=0)
+    choices = {"classes": None, "min_photos": 3, "max_photos": 9, "split": (0.8, 0.1, 0.1)}
+    at_once = datasets.make_table(listing, **choices, seed=0)
+    parts = []
+    for start in range(0, len(listing.files), 7):
+        part = datasets.check_photos(listing.root, listing.files.iloc[start : start + 7])
+        artifacts.write_table(tmp_path / "part.csv", part)
+        parts.append(artifacts.read_table(tmp_path / "part.csv"))
+    checked = pd.concat(parts, ignore_index=True)
+    in_parts = datasets.make_table(listing, **choices, seed=0, checked=checked)
+    assert set(at_once.kept["group"]) == {"", "bob/darker.png"}
+    for name in ("kept", "excluded", "identities"):
+        pd.testing.assert_frame_equal(getattr(in_parts, name), getattr(at_once, name))
+    with pytest.raises(ValueError, match="to be of the listing's .* photos, in their order"):
+        datasets.make_table(listing, **choices, seed=0, checked=checked.iloc[::-1])
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -303,9 +303,11 @@ def test_maps_that_are_scored(own, monkeypatch, tmp_path):
         if number == row:
             each["clean/first"][0, 0] = np.inf
         np.savez(explained / f"example-{number:07d}.npz", **each)
-    for score in (scoring._score_layers, scoring._depth_ceiling):
-        with pytest.raises(ValueError, match=received("maps of layer 'first'", ", clean")):
-            score(own, "vgg16")
+    message = received("maps of layer 'first'", ", clean")
+    with pytest.raises(ValueError, match=message):
+        scoring._score_layers(own, "vgg16", row)
+    with pytest.raises(ValueError, match=message):
+        scoring._depth_ceiling(own, "vgg16")
 
 
 def test_logits_of_the_assembled_network(own, monkeypatch):

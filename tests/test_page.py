@@ -1,6 +1,7 @@
 """The report page: what stands in it, and how it behaves in a browser, from data made here."""
 
 import base64
+import dataclasses
 import html.parser
 import io
 import itertools
@@ -10,9 +11,10 @@ import zlib
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 from PIL import Image
 
-from gradcam_adv import markup, overlays, page, viewer
+from gradcam_adv import cells, markup, overlays, page, viewer
 
 EPSILONS = (0.02, 0.1)
 SIDE = 40
@@ -137,12 +139,12 @@ def test_the_viewer_comes_before_what_concerns_the_run(read):
 
 
 def test_tables_have_headers_and_names_in_them_are_text(read):
-    cells = [(tag, attributes) for tag, attributes in read.tags if tag in ("th", "td")]
-    assert ("th", {"scope": "row", "style": "text-align:left"}) in cells
+    found = [(tag, attributes) for tag, attributes in read.tags if tag in ("th", "td")]
+    assert ("th", {"scope": "row", "style": "text-align:left"}) in found
     texts = [text for tag, text in read.texts if tag in ("th", "td")]
     assert EVIL in texts
     assert "91.89 | 33.33 [6.15, 79.23]" in texts
-    long = [attributes for tag, attributes in cells if attributes.get("class") == "long"]
+    long = [attributes for tag, attributes in found if attributes.get("class") == "long"]
     assert len(long) >= 2
     regions = [attributes for _, attributes in read.tags if attributes.get("role") == "region"]
     assert {"Table 1: accuracy", "In detail"} <= {region["aria-label"] for region in regions}
@@ -426,3 +428,113 @@ def test_without_scripts_there_is_a_picture_instead(chromium, folder):
     assert tab.is_visible("noscript img[alt*='NISSIM']")
     assert not tab.is_visible("#viewer-body")
     context.close()
+
+
+# Names that would be markup, if they were not text.
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "</script><script>alert(1)</script>",
+    "<!--",
+    "\"><svg onload='alert(1)'>",
+    "' onmouseover='alert(1)",
+    "[x](javascript:alert(1))",
+    "![x](https://example.org/x.png)",
+    "<https://example.org>",
+    "`code`",
+    "*a* _b_ ~~c~~ \\* \\",
+    "a | b \\| c",
+    "AT&T &lt;b&gt; &#60;",
+    "{{ 7 * 7 }} {% raw %}",
+    "block5_conv3 0.5 [0.4, 0.6], p < 0.05",
+]
+
+
+def cells_of(text: str) -> list[str]:
+    """The second column of a Markdown table, as any reader of Markdown with HTML shows it."""
+    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(text)
+    shown = []
+    for before, token in itertools.pairwise(tokens):
+        if before.type == "td_open":
+            assert {child.type for child in token.children} <= {"text", "text_special"}, token
+            shown.append("".join(child.content for child in token.children))
+    return shown[1::2]
+
+
+def test_names_are_text_in_the_markdown():
+    rows = [{"place": number, "name": name} for number, name in enumerate(HOSTILE)]
+    assert cells_of(cells.markdown(rows)) == HOSTILE
+    # What needs no backslash has none, and a name of several lines stays in its row.
+    assert cells.escaped(HOSTILE[-1]) == HOSTILE[-1]
+    assert cells.escaped("a\n\n# b\r<b>\x1b") == "a # b \\<b> "
+
+
+def hostile_page(folder) -> str:
+    shown = arms()
+    for arm in shown:
+        for own in arm.networks:
+            photos = own.photos
+            named = [
+                dataclasses.replace(
+                    photo,
+                    name=f"{name}.jpg",
+                    person=name,
+                    levels=tuple(dataclasses.replace(at, predicted=name) for at in photo.levels),
+                )
+                for photo, name in zip(photos * 5, HOSTILE, strict=True)
+            ]
+            object.__setattr__(own, "photos", tuple(named))
+        object.__setattr__(arm, "caveat", " ".join(HOSTILE))
+    rows = [{"place": number, "name": name} for number, name in enumerate(HOSTILE)]
+    parts = [
+        "# Run a",
+        f"> {cells.escaped(' '.join(HOSTILE))}",
+        "## Photos",
+        cells.markdown(rows),
+        "# About this run",
+        "- so",
+    ]
+    sections = markup.sections_of(parts, folder)
+    return page.render(sections, shown, len(HOSTILE))
+
+
+def test_names_are_text_in_the_page(tmp_path):
+    text = hostile_page(tmp_path)
+    reader = Reader(text)
+    plain = Reader(page.render(markup.sections_of(["# Run a", "# B", "- so"], tmp_path), arms()))
+    usual = {(tag, *sorted(attributes)) for tag, attributes in plain.tags}
+    found = {(tag, *sorted(attributes)) for tag, attributes in reader.tags}
+    own = {"h3", "blockquote", "p", "table", "thead", "tbody", "tr", "th", "td", "div", "li", "a"}
+    assert {kind for kind in found - usual if kind[0] not in own} == set()
+    assert not any(name.startswith("on") for _, attributes in reader.tags for name in attributes)
+    assert [tag for tag, _ in reader.tags].count("script") == 2
+    texts = [text for tag, text in reader.texts if tag == "td"]
+    assert texts == HOSTILE
+    data = json.loads(re.search(r'id="viewer-data">(.*?)</script>', text)[1])
+    people = [photo["person"] for photo in data["arms"][0]["networks"][0]["photos"]]
+    assert people == HOSTILE
+
+
+@pytest.mark.browser
+def test_names_are_text_in_the_browser(chromium, tmp_path):
+    (tmp_path / "report.html").write_text(hostile_page(tmp_path))
+    tab = chromium.new_page()
+    said = []
+    tab.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.goto((tmp_path / "report.html").as_uri())
+    drawn(tab)
+    options = tab.eval_on_selector_all("#viewer-photo option", "all => all.map(o => o.text)")
+    tidy = [" ".join(f"{i + 1}: {name} ({name}.jpg)".split()) for i, name in enumerate(HOSTILE)]
+    assert options == tidy
+    for number in range(len(HOSTILE)):
+        tab.select_option("#viewer-photo", str(number))
+        drawn(tab)
+        assert f"predicted {HOSTILE[number]} when clean" in tab.text_content("#viewer-status")
+        assert tab.get_attribute("#viewer-clean", "aria-label") == f"Photo of {HOSTILE[number]}"
+    assert tab.locator("main img[onerror], main svg, #content script").count() == 0
+    assert tab.locator("main a").count() == 0
+    assert said == []
+    tab.close()

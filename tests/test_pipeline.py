@@ -558,6 +558,44 @@ def test_clean_deletes_only_what_was_made(tmp_path):
     assert len(list((folder / "people").rglob("*.png"))) == 36
 
 
+def test_clean_leaves_what_others_made_or_changed(tmp_path):
+    folder = new_folder(tmp_path)
+    assert command(folder, "data", "study.toml", "--photos", "people").returncode == 0
+    run = folder / "runs" / "tiny"
+    (photos_csv,) = run.rglob("photos.csv")
+    photos_csv.write_text("edited")
+    (run / "mine").mkdir()
+    (run / "empty").mkdir()
+    mine = run / "mine" / artifacts.MANIFEST
+    mine.write_text(json.dumps({"files": {"notes.txt": {}}}))
+    (run / "mine" / "notes.txt").write_text("mine")
+    result = command(folder, "clean", "study.toml")
+    assert result.returncode == 0, result.stderr
+    left = f"left alone, for it is not as it was made: {photos_csv.relative_to(folder)}"
+    assert left in result.stdout
+    files = {path for path in run.rglob("*") if path.is_file()}
+    assert files == {photos_csv, mine, run / "mine" / "notes.txt"}
+    assert (run / "empty").is_dir()
+
+
+def test_clean_deletes_nothing_elsewhere_whatever_a_record_says(tmp_path):
+    folder = new_folder(tmp_path)
+    assert command(folder, "data", "study.toml", "--photos", "people").returncode == 0
+    (manifest,) = (folder / "runs" / "tiny" / "plain").rglob(artifacts.MANIFEST)
+    victim = folder / "people" / "ann" / "0.png"
+    (manifest.parent / "link").symlink_to(folder / "people")
+    content = artifacts.read_json(manifest)
+    for path in (victim.resolve(), Path("../../../../..") / "people/ann/0.png", "link/ann/0.png"):
+        described = artifacts.describe_files([manifest.parent / path], manifest.parent)
+        assert len(described) == 1
+        content["files"][str(path)] = next(iter(described.values()))
+    artifacts.write_json(manifest, content)
+    for name in ("clean", "data"):
+        again = () if name == "clean" else ("--photos", "people")
+        assert command(folder, name, "study.toml", *again).returncode == 0
+        assert victim.exists()
+
+
 def test_clean_deletes_what_an_unfinished_task_left(tmp_path):
     folder = new_folder(tmp_path)
     for number in range(6):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gradcam_adv import artifacts, sources, study, variations, weights
+from gradcam_adv import artifacts, records, sources, study, tasks, variations, weights
 from gradcam_adv.setting import Setting
 from gradcam_adv.tasks import Graph, make_task
 
@@ -109,7 +109,7 @@ def test_a_model_that_another_study_keeps_elsewhere_is_not_one_s_own(tmp_path):
     other.write_bytes(b"a head of seed 1")
     task = trained(tmp_path / "runs", other)
     files = artifacts.describe_files([other], task.folder)
-    record = {"task": task.name, "files": files, "needs": {}, "seconds": 1}
+    record = {**task.about(), "files": files, "needs": {}, "seconds": 1}
     artifacts.write_json(task.folder / artifacts.MANIFEST, record)
     assert task.result() is not None
 
@@ -117,5 +117,16 @@ def test_a_model_that_another_study_keeps_elsewhere_is_not_one_s_own(tmp_path):
     moved = trained(tmp_path / "runs", own)
     assert moved.folder == task.folder
     assert moved.result() is None
-    moved.discard(keep_intact=True)
+    places = (tmp_path / "runs", tmp_path / "models")
+    with records.Journal(moved.folder, moved.about() | {"needs": {}}, places) as journal:
+        assert not journal.record.files
     assert not other.exists()
+
+
+def test_a_newer_stage_makes_itself_and_what_follows_anew(graph, monkeypatch):
+    before = graph(parse())
+    monkeypatch.setitem(tasks.VERSIONS, "report", tasks.VERSIONS["report"] + 1)
+    assert differing(before, graph(parse())) == set()
+    monkeypatch.setitem(tasks.VERSIONS, "evaluate", tasks.VERSIONS["evaluate"] + 1)
+    newer = kinds(differing(before, graph(parse())))
+    assert newer == {"evaluate", "explain", "score", "layers"}

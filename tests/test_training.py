@@ -1,9 +1,15 @@
-"""Training a head on cached features."""
+"""Training a head on cached features, in one go and with interruptions."""
 
+import signal
+import subprocess
+import sys
+import zipfile
+
+import keras
 import numpy as np
 import pytest
 
-from gradcam_adv import classifiers, training
+from gradcam_adv import checkpoints, classifiers, training
 
 
 @pytest.fixture
@@ -17,9 +23,22 @@ def problem():
     return slices, labels, order[:50], order[50:60]
 
 
-def train(problem, epochs=8, seed=0):
+def train(problem, epochs=8, seed=0, checkpoint=None):
     head = classifiers.dense_head(10, 3, seed)
-    return head, training.train_head(head, *problem, epochs=epochs, seed=seed)
+    return head, training.train_head(
+        head, *problem, epochs=epochs, seed=seed, checkpoint=checkpoint
+    )
+
+
+@pytest.fixture
+def unlearned(problem):
+    """Validation labels that the head unlearns: the first epoch is the best one."""
+    slices, labels, train_rows, validation = problem
+    wrong = labels.copy()
+    first, _ = train(problem, epochs=1)
+    wrong[validation] = first.predict(np.concatenate(slices)[validation], verbose=0).argmax(axis=1)
+    wrong[validation[0]] = (labels[validation[0]] + 1) % 3
+    return slices, wrong, train_rows, validation
 
 
 def test_learns_and_reports_every_epoch(problem):
@@ -32,18 +51,21 @@ def test_learns_and_reports_every_epoch(problem):
     assert right.mean() > 0.8
 
 
-def test_keeps_the_weights_of_the_best_validation_epoch(problem):
-    # Validation labels that the head unlearns: the first epoch is the best one.
-    slices, labels, train_rows, validation = problem
-    wrong = labels.copy()
-    first, _ = train(problem, epochs=1)
-    wrong[validation] = first.predict(np.concatenate(slices)[validation], verbose=0).argmax(axis=1)
-    wrong[validation[0]] = (labels[validation[0]] + 1) % 3
-    head, history = train((slices, wrong, train_rows, validation), epochs=8)
+def test_keeps_the_weights_of_the_best_validation_epoch(unlearned):
+    slices, labels, _, validation = unlearned
+    head, history = train(unlearned)
     best = history["val_accuracy"].idxmax()
     kept = head.predict(np.concatenate(slices)[validation], verbose=0).argmax(axis=1)
-    assert (kept == wrong[validation]).mean() == pytest.approx(history["val_accuracy"][best])
+    assert (kept == labels[validation]).mean() == pytest.approx(history["val_accuracy"][best])
     assert history["val_accuracy"].iloc[-1] <= history["val_accuracy"][best]
+
+
+def test_of_epochs_that_validate_alike_the_first_ones_weights_are_kept(problem):
+    head, history = train(problem)
+    accuracy = history["val_accuracy"]
+    assert (accuracy == accuracy.max()).sum() > 1
+    first, _ = train(problem, epochs=int(accuracy.idxmax()) + 1)
+    assert np.array_equal(head.get_weights()[0], first.get_weights()[0])
 
 
 def test_follows_from_the_seed(problem):
@@ -79,3 +101,133 @@ def test_a_constant_feature_does_no_harm(problem):
     head, history = train((with_constant, *rest))
     assert np.isfinite(history["loss"]).all()
     assert all(np.isfinite(weights).all() for weights in head.get_weights())
+
+
+class Interrupted(checkpoints.Checkpoint):
+    """Work that is stopped after some epochs, of which it writes down the first few."""
+
+    def __init__(self, path, written, epochs):
+        super().__init__(path)
+        self.written, self.left = written, epochs
+
+    def write(self, state):
+        if self.written > 0:
+            super().write(state)
+        self.written, self.left = self.written - 1, self.left - 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def interrupt(problem, path, written, epochs):
+    with pytest.raises(KeyboardInterrupt):
+        train(problem, checkpoint=Interrupted(path, written, epochs))
+
+
+def assert_same(one, other):
+    (head, history), (other_head, other_history) = one, other
+    assert history.equals(other_history)
+    for mine, theirs in zip(head.get_weights(), other_head.get_weights(), strict=True):
+        assert mine.tobytes() == theirs.tobytes()
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    """Of a checkpoint that is written at the end of every epoch."""
+    monkeypatch.setattr(checkpoints, "SECONDS", 0)
+    return tmp_path / "checkpoint.npz"
+
+
+def test_interrupted_at_every_epoch_it_comes_out_the_same_to_the_last_bit(unlearned, path):
+    undisturbed = train(unlearned)
+    assert undisturbed[1]["val_accuracy"].idxmax() == 0  # so the best weights are an earlier run's
+    for _ in range(8):
+        interrupt(unlearned, path, written=1, epochs=1)
+    assert_same(train(unlearned, checkpoint=checkpoints.Checkpoint(path)), undisturbed)
+
+
+@pytest.mark.parametrize(("written", "epochs"), [(0, 3), (1, 4), (7, 8)])
+def test_epochs_after_the_last_checkpoint_are_done_again(problem, path, written, epochs):
+    interrupt(problem, path, written, epochs)
+    assert path.exists() == (written > 0)
+    assert_same(train(problem, checkpoint=checkpoints.Checkpoint(path)), train(problem))
+
+
+def test_goes_on_in_a_new_process_whatever_its_random_seed(problem, path, tmp_path):
+    slices, labels, train_rows, validation = problem
+    features = np.concatenate(slices)
+    np.savez(tmp_path / "problem.npz", features, labels, train_rows, validation)
+    script = (
+        "import os, signal, sys, keras, numpy as np\n"
+        "from gradcam_adv import checkpoints, classifiers, training\n"
+        "keras.utils.set_random_seed(99)\n"
+        "class Killed(checkpoints.Checkpoint):\n"
+        "    left = 3\n"
+        "    def write(self, state):\n"
+        "        super().write(state)\n"
+        "        self.left -= 1\n"
+        "        if not self.left: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "checkpoints.SECONDS = 0\n"
+        "features, *rest = np.load(sys.argv[1]).values()\n"
+        "slices = [features[start : start + 20] for start in range(0, 70, 20)]\n"
+        "head = classifiers.dense_head(10, 3, 0)\n"
+        "training.train_head(head, slices, *rest, epochs=8, seed=0,\n"
+        "                    checkpoint=Killed(checkpoints.Path(sys.argv[2])))\n"
+    )
+    arguments = [str(tmp_path / "problem.npz"), str(path)]
+    killed = subprocess.run([sys.executable, "-c", script, *arguments], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    with np.load(path) as state:
+        assert len(state["history"]) == 3
+    undisturbed = train(problem)
+    keras.utils.set_random_seed(7)
+    assert_same(train(problem, checkpoint=checkpoints.Checkpoint(path)), undisturbed)
+
+
+def test_a_finished_training_is_read_and_not_done_again(problem, path, monkeypatch):
+    undisturbed = train(problem, checkpoint=checkpoints.Checkpoint(path))
+    monkeypatch.setattr(keras.Model, "fit", None)
+    assert_same(train(problem, checkpoint=checkpoints.Checkpoint(path)), undisturbed)
+
+
+def test_checkpoints_are_written_when_their_time_has_passed(problem, tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.npz"
+    clock = iter(np.arange(0, 1000, 3.0))  # looked at when made, each epoch and after writing
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: next(clock))
+    written = []
+    monkeypatch.setattr(checkpoints.artifacts, "write_arrays", lambda *_: written.append(len(seen)))
+    seen = []
+
+    class Counted(checkpoints.Checkpoint):
+        def write(self, state):
+            seen.append(state)
+            super().write(state)
+
+    train(problem, checkpoint=Counted(path))
+    assert written == [4, 8]  # 12 s after the start, and 12 s after the end of that writing
+
+
+def test_a_checkpoint_that_is_damaged_or_anothers_is_refused(problem, path):
+    train(problem, epochs=1, checkpoint=checkpoints.Checkpoint(path))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    message = "Expected the state of interrupted work in .*checkpoint.npz; deleting it starts"
+    with pytest.raises(ValueError, match=message):
+        train(problem, checkpoint=checkpoints.Checkpoint(path))
+    np.savez(path, history=np.zeros((2, 4)))
+    with pytest.raises(ValueError, match=message + ".*Received: the arrays history"):
+        train(problem, checkpoint=checkpoints.Checkpoint(path))
+
+
+def test_a_checkpoint_with_pickled_objects_is_refused(problem, path, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (tmp_path.joinpath("sprung").touch, ())
+
+    train(problem, epochs=1, checkpoint=checkpoints.Checkpoint(path))
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **(arrays | {"history": np.array([Trap()])}))
+    assert zipfile.is_zipfile(path)
+    with pytest.raises(ValueError, match="Received: Object arrays cannot be loaded"):
+        train(problem, checkpoint=checkpoints.Checkpoint(path))
+    assert not (tmp_path / "sprung").exists()

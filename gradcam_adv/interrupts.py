@@ -1,0 +1,79 @@
+"""Ctrl-C and SIGTERM: an end within seconds, wherever the work is, and one line on how to go on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+# For the work to end by itself. Nothing is lost when it is cut off then: files are whole or not
+# there, as after a power cut.
+GRACE_SECONDS = 1.5
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked for the end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.status = 128 + number  # as shells have it
+
+
+@contextlib.contextmanager
+def ending_with(line: str) -> Iterator[None]:
+    """End the process on SIGINT and SIGTERM, within seconds, and say ``line`` on stderr.
+
+    Python itself gets to a signal only between two of its steps, and one step may be a batch on a
+    large network or the loading of TensorFlow. So a thread watches for the signal, too, and ends
+    the process where the work has not ended by itself after GRACE_SECONDS.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread gets signals
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    saying = threading.Lock()
+
+    def say_once() -> bool:
+        if not saying.acquire(blocking=False):
+            return False
+        with contextlib.suppress(OSError, ValueError):  # a terminal that is gone
+            sys.stdout.flush()
+            sys.stderr.write(f"\n{line}\n")
+            sys.stderr.flush()
+        return True
+
+    def watch() -> None:
+        number = os.read(reading, 1)
+        if number and number[0]:
+            time.sleep(GRACE_SECONDS)
+            if say_once():
+                os._exit(128 + number[0])
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise Stopped(number)
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, stop) for number in signals]
+    wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    watcher = threading.Thread(target=watch, daemon=True, name="signals")
+    watcher.start()
+    try:
+        yield
+    except Stopped as stopped:
+        say_once()
+        # Not sys.exit: threads of others, which it would wait for, may be in the middle of a batch.
+        os._exit(stopped.status)
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+        os.write(writing, b"\0")
+        watcher.join()
+        os.close(reading)
+        os.close(writing)

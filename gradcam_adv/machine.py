@@ -1,0 +1,71 @@
+"""What this process may use of the machine: memory and processors, as a container limits them."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# Where Linux tells of control groups, by which containers are limited.
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
+MEMORY_FACTS = Path("/proc/meminfo")
+
+
+def memory() -> tuple[float, float]:
+    """Bytes of memory that this process may use at most, and that are free; NaN if not known."""
+    total = available = math.nan
+    if hasattr(os, "sysconf"):
+        total = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    if MEMORY_FACTS.is_file():
+        facts = dict(line.split(":", 1) for line in MEMORY_FACTS.read_text().splitlines())
+        available = 1024 * float(facts.get("MemAvailable", "nan").split()[0])
+    for folder in _cgroups("memory"):
+        limit = _number(folder, "memory.max", "memory.limit_in_bytes")
+        used = _number(folder, "memory.current", "memory.usage_in_bytes") - _file_cache(folder)
+        total, available = min(total, limit), min(available, limit - used)
+    return total, available
+
+
+def processor_quota() -> float:
+    """How many processors' time a container may take; infinite where nothing limits it."""
+    quota = math.inf
+    for folder in _cgroups("cpu"):
+        words = _text(folder, "cpu.max").split() or [
+            _text(folder, "cpu.cfs_quota_us"),
+            _text(folder, "cpu.cfs_period_us"),
+        ]
+        if all(word.isdigit() for word in words):  # else "max" or -1
+            quota = min(quota, int(words[0]) / int(words[1]))
+    return quota
+
+
+def _cgroups(controller: str) -> Iterator[Path]:
+    """The control groups that this process is in, the inmost first, of version 2 or of 1."""
+    if not OWN_CGROUPS.is_file():
+        return
+    for line in OWN_CGROUPS.read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers or controller in controllers.split(","):
+            root = CGROUPS / controller if controllers else CGROUPS
+            inmost = root / path.lstrip("/")
+            yield from (place for place in (inmost, *inmost.parents) if place.is_relative_to(root))
+
+
+def _text(folder: Path, name: str) -> str:
+    # A container may be shown a path that is only there outside of it.
+    path = folder / name
+    return path.read_text().strip() if path.is_file() else ""
+
+
+def _number(folder: Path, *names: str) -> float:
+    """What the first of these files says; infinite for "max" and where there is none."""
+    found = next((text for name in names if (text := _text(folder, name))), "max")
+    return math.inf if found == "max" else float(found)
+
+
+def _file_cache(folder: Path) -> float:
+    """What counts as used there, and is given up when somebody needs the room."""
+    facts = dict(line.split() for line in _text(folder, "memory.stat").splitlines())
+    return float(facts.get("total_inactive_file", facts.get("inactive_file", 0)))

@@ -1,0 +1,422 @@
+"""``gradcam-adv doctor``: what it finds is said in a line, whatever is broken."""
+
+import hashlib
+import math
+import shutil
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from gradcam_adv import backbones, cli, doctor, machine, weights
+
+STUDY = """
+name = "small"
+photos = "people"
+image_size = 96
+networks = ["vgg16", "xception"]
+source = "vgg16"
+arms = ["plain"]
+seeds = [0, 1]
+"""
+LARGE = (64e9, 32e9)
+
+
+@pytest.fixture
+def place(photo_folder, tmp_path, monkeypatch):
+    """A folder with a study and its photos, on a machine on which all is well but for weights."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    for name in ("KERAS_BACKEND", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(doctor, "_gpus", list)
+    monkeypatch.setattr(doctor, "_nvidia_seems_there", lambda: False)
+    monkeypatch.setattr(machine, "memory", lambda: LARGE)
+    monkeypatch.setattr(machine, "processor_quota", lambda: math.inf)
+    monkeypatch.setattr(weights, "_unreachable", lambda url: "the server is off")
+    (tmp_path / "study.toml").write_text(STUDY)
+    return tmp_path
+
+
+def examine(*options, status=0):
+    """The lines of the page, without what only lays it out."""
+    result = CliRunner().invoke(cli.main, ["doctor", "study.toml", *options])
+    assert result.exit_code == status, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return [" ".join(line.split()) for line in result.output.splitlines()]
+
+
+def snapshot(folder):
+    return sorted(folder.rglob("*"))
+
+
+# --- Weights ---
+
+
+def cache(folder, monkeypatch, *networks):
+    """Put a file into Keras' cache for each network, and its checksum into the catalogue."""
+    (folder / "keras" / "models").mkdir(parents=True)
+    for network in networks:
+        entry = backbones.BACKBONES[network]
+        (folder / "keras" / "models" / entry.weights_url.rsplit("/", 1)[1]).write_bytes(b"whole")
+        entry = replace(entry, weights_md5=hashlib.md5(b"whole").hexdigest())
+        monkeypatch.setitem(backbones.BACKBONES, network, entry)
+
+
+def test_a_study_with_all_at_hand(place, monkeypatch):
+    cache(place, monkeypatch, "vgg16", "xception")
+    before = snapshot(place)
+    lines = examine("--weights", "imagenet")
+    assert "photos photos in people: 30 photos of 3 people in people" in lines
+    assert "vgg16 at hand (Keras' cache)" in lines
+    assert "xception at hand (Keras' cache)" in lines
+    assert "gradcam-adv reproduce study.toml --weights imagenet can run." in lines
+    assert "TensorFlow sees no GPU: networks run on the processor" in lines
+    assert "memory 64.0 GB, 32.0 GB of it available" in lines
+    assert not [line for line in lines if line.startswith(("warning:", "problem:"))]
+    assert snapshot(place) == before
+
+
+def test_a_damaged_file_in_the_cache_is_not_at_hand(place, monkeypatch):
+    cache(place, monkeypatch, "vgg16")
+    file = next((place / "keras" / "models").iterdir())
+    file.write_bytes(b"half")
+    assert "vgg16 not to be had: a random base" in examine()
+
+
+def test_without_server_bases_are_random_and_what_that_means_is_said(place, monkeypatch):
+    cache(place, monkeypatch, "vgg16")
+    lines = examine()
+    assert "vgg16 at hand (Keras' cache)" in lines
+    assert "xception not to be had: a random base" in lines
+    assert (
+        "Heads will be trained on RANDOM bases for xception: their numbers say nothing about the "
+        "paper's networks." in lines
+    )
+    assert (
+        "ImageNet's weights for xception are not whole in Keras' cache "
+        f"({place / 'keras' / 'models'}), and the server is off. "
+        "Give a directory of weights files by --weights DIR." in lines
+    )
+
+
+def test_where_imagenets_are_asked_for_their_lack_is_one_problem_of_all_networks(place):
+    lines = examine("--weights", "imagenet", status=1)
+    assert "gradcam-adv reproduce study.toml --weights imagenet can't run." in lines
+    assert "vgg16 not to be had" in lines
+    assert (
+        "problem: ImageNet's weights for vgg16, xception are not whole in Keras' cache "
+        f"({place / 'keras' / 'models'}), and the server is off; "
+        "give a directory of weights files by --weights DIR" in lines
+    )
+
+
+def test_what_a_server_has_is_not_downloaded(place, weights_server, monkeypatch):
+    served, address, requests = weights_server
+    monkeypatch.undo()
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("KERAS_HOME", str(place / "keras"))
+    monkeypatch.setattr(doctor, "_gpus", list)
+    for network in ("vgg16", "xception"):
+        (served / f"{network}.h5").write_bytes(b"weights")
+        entry = backbones.BACKBONES[network]
+        entry = replace(
+            entry,
+            weights_url=f"{address}/{network}.h5",
+            weights_md5=hashlib.md5(b"weights").hexdigest(),
+        )
+        monkeypatch.setitem(backbones.BACKBONES, network, entry)
+    lines = examine("--weights", "imagenet")
+    assert "vgg16 server answers: will be downloaded, about 59 MB" in lines
+    assert "xception server answers: will be downloaded, about 84 MB" in lines
+    assert "About 143 MB of weights will be downloaded first." in lines
+    assert requests == ["/"]  # one look for both
+    assert not list((place / "keras").rglob("*.h5"))
+
+
+def test_weights_of_a_folder(place):
+    (place / "files").mkdir()
+    (place / "files" / "vgg16_notop.h5").write_bytes(b"x")
+    lines = examine("--weights", "files", status=1)
+    assert "vgg16 at hand (vgg16_notop.h5)" in lines
+    assert "xception not to be had" in lines
+    assert (
+        "problem: weights: Expected one file xception*.h5 (weights without top) in files. "
+        "Received: none" in lines
+    )
+
+
+def test_a_folder_that_is_not_there_is_one_problem(place):
+    lines = examine("--weights", "nowhere", status=1)
+    assert [line for line in lines if line.startswith("problem:")] == [
+        "problem: weights: Expected weights 'imagenet', 'random', 'auto' or an existing directory. "
+        "Received: 'nowhere'"
+    ]
+
+
+def test_random_bases_asked_for_are_no_lack(place):
+    lines = examine("--weights", "random")
+    assert "vgg16 a random base, as asked for" in lines
+    assert (
+        "Heads will be trained on RANDOM bases for vgg16, xception: their numbers say nothing "
+        "about the paper's networks." in lines
+    )
+    assert not [line for line in lines if "--weights DIR" in line]
+
+
+# --- The study and its photos ---
+
+
+def test_a_broken_study_is_said_and_the_machine_all_the_same(place):
+    (place / "study.toml").write_text("epoch = 3")
+    lines = examine(status=1)
+    assert "memory 64.0 GB, 32.0 GB of it available" in lines
+    assert "file study.toml: can't be used" in lines
+    (problem,) = [line for line in lines if line.startswith("problem:")]
+    assert problem.startswith("problem: study: Expected keys out of name, photos, ")
+    assert problem.endswith("Received: epoch. Nearest: epochs.")
+
+
+def test_photos_that_are_not_there(place):
+    lines = examine("--photos", "lfw:nowhere", status=1)
+    assert "photos lfw:nowhere: can't be used" in lines
+    assert [line for line in lines if line.startswith("problem:")] == [
+        "problem: photos: Expected photos as 'orl', 'lfw', 'lfw:DIR', 'vggface2:DIR' or a folder "
+        "of one folder per identity. Received: 'lfw:nowhere'; 'nowhere' is no folder"
+    ]
+
+
+def test_lfw_is_not_downloaded_nor_a_folder_made_for_it(place, monkeypatch):
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(place / "home"))
+    lines = examine("--photos", "lfw")
+    assert (
+        "photos Labeled Faces in the Wild: will be downloaded by scikit-learn, some 230 MB" in lines
+    )
+    (room,) = [line for line in lines if line.startswith("run ")]
+    assert room.endswith(" GB free, need not known yet")
+    assert not (place / "home").exists()
+
+
+def test_max_photos_of_each_person_count(place):
+    (place / "study.toml").write_text(STUDY + "max_photos = 4\n")
+    assert "photos photos in people: 12 photos of 3 people in people" in examine()
+
+
+def test_a_run_that_is_there_is_gone_on_with(place):
+    sentence = "It goes on with runs/small; gradcam-adv status runs/small tells how far it is."
+    assert sentence not in examine()
+    (place / "runs" / "small").mkdir(parents=True)
+    (place / "runs" / "small" / "manifest.json").write_text("{}")
+    assert sentence in examine()
+
+
+def test_wrong_usage(place):
+    examine("--no-such-option", status=2)
+
+
+# --- Room ---
+
+
+def test_room_needed_follows_from_the_study(place, monkeypatch):
+    # Models: (59 + 84) MB for one arm and two seeds. Run: 100 MB, and 170 MB times 30 / 400
+    # photos, (96 / 144)^2 pixels, 2 / 5 networks, 1 / 2 arms: 1.1 MB.
+    usage = SimpleNamespace(free=150e6)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
+    lines = examine()
+    assert "run runs/small: 0.15 GB free, roughly 0.10 GB needed" in lines
+    assert "models models/small: 0.15 GB free, roughly 0.29 GB needed" in lines
+    assert [line for line in lines if line.startswith("warning:")] == [
+        "warning: models/small: 0.15 GB free, roughly 0.29 GB needed; that may not do"
+    ]
+
+
+NEEDS_PROC = pytest.mark.skipif(not Path("/proc").is_dir(), reason="no /proc, where none may write")
+
+
+@pytest.mark.parametrize(
+    "folder", ["people/ann/0.png/runs", pytest.param("/proc/gradcam-adv", marks=NEEDS_PROC)]
+)
+def test_a_place_that_takes_no_files(place, folder):
+    parent = folder.rsplit("/", 1)[0]
+    lines = examine("--runs", folder, status=1)
+    assert f"run {folder}/small: can't be written" in lines
+    assert f"gradcam-adv reproduce study.toml --runs {folder} can't run." in lines
+    (problem,) = [line for line in lines if line.startswith("problem:")]
+    expected = "problem: room: Expected a folder that files can be written into. Received: "
+    assert problem.startswith(f"{expected}{place / parent}: ")
+
+
+# --- The machine ---
+
+
+def test_little_memory_is_a_warning_that_says_where_the_figure_is_from(place, monkeypatch):
+    monkeypatch.setattr(machine, "memory", lambda: (8e9, 2.5e9))
+    lines = examine()
+    assert "memory 8.00 GB, 2.50 GB of it available" in lines
+    assert (
+        "warning: 2.50 GB of memory may not do: the default study's largest process held 3.30 GB; "
+        "close other programs, or give the study a smaller batch_size" in lines
+    )
+
+
+def test_a_quota_below_the_threads(place, monkeypatch):
+    monkeypatch.setattr(machine, "processor_quota", lambda: 1.5)
+    (place / "study.toml").write_text(STUDY + "threads = 3\n")
+    lines = examine()
+    assert "threads 3, the study's" in lines
+    assert (
+        "warning: 3 threads share the time of 1.5 cores, this container's quota; threads = 1 in "
+        "the study keeps them from waiting for each other" in lines
+    )
+
+
+@pytest.fixture
+def cgroups(tmp_path, monkeypatch):
+    """Control groups of the test's own, beside a machine of which 20 GB are free."""
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(machine, "OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr(machine, "MEMORY_FACTS", tmp_path / "meminfo")
+    monkeypatch.setattr(machine.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 10**7}.get)
+    (tmp_path / "meminfo").write_text("MemTotal: 40000000 kB\nMemAvailable: 20000000 kB\n")
+
+    def write(own, **files):
+        (tmp_path / "own").write_text(own)
+        for name, text in files.items():
+            path = tmp_path / "cgroup" / name.replace("__", "/").replace("_DOT_", ".")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    return write
+
+
+def test_without_limits_it_is_the_machines(cgroups):
+    cgroups("0::/\n")
+    assert machine.memory() == (40.96e9, 20.48e9)
+    assert machine.processor_quota() == math.inf
+
+
+def test_limits_of_version_2_of_a_group_and_of_those_around_it(cgroups):
+    # The inner limit is the lower one, but less is free of the outer.
+    cgroups(
+        "0::/outer/inner\n",
+        outer__memory_DOT_max="8000000000\n",
+        outer__memory_DOT_current="7500000000\n",
+        outer__memory_DOT_stat="anon 5\ninactive_file 500000000\n",
+        outer__inner__memory_DOT_max="4000000000\n",
+        outer__inner__memory_DOT_current="1000000000\n",
+        outer__cpu_DOT_max="300000 100000\n",
+        outer__inner__cpu_DOT_max="150000 100000\n",
+    )
+    assert machine.memory() == (4e9, 1e9)
+    assert machine.processor_quota() == 1.5
+
+
+def test_limits_of_version_1(cgroups):
+    # The path is the one outside of the container, which sees its own group at the top.
+    cgroups(
+        "4:memory:/docker/f00\n3:cpu,cpuacct:/docker/f00\n0::/\n",
+        memory__memory_DOT_limit_in_bytes="4000000000\n",
+        memory__memory_DOT_usage_in_bytes="3000000000\n",
+        memory__memory_DOT_stat="inactive_file 1\ntotal_inactive_file 2000000000\n",
+        **{"cpu__cpu_DOT_cfs_quota_us": "50000\n", "cpu__cpu_DOT_cfs_period_us": "100000\n"},
+    )
+    assert machine.memory() == (4e9, 3e9)
+    assert machine.processor_quota() == 0.5
+
+
+def test_version_1_without_limits(cgroups):
+    cgroups(
+        "4:memory:/\n3:cpu:/\n",
+        memory__memory_DOT_limit_in_bytes="9223372036854771712\n",
+        memory__memory_DOT_usage_in_bytes="3000000000\n",
+        **{"cpu__cpu_DOT_cfs_quota_us": "-1\n", "cpu__cpu_DOT_cfs_period_us": "100000\n"},
+    )
+    assert machine.memory() == (40.96e9, 20.48e9)
+    assert machine.processor_quota() == math.inf
+
+
+# --- TensorFlow ---
+
+
+def test_another_backend_is_a_problem_and_is_not_started(place, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setattr(doctor, "_gpus", lambda: pytest.fail("started"))
+    lines = examine(status=1)
+    assert "problem: KERAS_BACKEND is 'jax': unset it, or set it to 'tensorflow'" in lines
+
+
+def test_gpus_are_named_and_an_unused_one_is_noticed(place, monkeypatch):
+    monkeypatch.setattr(doctor, "_nvidia_seems_there", lambda: True)
+    assert (
+        "warning: an NVIDIA GPU seems to be there that TensorFlow does not use: "
+        'pip install ".[gpu]" brings what it lacks' in examine()
+    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert (
+        "warning: an NVIDIA GPU seems to be there that TensorFlow does not use: "
+        "CUDA_VISIBLE_DEVICES is '-1'" in examine()
+    )
+    monkeypatch.setattr(doctor, "_gpus", lambda: ["Some GPU"])
+    lines = examine()
+    assert "TensorFlow runs networks on Some GPU" in lines
+    assert not [line for line in lines if "NVIDIA" in line]
+
+
+def test_what_tensorflow_finds(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert doctor._gpus() == []
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "was ended by SIGILL"),
+        ("import time; time.sleep(60)", "did not start within 0.5 s"),
+        ("", "says nothing"),
+        (doctor._TENSORFLOW.replace("gpus()", "no_such()"), "AttributeError: module 'grad"),
+    ],
+)
+def test_a_tensorflow_that_breaks(monkeypatch, code, says):
+    monkeypatch.setattr(doctor, "_TENSORFLOW", code)
+    if "sleep" in code:
+        monkeypatch.setattr(doctor, "_TENSORFLOW_SECONDS", 0.5)
+    with pytest.raises(ValueError, match=says):
+        doctor._gpus()
+
+
+def test_a_tensorflow_that_breaks_is_a_problem(place, monkeypatch):
+    def broken():
+        raise ValueError("ImportError: no libthis\n  for that")
+
+    monkeypatch.setattr(doctor, "_gpus", broken)
+    lines = examine(status=1)
+    assert "TensorFlow can't be used" in lines
+    assert "problem: TensorFlow: ImportError: no libthis for that" in lines
+
+
+# --- The installation ---
+
+
+def test_another_version_than_asked_for_is_a_warning(place, monkeypatch):
+    real = metadata.version
+    monkeypatch.setattr(
+        metadata, "version", lambda name: "2.1.0" if name == "scipy" else real(name)
+    )
+    assert "warning: scipy is 2.1.0, outside of <2,>=1.15" in examine()
+
+
+def test_a_missing_package_is_a_problem(place, monkeypatch):
+    real = metadata.version
+
+    def version(name):
+        if name == "tabulate":
+            raise metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    lines = examine(status=1)
+    assert "gradcam-adv reproduce study.toml can't run." in lines
+    assert "problem: installation: No package metadata was found for tabulate" in lines

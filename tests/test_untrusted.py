@@ -1,0 +1,193 @@
+"""What Keras itself writes opens as before; a file's code does not run, whatever Keras was told."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras.src.backend.common import global_state
+from test_bad_inputs import archive, described, network
+
+from gradcam_adv import classifiers, untrusted
+
+L = keras.layers
+SMALL = (8, 8, 3)
+
+# Layers for images, each with what to build it.
+LAYERS = {
+    type(layer).__name__: layer
+    for layer in (
+        *(L.Conv2D(2, 3), L.SeparableConv2D(2, 3), L.DepthwiseConv2D(3), L.Conv2DTranspose(2, 3)),
+        *(L.Dense(3), L.EinsumDense("abcd,de->abce", (None, None, 5)), L.PReLU(), L.LeakyReLU()),
+        *(L.BatchNormalization(), L.LayerNormalization(), L.GroupNormalization(3), L.ELU()),
+        *(L.UnitNormalization(), L.RMSNormalization(), L.ReLU(6.0), L.Softmax(), L.Identity()),
+        *(L.MaxPooling2D(), L.AveragePooling2D(2), L.GlobalAveragePooling2D(), L.Flatten()),
+        *(L.GlobalMaxPooling2D(), L.AdaptiveAveragePooling2D(2), L.ZeroPadding2D(), L.Masking()),
+        *(L.Cropping2D(), L.UpSampling2D(), L.Reshape((8, 24)), L.Permute((3, 1, 2))),
+        *(
+            L.Dropout(0.1, seed=1),
+            L.SpatialDropout2D(0.1),
+            L.GaussianNoise(0.1),
+            L.AlphaDropout(0.1),
+        ),
+        *(L.GaussianDropout(0.1), L.ActivityRegularization(0.1), L.Activation("gelu")),
+        *(L.Rescaling(1 / 255, offset=-1.0), L.Resizing(4, 4), L.CenterCrop(4, 4)),
+        *(L.Normalization(mean=[0.1, 0.2, 0.3], variance=[1.0, 2.0, 3.0]), L.RandomFlip(seed=2)),
+        *(
+            L.RandomRotation(0.1),
+            L.RandomZoom(0.1),
+            L.RandomTranslation(0.1, 0.1),
+            L.RandomHue(0.1),
+        ),
+        *(L.RandomContrast(0.1), L.RandomBrightness(0.1), L.RandomCrop(4, 4)),
+        *(L.RandomErasing(), L.RandAugment(), L.AugMix(), L.AutoContrast()),
+        *(L.Solarization(), L.RandomGaussianBlur(), L.RandomColorJitter(), L.Discretization([0.5])),
+        *(L.TimeDistributed(L.Dense(2)), L.SpectralNormalization(L.Conv2D(2, 1))),
+        *(L.Bidirectional(L.ConvLSTM1D(2, 1)), L.ConvLSTM1D(2, 2)),
+    )
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_models_of_keras_own_layers_open(tmp_path, name):
+    inputs = keras.Input(SMALL)
+    model = keras.Model(inputs, LAYERS[name](inputs))
+    model.save(tmp_path / "a.keras")
+    again = classifiers.load(tmp_path / "a.keras")
+    pixels = np.random.default_rng(0).random((2, *SMALL), np.float32)
+    np.testing.assert_allclose(
+        again(pixels, training=False), model(pixels, training=False), atol=1e-6
+    )
+
+
+def functional():
+    """Operations, slices, constants, shared and nested models, initializers and regularizers."""
+    ops = keras.ops
+    inputs = keras.Input(SMALL)
+    inner = keras.Sequential([keras.Input(SMALL), L.Conv2D(3, 1, kernel_regularizer="l2")])
+    inner.compile("adam", keras.losses.MeanSquaredError(), metrics=["mae"])
+    seed = keras.random.SeedGenerator(1)
+    own = L.Conv2D(
+        3,
+        3,
+        padding="same",
+        kernel_initializer=keras.initializers.HeNormal(seed=seed),
+        kernel_constraint="max_norm",
+        activation=keras.activations.silu,
+        dtype=keras.dtype_policies.DTypePolicy("mixed_float16"),
+    )
+    x = ops.cast(own(inner(inner(inputs))), "float32")
+    x = ops.flip(x[:, ::-1, ..., :3] * 2 + np.ones(3, "float32"), axis=-1)
+    x = ops.concatenate([ops.relu(x), ops.image.resize(x, (8, 8))], axis=-1)
+    x = L.Dense(2, activation=keras.ops.tanh)(ops.mean(x, axis=(1, 2)))
+    return keras.Model(inputs, x)
+
+
+def compiled_with_the_users_own():
+    model = functional()
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
+    model.compile(keras.optimizers.SGD(schedule), lambda y, p: keras.ops.mean(y - p))
+    return model
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        functional,
+        compiled_with_the_users_own,
+        *(
+            lambda name=name: getattr(keras.applications, name)(
+                weights=None, include_top=False, input_shape=(32, 32, 3)
+            )
+            for name in ("MobileNetV2", "ConvNeXtTiny")
+        ),
+    ],
+    ids=["functional", "compiled", "MobileNetV2", "ConvNeXtTiny"],
+)
+def test_whole_networks_open(tmp_path, build):
+    model = build()
+    model.save(tmp_path / "a.keras")
+    again = classifiers.load(tmp_path / "a.keras")
+    pixels = np.random.default_rng(0).random((2, *model.input_shape[1:]), np.float32)
+    np.testing.assert_allclose(again(pixels), model(pixels), rtol=1e-4, atol=1e-4)
+
+
+def test_a_class_that_the_callers_program_registered_is_known(tmp_path):
+    @keras.saving.register_keras_serializable("Mine")
+    class Twice(L.Dense):
+        pass
+
+    path = tmp_path / "a.keras"
+    keras.Sequential([keras.Input((4,)), Twice(2)]).save(path)
+    try:
+        assert isinstance(classifiers.load(path).layers[-1], Twice)
+    finally:
+        keras.saving.get_custom_objects().pop("Mine>Twice")
+    with pytest.raises(ValueError, match="a class 'Twice' of .*, which is not Keras' own"):
+        classifiers.load(path)
+
+
+@pytest.fixture
+def live(tmp_path, monkeypatch):
+    """A model whose Lambda makes a file "ran" when it is opened; shown to do so."""
+    monkeypatch.chdir(tmp_path)
+    inputs = keras.Input((4,))
+    ran = tmp_path / "ran"
+    layer = L.Lambda(lambda x: (open("ran", "w").close(), x)[1])
+    keras.Model(inputs, layer(inputs)).save("live.keras")
+    ran.unlink()
+    keras.saving.load_model("live.keras", safe_mode=False)
+    ran.unlink()
+    yield tmp_path / "live.keras"
+    assert not ran.exists()
+
+
+@pytest.fixture
+def unsafe():
+    """A program that has told Keras to run what it finds."""
+    before = global_state.get_global_attribute("safe_mode_saving")
+    keras.config.enable_unsafe_deserialization()
+    yield
+    assert global_state.get_global_attribute("safe_mode_saving") is False
+    global_state.set_global_attribute("safe_mode_saving", before)
+
+
+def test_a_lambda_does_not_run(live):
+    with pytest.raises(ValueError, match="Received: .*live.keras: a Lambda layer, which is Python"):
+        classifiers.load(live)
+
+
+def test_a_lambda_does_not_run_in_a_program_that_lets_keras_run_it(live, unsafe):
+    with pytest.raises(ValueError, match="a Lambda layer, which is Python code"):
+        classifiers.load(live)
+
+
+def test_safe_mode_holds_there_also_for_what_is_not_looked_at(live, unsafe, monkeypatch):
+    monkeypatch.setattr(untrusted, "check_model", lambda path: None)
+    with pytest.raises(ValueError, match="that Keras opens in safe mode. Received: .*live.keras"):
+        classifiers.load(live)
+
+
+def test_bad_files_are_refused_before_tensorflow_starts(tmp_path):
+    (tmp_path / "a.keras").write_bytes(archive(network(described("Lambda"))))
+    (tmp_path / "vgg16.h5").write_bytes(b"x")
+    script = (
+        "import sys\n"
+        "from gradcam_adv import classifiers, weights\n"
+        "for read in (\n"
+        "    lambda: classifiers.load('a.keras'), lambda: weights.resolve('.', ['vgg16'])\n"
+        "):\n"
+        "    try:\n"
+        "        read()\n"
+        "    except ValueError as error:\n"
+        "        print(error)\n"
+        "print([name for name in ('keras', 'tensorflow') if name in sys.modules])\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    first, second, imported = result.stdout.splitlines()
+    assert "a Lambda layer" in first
+    assert "damaged or no HDF5" in second
+    assert imported == "[]"
