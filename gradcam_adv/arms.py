@@ -11,7 +11,7 @@ import click
 import numpy as np
 import pandas as pd
 
-from gradcam_adv import artifacts, datasets, faces, photos, records, threads
+from gradcam_adv import artifacts, batches, datasets, faces, photos, records, threads
 from gradcam_adv.setting import Setting, slices
 
 # What a detection hangs on besides the photo: two that agree in it are the same.
@@ -77,7 +77,9 @@ def detect(setting: Setting, folder: Path) -> list[Path]:
                 detector = detector or faces.Detector()
                 with photos.quiet():
                     images = list(threads.ordered(_for_detection, setting.paths(rows)))
-                for sha256, face in zip(rows["sha256"], detector(images), strict=True):
+                with batches.naming(rows["photo"].tolist(), "MTCNN"):
+                    found = detector(images)
+                for sha256, face in zip(rows["sha256"], found, strict=True):
                     known.setdefault(sha256, _as_row(face))
             table = pd.DataFrame([known[sha256] for sha256 in rows["sha256"]])
             artifacts.write_table(

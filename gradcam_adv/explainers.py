@@ -71,12 +71,12 @@ class _Peer:
                     f"which is tf-keras-vis'. Received: {place.output.dtype} at {place.path!r}"
                 )
         self._model = network.classifier()
-        self._batch_size = batch_size
+        self._predict = gradcam.Predictor(self._model, batch_size)
         self._less_itself = explainer != "scorecam"
         self._of_logits = score
         if explainer == "scorecam":
             # It masks a copy of the photo for each channel: one photo at a time fits into memory.
-            self._at_a_time = 1
+            at_a_time = 1
             self._peer = functools.partial(
                 Scorecam(self._model, clone=False), batch_size=batch_size
             )
@@ -86,34 +86,42 @@ class _Peer:
                 photos[0], batch_size, verbose=0
             )
         else:
-            self._at_a_time = batch_size
+            at_a_time = batch_size
             kind = {"gradcam++": GradcamPlusPlus, "layercam": Layercam}[explainer]
             self._peer = kind(self._model, clone=False)
+        # Nothing is compiled here for one batch size.
+        self._maps = batches.Batches(lambda size: self._maps_of_batch, at_a_time)
 
     def __call__(
         self, images: np.ndarray, classes: np.ndarray
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         from gradcam_adv.gradients import PREDICTED
 
-        logits = gradcam.predict(self._model, images, self._batch_size)
+        logits = self._predict(images)
         predicted = logits.argmax(axis=1)
         explained = np.where(classes[:, 0] == PREDICTED, predicted, classes[:, 0])
         parts: dict[str, list[np.ndarray]] = {place.path: [] for place in self._places}
-        for own, (pixels, wanted) in batches.padded(self._at_a_time, images, explained):
-            for place in self._places:
-                maps = np.asarray(
-                    self._peer(
-                        functools.partial(self._scores, wanted),
-                        pixels,
-                        penultimate_layer=_layer_at(place),
-                        seek_penultimate_conv_layer=False,
-                        expand_cam=False,
-                        normalize_cam=False,
-                    )
-                )
-                batches.check_finite(maps, f"maps of layer {place.path!r}")
-                parts[place.path].append(gradcam.normalize(maps[: own.stop - own.start, None]))
+        for own, by_place in self._maps(images, explained):
+            for place, values in zip(self._places, by_place, strict=True):
+                maps = values[: own.stop - own.start, None]
+                batches.check_finite(maps, f"maps of layer {place.path!r}", own.start)
+                parts[place.path].append(gradcam.normalize(maps))
         return {path: np.concatenate(maps) for path, maps in parts.items()}, logits
+
+    def _maps_of_batch(self, pixels: np.ndarray, classes: np.ndarray) -> list[np.ndarray]:
+        return [
+            np.asarray(
+                self._peer(
+                    functools.partial(self._scores, classes),
+                    pixels,
+                    penultimate_layer=_layer_at(place),
+                    seek_penultimate_conv_layer=False,
+                    expand_cam=False,
+                    normalize_cam=False,
+                )
+            )
+            for place in self._places
+        ]
 
     def _scores(self, classes: np.ndarray, outputs: Any) -> Any:
         """What is explained of the logits, or for Score-CAM of their softmax; (n,)."""

@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image
 from skimage import transform
 
+from gradcam_adv import batches
+
 # MTCNN looks at photos shrunk to this many pixels on the longer side: it finds faces of 20 pixels
 # and more, so of 4 % of that side, and a phone's photo takes no longer than a small one.
 DETECTION_SIDE = 512
@@ -62,6 +64,7 @@ class Detector:
         from mtcnn import MTCNN
 
         self._mtcnn = MTCNN()
+        self._found = batches.Batches(lambda size: self._rows, BATCH)
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[Face | None]:
         """The face that counts in each photo; None where MTCNN finds none.
@@ -71,23 +74,36 @@ class Detector:
 
         Args:
             images: of :func:`for_detection`.
+
+        Raises:
+            NotFiniteError: a face whose place is NaN or infinite.
         """
         found: list[Face | None] = [None] * len(images)
         large = [i for i, image in enumerate(images) if min(image.shape[:2]) >= SMALLEST_SIDE]
         # Photos of one size go together: what is filled up is searched as well.
         large.sort(key=lambda i: images[i].shape)
-        for start in range(0, len(large), BATCH):
-            chosen = large[start : start + BATCH]
-            # Rows of photo, box (left, top, width, height), confidence, and the x, then the y of
-            # left eye, right eye, nose and the corners of the mouth.
-            rows = self._mtcnn.detect_faces(
-                _of_one_size([images[i] for i in chosen]), output_type="numpy", fit_to_image=False
-            )
-            for number, i in enumerate(chosen):
+        photos = np.empty(len(large), object)
+        for number, i in enumerate(large):
+            photos[number] = images[i]
+        for chosen, rows in self._found(np.array(large, int), photos):
+            for number, i in enumerate(large[chosen]):
                 own = rows[rows[:, 0] == number]
                 if len(own):
+                    batches.check_finite(own[np.newaxis], "places of faces", i)
                     found[i] = _that_counts(own, *images[i].shape[:2])
         return found
+
+    def _rows(self, numbers: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """What MTCNN finds in one batch, less what only fills it up.
+
+        Returns:
+            Rows of photo, box (left, top, width, height), confidence, and the x, then the y of
+            left eye, right eye, nose and the corners of the mouth.
+        """
+        own = images[: len(set(numbers))]
+        return self._mtcnn.detect_faces(
+            _of_one_size(list(own)), output_type="numpy", fit_to_image=False
+        )
 
 
 def _of_one_size(images: list[np.ndarray]) -> list[np.ndarray]:

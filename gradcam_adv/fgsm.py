@@ -32,15 +32,16 @@ def sign(
             [0, 1] to logits or their softmax.
         images: float, (N, H, W, 3), values in [0, 1].
         labels: int, (N,), the class to move away from.
-        batch_size: how many images at a time; bounds the memory.
+        batch_size: how many images at a time; bounds the memory. Halved where that ends.
         progress: draw a bar, where there is a terminal.
 
     Returns:
         int8 (N, H, W, 3) of -1, 0 and 1; 0 where the gradient is exactly zero.
 
     Raises:
+        MemoryError: not even one image at a time fits into memory.
         ValueError: images or labels that the model can't take, an output that isn't logits, or
-            a gradient that isn't finite.
+            logits or a gradient that aren't finite.
     """
     network = networks.flatten(model)
     images = batches.check_images(network.input.shape, images)
@@ -54,8 +55,10 @@ class compiled_sign:
     def __init__(self, network: networks.Network, batch_size: int) -> None:
         from gradcam_adv import gradients
 
-        self._batch_size = batches.check_size(batch_size)
-        self._gradient = gradients.loss_gradient(network.classifier(), batch_size)
+        classifier = network.classifier()
+        self._gradients = batches.Batches(
+            lambda size: gradients.loss_gradient(classifier, size), batch_size
+        )
 
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, *, progress: bool = False
@@ -63,10 +66,13 @@ class compiled_sign:
         signs = np.empty(images.shape, np.int8)
         off = None if progress else True
         with tqdm(total=len(images), desc="FGSM", unit="image", disable=off) as bar:
-            for own, (pixels, classes) in batches.padded(self._batch_size, images, labels):
-                gradient = batches.check_finite(self._gradient(pixels, classes), "gradients")
-                signs[own] = np.sign(gradient[: own.stop - own.start])
-                bar.update(own.stop - own.start)
+            for own, (gradient, logits) in self._gradients(images, labels):
+                count = own.stop - own.start
+                batches.check_finite(gradient[:count], "gradients by the pixels", own.start)
+                # Where these are NaN the gradient may be zero: a ReLU's at NaN is.
+                batches.check_finite(logits[:count], "logits", own.start)
+                signs[own] = np.sign(gradient[:count])
+                bar.update(count)
         return signs
 
 

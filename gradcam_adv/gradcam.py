@@ -47,7 +47,7 @@ def heatmaps(
         targets: what is explained: "predicted", the class that the model predicts for the image;
             int (N,), a class for each image; or a function from the logits, (n, classes), to
             scores, (n,), in ``keras.ops``.
-        batch_size: how many images at a time; bounds the memory.
+        batch_size: how many images at a time; bounds the memory. Halved where that ends.
         progress: draw a bar, where there is a terminal.
 
     Returns:
@@ -55,8 +55,9 @@ def heatmaps(
         its maximum, so in [0, 1]; all zero where no position speaks for the class.
 
     Raises:
+        MemoryError: not even one image at a time fits into memory.
         ValueError: a model that can't be explained; images, classes or layers that it doesn't
-            take; or maps that aren't finite.
+            take; or maps or logits that aren't finite.
     """
     network = networks.flatten(model)
     images = batches.check_images(network.input.shape, images)
@@ -100,8 +101,9 @@ class Explainer:
 
         places = network.find(layers)
         self.layers = [place.path for place in places]
-        self._batch_size = batches.check_size(batch_size)
-        self._sums = gradients.gradcam_sums(network, places, batch_size, targets)
+        self._sums = batches.Batches(
+            lambda size: gradients.gradcam_sums(network, places, size, targets), batch_size
+        )
 
     def __call__(
         self, images: np.ndarray, classes: np.ndarray, *, progress: bool = False
@@ -110,13 +112,14 @@ class Explainer:
         answers = []
         off = None if progress else True
         with tqdm(total=len(images), desc="heatmaps", unit="image", disable=off) as bar:
-            for own, (pixels, wanted) in batches.padded(self._batch_size, images, classes):
+            for own, (sums, logits) in self._sums(images, classes):
                 count = own.stop - own.start
-                sums, logits = self._sums(pixels, wanted)
                 for name, values in zip(self.layers, sums, strict=True):
-                    batches.check_finite(values, f"Grad-CAM sums of layer {name!r}")
-                    parts[name].append(normalize(values[:count]))
-                answers.append(batches.check_finite(logits[:count], "logits"))
+                    what = f"Grad-CAM sums of layer {name!r}"
+                    parts[name].append(
+                        normalize(batches.check_finite(values[:count], what, own.start))
+                    )
+                answers.append(batches.check_finite(logits[:count], "logits", own.start))
                 bar.update(count)
         maps = {name: np.concatenate(values) for name, values in parts.items()}
         return maps, np.concatenate(answers)
@@ -144,8 +147,26 @@ def resize(maps: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
 
 def predict(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
     """Logits, float32 (N, C), in batches of one padded shape."""
-    logits = [
-        model.predict_on_batch(pixels)[: own.stop - own.start]
-        for own, (pixels,) in batches.padded(batch_size, images)
-    ]
-    return batches.check_finite(np.concatenate(logits), "logits")
+    return Predictor(model, batch_size)(images)
+
+
+class Predictor:
+    """What a model gives, float32 (N, C), in batches of one padded shape, slice after slice.
+
+    Args:
+        what: it gives, as errors name it.
+    """
+
+    def __init__(self, model: keras.Model, batch_size: int, what: str = "logits") -> None:
+        from gradcam_adv import gradients
+
+        def make(size: int) -> Callable[[np.ndarray], np.ndarray]:
+            gradients.reserve(model, size)
+            return model.predict_on_batch
+
+        self._outputs = batches.Batches(make, batch_size)
+        self._what = what
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        outputs = [values[: own.stop - own.start] for own, values in self._outputs(images)]
+        return batches.check_finite(np.concatenate(outputs), self._what)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ if keras.backend.backend() != "tensorflow":
 # In the place of a class: the one that the model predicts for the image being explained.
 PREDICTED = -1
 
-LossGradient = Callable[[np.ndarray, np.ndarray], np.ndarray]
+LossGradient = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 # From logits, (N, classes), to scores, (N,).
 Score = Callable[[Any], Any]
 WeightedSums = Callable[[np.ndarray, np.ndarray], tuple[list[np.ndarray], np.ndarray]]
@@ -61,6 +62,33 @@ def gpus() -> list[str]:
     return [found.get("device_name", "unnamed") for found in details]
 
 
+# Beside TensorFlow's own pool: what oneDNN, threads and Python ask the system for.
+_BESIDE_POOL = 512 * 2**20
+
+
+def reserve(model: keras.Model, batch_size: int) -> None:
+    """Have TensorFlow's pool ask the system for the memory of a batch before it is computed.
+
+    Within a computation it is too late: where the system refuses memory there (``ulimit -v``, no
+    overcommitment), oneDNN's convolutions end the process by a segmentation fault. What is asked
+    for is 1.25 times all outputs of the model: measured, those and their gradients need 0.3 to
+    1.15 times that. It stays untouched, so costs nothing until it is used. A GPU's own pool needs
+    no such help.
+
+    Raises:
+        MemoryError, tf.errors.ResourceExhaustedError: the system has not so much.
+    """
+    if tf.config.list_logical_devices("GPU"):
+        return
+    tensors = [tensor for layer in model.operations for tensor in tf.nest.flatten(layer.output)]
+    shapes = [tensor.shape[1:] for tensor in tensors]
+    known = sum(math.prod(shape) for shape in shapes if None not in shape)
+    beside = np.empty(_BESIDE_POOL, np.uint8)  # so that the pool does not take all there is
+    size = int(1.25 * 4 * known * batch_size)
+    tf.raw_ops.Empty(shape=(size // 2**20 + 1, 2**20), dtype=tf.uint8, init=False)
+    del beside
+
+
 def loss_gradient(model: keras.Model, batch_size: int) -> LossGradient:
     """Compile the gradient of the attack's loss by the pixels, up to a positive factor a photo.
 
@@ -75,15 +103,17 @@ def loss_gradient(model: keras.Model, batch_size: int) -> LossGradient:
 
     Returns:
         Function of images, float32 (batch_size, H, W, 3), and labels, int (batch_size,), giving
-        the margin's gradient, float32, of the shape of the images.
+        the margin's gradient, float32, of the shape of the images, and the logits, float32
+        (batch_size, C).
     """
     shape = (batch_size, *model.input_shape[1:])
+    reserve(model, batch_size)
 
     @tf.function(
         input_signature=[tf.TensorSpec(shape, tf.float32), tf.TensorSpec((batch_size,), tf.int32)],
         autograph=False,
     )
-    def gradient(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    def gradient(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
             logits = tf.cast(model(images, training=False), tf.float32)
@@ -91,9 +121,13 @@ def loss_gradient(model: keras.Model, batch_size: int) -> LossGradient:
             others = tf.where(is_label, logits.dtype.min, logits)
             label_logit = tf.gather(logits, labels, batch_dims=1)
             margin = tf.reduce_logsumexp(others, axis=-1) - label_logit
-        return tape.gradient(margin, images)
+        return tape.gradient(margin, images), logits
 
-    return lambda images, labels: gradient(images, labels.astype(np.int32)).numpy()
+    def numpy_gradient(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        by_pixels, logits = gradient(images, labels.astype(np.int32))
+        return by_pixels.numpy(), logits.numpy()
+
+    return numpy_gradient
 
 
 def gradcam_sums(
@@ -132,6 +166,7 @@ def gradcam_sums(
     read = [normalized.get(place.path, place) for place in places]
     unique = {step.path: step for step in read}
     extractor = network.extractor(list(unique.values()))
+    reserve(extractor, batch_size)
     # Half-precision gradients of early layers would fade to zero: scaled up on their way there, by
     # less where they then overflow.
     half = any(tensor.dtype == "float16" for tensor in extractor.outputs)

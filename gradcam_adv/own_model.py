@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from gradcam_adv import (
     artifacts,
+    batches,
     classifiers,
     networks,
     overlays,
@@ -179,7 +180,7 @@ def explain(
     network = networks.flatten(model)
     names = [step.path for step in network.find(layers)]
     images, excluded = images_of(folder, model)
-    batches = whole_model.attacked_batches(
+    attacked = whole_model.attacked_batches(
         network,
         images,
         None,
@@ -191,8 +192,11 @@ def explain(
         batch_size=batch_size,
     )
     shown, scores, tiles = [], [], []
-    with tqdm(total=len(images), desc="explain", unit="image", disable=None) as bar:
-        for batch in batches:
+    with (
+        tqdm(total=len(images), desc="explain", unit="image", disable=None) as bar,
+        batches.naming(images.names, path.name),
+    ):
+        for batch in attacked:
             levels = [batch.clean, *batch.attacked]
             shown.append(whole_model.images_of(batch))
             scores.append(whole_model.nissim_of(batch, "input"))
@@ -277,9 +281,10 @@ def score(
     _check_output(folder, output)
     model = classifiers.load(path)
     images, excluded = images_of(folder, model)
-    result = whole_model.dissimilarity(
-        model, images, None, epsilons, layers, explainer=explainer, batch_size=batch_size
-    )
+    with batches.naming(images.names, path.name):
+        result = whole_model.dissimilarity(
+            model, images, None, epsilons, layers, explainer=explainer, batch_size=batch_size
+        )
     artifacts.write_tables(
         output,
         mod=result.mod,

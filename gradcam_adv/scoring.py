@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from gradcam_adv import artifacts, backbones, gradcam, metrics, regions, tables
+from gradcam_adv import artifacts, backbones, batches, gradcam, metrics, regions, tables
 from gradcam_adv.setting import (
     SLICE,
     TARGETS,
@@ -26,6 +26,7 @@ from gradcam_adv.setting import (
     predictions,
     slices,
     targets,
+    under,
     with_white_box_of_source,
 )
 from gradcam_adv.study import Study
@@ -94,14 +95,18 @@ def _score_slice(
     layer = backbones.BACKBONES[network].last_activation
     # Of the maps kept, those of the classes scored, in their order.
     wanted = [TARGETS.index(target) for target in targets(study)]
-    clean = maps["clean"][:, wanted]
+
+    def maps_under(condition: str) -> np.ndarray:
+        return _checked(maps[condition][:, wanted], network, layer, under(condition, rows))
+
+    clean = maps_under("clean")
     clean_at = at_sizes(study, clean)
     parts = []
     for attack, epsilons in levels_of(study, network).items():
         for epsilon in epsilons:
             found = table[(table["attack"] == attack) & (table["epsilon"] == epsilon)]
             found = found.set_index("photo").loc[rows["photo"]]
-            perturbed = maps[condition_key(attack, epsilon)][:, wanted] if epsilon else clean
+            perturbed = maps_under(condition_key(attack, epsilon)) if epsilon else clean
             for size, compared in at_sizes(study, perturbed).items():
                 values = metrics.nissim(clean_at[size], compared)
                 shifts = asdict(regions.shift(clean_at[size], compared))
@@ -117,11 +122,17 @@ def _score_slice(
                             nissim=values[:, i],
                             **{name: column[:, i] for name, column in shifts.items()},
                             flipped=(found["predicted"] != found["predicted_clean"]).to_numpy(),
-                            empty_clean=~clean[:, i].any(axis=(1, 2)),
-                            empty_perturbed=~perturbed[:, i].any(axis=(1, 2)),
+                            empty_clean=np.logical_not(clean[:, i].any(axis=(1, 2))),
+                            empty_perturbed=np.logical_not(perturbed[:, i].any(axis=(1, 2))),
                         )
                     )
     return with_white_box_of_source(study, network, pd.concat(parts, ignore_index=True))
+
+
+def _checked(maps: np.ndarray, network: str, layer: str, shown: list[str]) -> np.ndarray:
+    """``maps`` as they were read; ValueError naming which of them, ``shown``, isn't finite."""
+    with batches.naming(shown, network):
+        return batches.check_finite(maps, f"maps of layer {layer!r}")
 
 
 def _ceiling(setting: Setting, network: str) -> pd.DataFrame:
@@ -132,7 +143,8 @@ def _ceiling(setting: Setting, network: str) -> pd.DataFrame:
     for path in sorted(setting.folders[f"evaluate/{network}"].glob("last-*.npz")):
         with artifacts.read_arrays(path) as arrays:
             maps.append(arrays["clean"][:, wanted])
-    clean = np.concatenate(maps)
+    layer = backbones.BACKBONES[network].last_activation
+    clean = _checked(np.concatenate(maps), network, layer, under("clean", test))
     chance = np.random.default_rng(setting.study.seed)
     identities = test["identity"].to_numpy()
     own, other = [], []
@@ -167,14 +179,14 @@ def _ceiling(setting: Setting, network: str) -> pd.DataFrame:
 def _score_layers(setting: Setting, network: str, row: int) -> pd.DataFrame:
     """NISSIM of every layer for one example photo, at the input's size."""
     levels = [c for c in conditions(setting.study, network) if c[1]]
+    keys = [condition_key(*c) for c in (("clean", 0.0), *levels)]
     photo = setting.test.iloc[row]
     parts = []
     explained = setting.folders[f"explain/{network}"]
     with artifacts.read_arrays(explained / f"example-{row:07d}.npz") as maps:
         for depth, layer in enumerate(layers_in(maps)):
-            stack = np.stack(
-                [maps[f"{condition_key(*c)}/{layer}"] for c in (("clean", 0.0), *levels)]
-            )
+            stack = np.stack([maps[f"{key}/{layer}"] for key in keys])
+            _checked(stack, network, layer, [f"{photo['photo']}, {key}" for key in keys])
             clean, *attacked = gradcam.resize(stack, setting.study.image_size)
             values = metrics.nissim(np.broadcast_to(clean, np.shape(attacked)), attacked)
             parts.append(
@@ -209,6 +221,7 @@ def _depth_ceiling(setting: Setting, network: str) -> pd.DataFrame:
         layers = layers_in(files[0]) if pairs else []
         for depth, layer in enumerate(layers):
             stack = np.stack([maps[f"clean/{layer}"] for maps in files])
+            _checked(stack, network, layer, under("clean", examples))
             maps = gradcam.resize(stack, setting.study.image_size)
             own, other = np.transpose(pairs)
             for (i, j), value in zip(pairs, metrics.nissim(maps[own], maps[other]), strict=True):

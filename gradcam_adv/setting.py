@@ -191,6 +191,11 @@ def predictions(setting: Setting, network: str) -> pd.DataFrame:
     return pd.concat([artifacts.read_table(path) for path in files], ignore_index=True)
 
 
+def under(condition: str, rows: pd.DataFrame) -> list[str]:
+    """How an error names the photos of ``rows`` under a condition: "ann/3.jpg, black-box 0.05"."""
+    return [f"{photo}, {condition}" for photo in rows["photo"]]
+
+
 # The classes that every last heatmap is made for, in this order.
 TARGETS = ("predicted", "clean", "true")
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from gradcam_adv import (
     artifacts,
     backbones,
+    batches,
     checkpoints,
     classifiers,
     datasets,
@@ -33,6 +34,7 @@ from gradcam_adv.setting import (
     signs_of,
     slice_of,
     slices,
+    under,
     versions,
     with_white_box_of_source,
 )
@@ -60,11 +62,14 @@ def features(setting: Setting, folder: Path, network: str) -> list[Path]:
             artifacts.write_arrays(files[0], backbones.batch_norm_statistics(base))
         (folder / CHECKPOINT).unlink(missing_ok=True)
     extractor = classifiers.features(base, study.readings.pooling)
+    features_of = gradcam.Predictor(extractor, study.batch_size, "features")
     for name, rows in slices(setting.table, f"features {network}, {setting.arm}"):
         path = folder / f"features-{name}.npy"
         if not artifacts.is_whole(path):
             pixels = setting.pixels(rows)
-            artifacts.write_array(path, gradcam.predict(extractor, pixels, study.batch_size))
+            with batches.naming(rows["photo"].tolist(), network):
+                found = features_of(pixels)
+            artifacts.write_array(path, found)
         files.append(path)
     return files
 
@@ -95,6 +100,11 @@ def train(setting: Setting, folder: Path, network: str) -> list[Path]:
     features = [artifacts.read_array(path, mmap=True) for path in paths]
 
     table = setting.table
+    # Slices of the table, all but the last of one length.
+    photos = [table["photo"].iloc[i * len(features[0]) :].tolist() for i in range(len(features))]
+    for part, names in zip(features, photos, strict=True):
+        with batches.naming(names, network):
+            batches.check_finite(part, "features")
     labels = table["label"].to_numpy()
     split = {name: np.flatnonzero(table["split"] == name) for name in datasets.SPLITS}
     seed = study.seeds[0]
@@ -110,15 +120,20 @@ def train(setting: Setting, folder: Path, network: str) -> list[Path]:
         checkpoint=checkpoints.Checkpoint(folder / CHECKPOINT),
         progress=True,
     )
+    _check_losses(history, network)
     artifacts.write_table(folder / "history.csv", history)
 
     base = _base(setting, network)
     if weights.origin == "random":
         _set_statistics(base, cached / BATCH_NORM)
     model = classifiers.assemble(classifiers.features(base, study.readings.pooling), head)
-    logits = [gradcam.predict(head, part, study.batch_size) for part in features]
-    _check_same_logits(setting, network, model, logits[0])
-    right = np.concatenate(logits).argmax(axis=1) == labels
+    parts = []
+    logits_of = gradcam.Predictor(head, study.batch_size)
+    for part, names in zip(features, photos, strict=True):
+        with batches.naming(names, f"the head of {network}"):
+            parts.append(logits_of(part))
+    _check_same_logits(setting, network, model, parts[0])
+    right = np.concatenate(parts).argmax(axis=1) == labels
     path = setting.models / f"{network}.keras"
     facts = {
         "network": network,
@@ -170,22 +185,45 @@ def _calibrate(
         unit="batch",
         disable=None,
     )
-    backbones.calibrate_batch_norm(
-        base,
-        (setting.pixels(shuffled.iloc[start : start + CALIBRATION_BATCH]) for start in bar),
-        done=done,
-        after_batch=lambda seen: checkpoint.write(lambda: state(seen)),
-    )
+    photos = (setting.pixels(shuffled.iloc[start : start + CALIBRATION_BATCH]) for start in bar)
+    try:
+        backbones.calibrate_batch_norm(
+            base,
+            photos,
+            done=done,
+            after_batch=lambda seen: checkpoint.write(lambda: state(seen)),
+        )
+    except Exception as error:
+        if not batches.out_of_memory(error):
+            raise
+        size = setting.study.image_size
+        raise MemoryError(
+            f"Expected enough memory for the statistics of {network} over {CALIBRATION_BATCH} "
+            "photos at a time, which those of fewer would not be. Received: out of memory with "
+            f"image_size = {size}; lower it, or give weights"
+        ) from error
+
+
+def _check_losses(history: pd.DataFrame, network: str) -> None:
+    """ValueError naming the first epoch whose loss is NaN or infinite."""
+    finite = np.isfinite(history[["loss", "val_loss"]].to_numpy()).all(axis=1)
+    if not finite.all():
+        row = history.iloc[int(np.argmin(finite))]
+        raise ValueError(
+            f"Expected finite losses of the head of {network}. Received: loss {row['loss']:g}, "
+            f"val_loss {row['val_loss']:g} in epoch {row['epoch']:g}"
+        )
 
 
 def _check_same_logits(
     setting: Setting, network: str, model: keras.Model, head_logits: np.ndarray
 ) -> None:
-    pixels = setting.pixels(setting.table.iloc[: len(head_logits)])
-    logits = gradcam.predict(model, pixels, setting.study.batch_size)
+    rows = setting.table.iloc[: len(head_logits)]
+    with batches.naming(rows["photo"].tolist(), network):
+        logits = gradcam.predict(model, setting.pixels(rows), setting.study.batch_size)
     scale = max(1.0, float(np.abs(head_logits).max()))
     difference = float(np.abs(logits - head_logits).max()) / scale
-    if difference > 1e-4:
+    if not difference <= 1e-4:  # NaN is no small difference
         raise ValueError(
             f"Expected the assembled {network} to give the head's logits within 1e-4 of their "
             f"scale. Received: a difference of {difference:.1e}"
@@ -196,15 +234,18 @@ def attack(setting: Setting, folder: Path, network: str) -> list[Path]:
     study = setting.study
     model = setting.model(network)
     make_sign = fgsm.compiled_sign(networks.flatten(model), study.batch_size)
+    logits_of = gradcam.Predictor(model, study.batch_size)
     files = []
     for name, rows in slices(setting.test, f"attack {network}, {setting.arm}"):
         path = folder / f"{name}.npy"
         if not artifacts.is_whole(path):
             pixels = setting.pixels(rows)
             labels = rows["label"].to_numpy()
-            if study.readings.attacked_label == "predicted":
-                labels = gradcam.predict(model, pixels, study.batch_size).argmax(axis=1)
-            artifacts.write_array(path, make_sign(pixels, labels))
+            with batches.naming(rows["photo"].tolist(), network):
+                if study.readings.attacked_label == "predicted":
+                    labels = logits_of(pixels).argmax(axis=1)
+                signs = make_sign(pixels, labels)
+            artifacts.write_array(path, signs)
         files.append(path)
     return files
 
@@ -244,7 +285,8 @@ def _evaluate_slice(
 
     def answer(images: np.ndarray, condition: str, *classes: np.ndarray | int) -> np.ndarray:
         wanted = np.stack(np.broadcast_arrays(*classes), axis=1)
-        by_layer, logits = explain_last(images, wanted)
+        with batches.naming(under(condition, rows), network):
+            by_layer, logits = explain_last(images, wanted)
         maps[condition] = by_layer[last]
         return logits.argmax(axis=1)
 
@@ -314,7 +356,9 @@ def explain(setting: Setting, folder: Path, network: str) -> list[Path]:
                     attacked = setting.perturb(network, exact, signs[place], epsilon)
                 images.append(attacked)
                 classes.append(_explained_class(setting, table, rows, attack, epsilon))
-            maps, _ = explain_layers(np.concatenate(images), np.concatenate(classes)[:, None])
+            photo = rows["photo"].item()
+            with batches.naming([f"{photo}, {condition_key(*level)}" for level in levels], network):
+                maps, _ = explain_layers(np.concatenate(images), np.concatenate(classes)[:, None])
             artifacts.write_arrays(
                 path,
                 {

@@ -187,23 +187,19 @@ def attacked_batches(
 
     for start in range(0, count, batch_size):
         own = slice(start, min(start + batch_size, count))
+        numbers = range(own.start, own.stop)
         pixels = batches.check_images(network.input.shape, np.asarray(images[own]))
-        clean = level(0.0, pixels, wanted[own])
-        attacked = clean.predicted if given is None else given[own].astype(np.int64)
-        signs = attack(pixels, attacked)
-        classes = clean.predicted if of_clean else wanted[own]
-        numbers = np.arange(own.start, own.stop)
         noise: list[Level] = []
-        if controls:
-            coins = np.stack([_coin_signs(pixels.shape[1:], n) for n in range(own.start, own.stop)])
-            noise = [level(e, fgsm.perturb(pixels, coins, e), classes) for e in levels]
-        yield Batch(
-            numbers,
-            attacked,
-            clean,
-            [level(e, fgsm.perturb(pixels, signs, e), classes) for e in levels],
-            noise,
-        )
+        with batches.naming(numbers):
+            clean = level(0.0, pixels, wanted[own])
+            labelled = clean.predicted if given is None else given[own].astype(np.int64)
+            signs = attack(pixels, labelled)
+            classes = clean.predicted if of_clean else wanted[own]
+            if controls:
+                coins = np.stack([_coin_signs(pixels.shape[1:], n) for n in numbers])
+                noise = [level(e, fgsm.perturb(pixels, coins, e), classes) for e in levels]
+            attacked = [level(e, fgsm.perturb(pixels, signs, e), classes) for e in levels]
+        yield Batch(np.array(numbers), labelled, clean, attacked, noise)
 
 
 def _coin_signs(shape: tuple[int, ...], number: int) -> np.ndarray:
