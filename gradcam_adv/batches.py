@@ -32,7 +32,8 @@ def check_size(batch_size: Any) -> int:
 class BatchHalved(UserWarning):
     """Memory ended: work goes on with batches half as large.
 
-    Its results agree with those of whole batches to 1e-5 of their scale, not to the bit.
+    Logits agree with those of whole batches to 1e-5 of their scale, not to the bit; of gradients
+    and heatmaps a few differ by more: docs/determinism.md.
     """
 
 
