@@ -56,6 +56,7 @@ def save(drawn: Mapping[str, Figure], folder: Path, caveat: str) -> list[Path]:
         # Some 18 letters of this size are an inch wide.
         foot = textwrap.fill(caveat, min(110, int(18 * figure.get_figwidth())))
         figure.text(0.01, 0.005, foot, fontsize=7, va="bottom", parse_math=False)
+        _settle(figure)
         for suffix in (".png", ".svg"):
             path = folder / f"{name}{suffix}"
             # A fixed salt and no date: equal runs give equal files.
@@ -67,6 +68,21 @@ def save(drawn: Mapping[str, Figure], folder: Path, caveat: str) -> list[Path]:
             files.append(path)
         plt.close(figure)
     return files
+
+
+def _settle(figure: Figure) -> None:
+    """Leave the axes where the layout puts them, rounded.
+
+    The solver of constrained layouts gives other last digits in other processes, and names in SVG
+    files are hashes of positions.
+    """
+    if figure.get_layout_engine() is None:
+        return
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        left, bottom, width, height = axes.get_position(original=True).bounds
+        axes.set_position((round(left, 5), round(bottom, 5), round(width, 5), round(height, 5)))
 
 
 def _undated(suffix: str) -> dict[str, None]:

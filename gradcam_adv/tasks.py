@@ -29,7 +29,7 @@ VERSIONS = {
     "layers": 2,
     "seeds": 1,
     "readings": 2,
-    "report": 8,
+    "report": 9,
 }
 
 
