@@ -9,7 +9,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help data train attack evaluate explain score report reproduce readings \
-	test test-slow lint notebooks bench lock clean
+	test test-slow torture lint notebooks bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/' | expand -t 14
@@ -58,6 +58,9 @@ test: $(VENV)/.installed-test  ## the tests
 
 test-slow: $(VENV)/.installed-test  ## the tests on real networks
 	$(BIN)/python -m pytest -m slow
+
+torture: $(VENV)/.installed-test  ## kill a study 50 times, resume, compare byte for byte
+	$(BIN)/python tests/torture.py --kills 50
 
 lint: $(VENV)/.installed-lint  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -86,8 +86,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         # Writers of models and figures hide it behind errors of their own, or of no number.
         if _is_full(path.parent) and getattr(error, "errno", None) != errno.ENOSPC:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
-        if isinstance(error, OSError) and error.errno is None:
-            raise OSError(errno.EIO, str(error), str(path)) from error
+        if isinstance(error, OSError) and (error.errno is None or error.filename is None):
+            number, why = error.errno or errno.EIO, error.strerror or str(error)
+            raise OSError(number, why, str(path)) from error
         raise
     finally:
         with contextlib.suppress(OSError):  # of a folder that is gone, say; the first error counts

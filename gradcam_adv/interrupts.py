@@ -55,10 +55,13 @@ def ending_with(line: str) -> Iterator[None]:
             if say_once():
                 os._exit(128 + number[0])
 
+    signals = (signal.SIGINT, signal.SIGTERM)
+
     def stop(number: int, _: FrameType | None) -> None:
+        for further in signals:  # which would cut off the tidying up, or the line itself
+            signal.signal(further, signal.SIG_IGN)
         raise Stopped(number)
 
-    signals = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, stop) for number in signals]
     wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     watcher = threading.Thread(target=watch, daemon=True, name="signals")

@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 
 LOCK = ".lock"
+# To make a folder in which others make and remove it, too.
+TRIES = 100
 
 
 class Held(OSError):
@@ -28,14 +30,14 @@ def alone_in(folder: Path) -> Iterator[None]:
         OSError: the folder can't be made or written to, or its file system knows no locks.
     """
     made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
     descriptor = _locked(path)
     try:
-        os.ftruncate(descriptor, 0)
         now = datetime.now().isoformat(sep=" ", timespec="seconds")
         who = f"process {os.getpid()} on {socket.gethostname()} since {now}"
-        os.pwrite(descriptor, who.encode(), 0)
+        with contextlib.suppress(OSError):  # where the disk is full; what makes room locks, too
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, who.encode(), 0)
         yield
     finally:
         # Before it is let go: afterwards it may be somebody else's already.
@@ -47,14 +49,24 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def _locked(path: Path) -> int:
+    failures = 0
     while True:
-        # No link is followed, or a stranger's folder could have us empty a file elsewhere.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # No link is followed, or a stranger's folder could have us empty a file elsewhere.
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        except (FileNotFoundError, FileExistsError):
+            # Whoever made the folder removes it as long as nothing is in it: at any moment of ours.
+            failures += 1
+            if failures == TRIES:
+                raise
+            continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Whoever held it until just now deleted the file: then this is a lock on nothing.
-            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.lstat()):
+                    return descriptor
         except BlockingIOError:
             who = _text(descriptor)
             os.close(descriptor)

@@ -209,12 +209,14 @@ class Pipeline:
         files = [
             artifacts.publish(path, self.folder / path.relative_to(folder)) for path in written
         ]
-        # A report of other arms or of an earlier version would lie among this one's tables.
+        # A report of other arms or of an earlier version would lie among this one's tables. Paths
+        # out of records are without "..", which the run's own may have: --runs a/../b.
+        kept = {Path(os.path.normpath(path)) for path in files}
         for place in self.folder.glob("report/*"):
             for record in (records.manifest(place), records.journal(place)):
                 for name in record.begun if record else ():
                     path = records.place_of(place, name, self._places)
-                    if path is not None and path not in files and not path.is_dir():
+                    if path is not None and path not in kept and not path.is_dir():
                         path.unlink(missing_ok=True)
         _remove_empty(written, (folder,))
         return files
@@ -264,6 +266,8 @@ class Pipeline:
         for task in tasks:
             # Asked for each in turn: a task done anew may have come out otherwise than before.
             if self.is_done(task):
+                # Of a process that was killed right after it had written the manifest.
+                (task.folder / records.JOURNAL).unlink(missing_ok=True)
                 continue
             worked = True
             if task.networks:
@@ -478,8 +482,13 @@ def _on_record(folder: Path, places: tuple[Path, ...]) -> dict[Path, bool]:
         if path is not None and (os.path.isfile(path) or os.path.islink(path)):
             found[path] = found.get(path, False) or ours
 
+    def add_temporaries(place: Path, *names: str) -> None:
+        for name in names:
+            add(place, str(artifacts.temporary_of(place / name)), True)
+
     if _is_runs(folder / artifacts.MANIFEST):
         add(folder, artifacts.MANIFEST, True)
+        add_temporaries(folder, artifacts.MANIFEST)
     for path in folder.rglob("*"):
         place = path.parent
         record = None
@@ -490,10 +499,10 @@ def _on_record(folder: Path, places: tuple[Path, ...]) -> dict[Path, bool]:
         if record is None or "task" not in record.about:
             continue
         add(place, path.name, True)
+        add_temporaries(place, artifacts.MANIFEST, records.JOURNAL, *record.begun)
         for name in record.begun:
             facts = record.files.get(name)
             add(place, name, facts is None or artifacts.files_intact({name: facts}, place))
-            add(place, str(artifacts.temporary_of(place / name)), True)
     return found
 
 

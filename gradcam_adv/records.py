@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeGuard
 
 from gradcam_adv import artifacts
 
@@ -49,7 +49,9 @@ def manifest(folder: Path) -> Record | None:
     files, seconds, notes = (content.pop(key, None) for key in ("files", "seconds", "notes"))
     if not isinstance(files, dict) or not isinstance(content.get("needs"), dict):
         return None
-    if not all(map(_are_facts, files.values())) or not isinstance(seconds, int | float):
+    if not all(map(_is_path, files)) or not all(map(_are_facts, files.values())):
+        return None
+    if not _is_time(seconds):
         return None
     return Record(content, files, set(files), notes if isinstance(notes, list) else [], seconds)
 
@@ -72,11 +74,11 @@ def journal(folder: Path) -> Record | None:
         match entry:
             case {"about": dict(about)}:
                 record.about, earlier = about, record.seconds
-            case {"writing": str(name)}:
+            case {"writing": str(name)} if _is_path(name):
                 record.begun.add(name)
                 record.files.pop(name, None)
-            case {"file": str(name), "facts": facts, "seconds": int() | float() as seconds} if (
-                _are_facts(facts)
+            case {"file": str(name), "facts": facts, "seconds": seconds} if (
+                _is_path(name) and _are_facts(facts) and _is_time(seconds)
             ):
                 record.begun.add(name)
                 record.files[name] = facts
@@ -84,6 +86,24 @@ def journal(folder: Path) -> Record | None:
             case {"note": str(note)}:
                 record.notes.append(note)
     return record
+
+
+def _is_path(name: str) -> bool:
+    """Whether a file can be called that; asking the system about another name is an error."""
+    try:
+        encoded = os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return (
+        b"\0" not in encoded
+        and len(encoded) < 2048
+        and all(len(part) < 256 for part in encoded.split(b"/"))
+    )
+
+
+def _is_time(value: object) -> TypeGuard[float]:
+    """Whether it is a number of seconds that can be added to others."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12
 
 
 def _are_facts(value: object) -> bool:

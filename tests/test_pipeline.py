@@ -658,3 +658,20 @@ def test_other_readings_do_what_they_say(tmp_path):
     (attack,) = (folder / "runs" / "tiny" / "plain" / "attack" / "vgg16").iterdir()
     signs = gradcam_adv.sign(model, clean, predicted)
     assert (np.load(attack / "0000000.npy") == signs).mean() > 0.999
+
+
+def test_status_of_a_finished_run_and_of_one_with_an_edited_table(run, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(run, folder)
+    manifest = folder / "runs" / "tiny" / "manifest.json"
+    facts = artifacts.read_json(manifest)
+    facts["given"]["study"] = str(folder / "study.toml")
+    artifacts.write_json(manifest, facts)
+    result = command(folder, "status", "runs/tiny")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "everything is done"
+    table = folder / "runs" / "tiny" / "tables" / "plain" / "mod.csv"
+    table.write_text("mine")
+    text = command(folder, "status", "runs/tiny").stdout
+    assert re.search(r"report +stale +.*tables/plain/mod.csv changed by hand", text), text
+    assert text.count("stale") == 1

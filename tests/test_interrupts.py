@@ -1,0 +1,188 @@
+"""Ctrl-C and SIGTERM: over within seconds, one line, and the command in it goes on."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import pytest
+from conftest import NOTICE, write_photo
+
+from gradcam_adv import locks
+
+STUDY = """
+name = "tiny"
+photos = "people"
+image_size = 48
+networks = ["resnet50"]
+weights = "random"
+epochs = {epochs}
+epsilons = [0.1]
+arms = ["plain"]
+layers = {{resnet50 = ["conv5_block3_out"]}}
+"""
+LINE = re.compile(r"Stopped; nothing that is done is lost\. To go on: (gradcam-adv .+)")
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    for person, name in enumerate(("ann", "bob", "cem")):
+        for number in range(40):
+            write_photo(tmp_path / "people" / name / f"{number}.png", 100 * person + number)
+    return tmp_path
+
+
+def begin(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [str(Path(sys.executable).parent / "gradcam-adv"), *arguments],
+        cwd=folder,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str) -> None:
+    while not any(folder.glob(pattern)):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def said_at_the_end(process: subprocess.Popen[str]) -> str:
+    """The command in the one line on stderr."""
+    _, errors = process.communicate()
+    lines = [line for line in errors.splitlines() if line and not NOTICE.match(line)]
+    assert len(lines) == 1, errors
+    return LINE.fullmatch(lines[0])[1]
+
+
+# The work that is going on: loading, reading photos; the network's pass; training its head.
+MOMENTS = {
+    "start-up": ("runs/tiny/manifest.json", 0.3),
+    "features": ("runs/tiny/plain/features/*/*/journal.jsonl", 1.0),
+    "training": ("runs/tiny/plain/train/*/*/journal.jsonl", 1.0),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", STATUS)
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_signal_ends_the_work_within_three_seconds(folder, number, moment):
+    (folder / "study.toml").write_text(STUDY.format(epochs=100_000))
+    pattern, later = MOMENTS[moment]
+    process = begin(folder, "train", "study.toml", "--runs", "my runs")
+    pattern = pattern.replace("runs/", "my runs/", 1)
+    wait_for(process, folder, pattern)
+    time.sleep(later)
+    sent = time.perf_counter()
+    process.send_signal(number)
+    status = process.wait(30)
+    assert time.perf_counter() - sent < 3
+    assert status == STATUS[number]
+    goes_on = said_at_the_end(process)
+    assert shlex.split(goes_on) == ["gradcam-adv", "train", "study.toml", "--runs", "my runs"]
+    assert locks.holder(folder / "my runs" / "tiny") is None
+
+    # It goes on where it was: the photos aren't chosen again, once that is done.
+    chosen = list(folder.glob("my runs/tiny/plain/data/*/manifest.json"))
+    before = [path.stat().st_mtime_ns for path in chosen]
+    again = begin(folder, *shlex.split(goes_on)[1:])
+    wait_for(again, folder, MOMENTS["training"][0].replace("runs/", "my runs/", 1))
+    assert [path.stat().st_mtime_ns for path in chosen] == before
+    again.send_signal(number)
+    assert again.wait(30) == STATUS[number]
+    assert said_at_the_end(again) == goes_on
+
+
+@pytest.mark.slow
+def test_a_signal_ends_the_explanation_of_ones_own_model(folder):
+    inputs = keras.Input((224, 224, 3))
+    x = inputs
+    for number in range(12):
+        x = keras.layers.Conv2D(64, 3, padding="same", activation="relu", name=f"c{number}")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    keras.Model(inputs, keras.layers.Dense(3)(x)).save(folder / "own.keras")
+    arguments = ["--model", "own.keras", "--images", "people", "--layers", "all", "--output", "out"]
+    process = begin(folder, "explain", *arguments)
+    wait_for(process, folder, "out/heatmaps/*/*.npz")
+    sent = time.perf_counter()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert time.perf_counter() - sent < 3
+    assert shlex.split(said_at_the_end(process)) == ["gradcam-adv", "explain", *arguments]
+
+
+# Work that Python can't interrupt by itself, and work that takes its time to end.
+WORK = """
+import sys, time, ctypes
+from gradcam_adv import interrupts
+interrupts.GRACE_SECONDS = {grace}
+with interrupts.ending_with("To go on: gradcam-adv x"):
+    print("at work", flush=True)
+    try:
+        {work}
+    finally:
+        {ending}
+"""
+
+
+def begin_work(work: str, ending: str = "pass", grace: float = 0.5) -> subprocess.Popen[str]:
+    script = WORK.format(work=work, ending=ending, grace=grace)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "at work\n"
+    return process
+
+
+def end_of(process: subprocess.Popen[str]) -> tuple[int, str, float]:
+    """Exit status, what was said on stderr, and the seconds it took."""
+    began = time.perf_counter()
+    _, errors = process.communicate(timeout=30)
+    return process.returncode, errors, time.perf_counter() - began
+
+
+@pytest.mark.parametrize("number", STATUS)
+def test_work_that_hears_nothing_is_ended(number):
+    """As a batch on a large network: one step of the interpreter, which a C library doesn't end."""
+    process = begin_work("while True: ctypes.CDLL(None).usleep(900_000_000)")
+    time.sleep(0.2)
+    process.send_signal(number)
+    assert end_of(process)[:2] == (STATUS[number], "\nTo go on: gradcam-adv x\n")
+
+
+def test_ending_that_takes_too_long_is_ended():
+    process = begin_work("time.sleep(60)", ending="time.sleep(60)")
+    process.send_signal(signal.SIGINT)
+    status, said, seconds = end_of(process)
+    assert (status, said) == (130, "\nTo go on: gradcam-adv x\n")
+    assert seconds < 10
+
+
+def test_a_second_ctrl_c_while_ending_changes_nothing():
+    process = begin_work(
+        "time.sleep(60)", ending="time.sleep(0.6); print('tidied', flush=True)", grace=20
+    )
+    for _ in range(5):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    assert process.stdout.readline() == "tidied\n"
+    status, said, _ = end_of(process)
+    assert (status, said) == (130, "\nTo go on: gradcam-adv x\n")
+
+
+def test_work_that_ends_by_itself_leaves_signals_as_they_were():
+    script = WORK.format(work="pass", ending="pass", grace=0.5) + (
+        "import signal\n"
+        "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
+        "assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
