@@ -96,7 +96,7 @@ def cheap(tmp_path, monkeypatch) -> Path:
         "compiled_sign",
         lambda *_: lambda pixels, labels: np.sign(pixels - 0.5).astype(np.int8),
     )
-    history = pd.DataFrame({"epoch": [1], "loss": [0.5]})
+    history = pd.DataFrame({"epoch": [1], "loss": [0.5], "val_loss": [0.5]})
     monkeypatch.setattr(training, "train_head", lambda *_, **__: history)
     folder = tmp_path / "work"
     for person, name in enumerate(("ann", "bob", "cem")):
@@ -263,7 +263,9 @@ def test_each_write_of_a_run_fails_once(cheap, monkeypatch, name):
         assert [path for path in after if ".partial" in path.name] == []
         assert locks.holder(cheap / "runs" / "tiny") is None
     assert result.exit_code == 0, result.stderr
-    assert fault.failed == undisturbed.points
+    # A temporary file without a name gets one, of chance, where the system refuses it the first time.
+    named = {point for point in fault.failed if point[1].name.startswith("tmp")}
+    assert fault.failed - named == undisturbed.points
     assert contents(cheap) == expected
 
 
