@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
 import pytest
 from click.testing import CliRunner
 
@@ -139,7 +140,7 @@ def test_what_a_server_has_is_not_downloaded(place, weights_server, monkeypatch)
 
 def test_weights_of_a_folder(place):
     (place / "files").mkdir()
-    (place / "files" / "vgg16_notop.h5").write_bytes(b"x")
+    h5py.File(place / "files" / "vgg16_notop.h5", "w").close()
     lines = examine("--weights", "files", status=1)
     assert "vgg16 at hand (vgg16_notop.h5)" in lines
     assert "xception not to be had" in lines

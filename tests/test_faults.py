@@ -263,7 +263,7 @@ def test_each_write_of_a_run_fails_once(cheap, monkeypatch, name):
         assert [path for path in after if ".partial" in path.name] == []
         assert locks.holder(cheap / "runs" / "tiny") is None
     assert result.exit_code == 0, result.stderr
-    # A temporary file without a name gets one, of chance, where the system refuses it the first time.
+    # A temporary file without a name gets one, of chance, where the system refused it before.
     named = {point for point in fault.failed if point[1].name.startswith("tmp")}
     assert fault.failed - named == undisturbed.points
     assert contents(cheap) == expected
