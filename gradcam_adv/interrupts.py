@@ -55,7 +55,12 @@ def ending_with(line: str) -> Iterator[None]:
             if say_once():
                 os._exit(128 + number[0])
 
-    signals = (signal.SIGINT, signal.SIGTERM)
+    # A shell starts a job in the background with Ctrl-C ignored: it is meant for the one in front.
+    signals = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
 
     def stop(number: int, _: FrameType | None) -> None:
         for further in signals:  # which would cut off the tidying up, or the line itself

@@ -79,6 +79,24 @@ def test_a_folder_made_for_the_lock_goes_with_it(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["result"]
 
 
+@pytest.mark.parametrize("at", ["mkdir", "open"])
+def test_a_folder_removed_just_now_is_made_again(tmp_path, monkeypatch, at):
+    """By another process, which had made it; between any two of our steps."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    real, removed = getattr(os, at), []
+
+    def after_its_removal(path, *rest, **more):
+        if Path(path).is_relative_to(folder) and not removed:
+            removed.append(folder.rmdir())
+        return real(path, *rest, **more)
+
+    monkeypatch.setattr(os, at, after_its_removal)
+    with locks.alone_in(folder):
+        assert f"process {os.getpid()} on " in locks.holder(folder)
+    assert len(removed) == 1
+
+
 def test_where_no_folder_can_be_made_nobody_waits(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to("nowhere")
