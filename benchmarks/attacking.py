@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks import explaining, timing
-from gradcam_adv import backbones, fgsm, networks, whole_model
+from gradcam_adv import fgsm, networks, whole_model
+from gradcam_adv.models import backbones
 
 RUNS = 5
 

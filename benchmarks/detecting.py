@@ -6,7 +6,9 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import timing
-from gradcam_adv import faces, photos, setting, sources, threads
+from gradcam_adv import threads
+from gradcam_adv.data import faces, photos, sources
+from gradcam_adv.studies import setting
 
 PHOTOS = 96
 IMAGE_SIZE = 224

@@ -16,18 +16,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from gradcam_adv import (
-    backbones,
-    classifiers,
-    fgsm,
-    gradcam,
-    metrics,
-    networks,
-    photos,
-    sources,
-    training,
-    weights,
-)
+from gradcam_adv import fgsm, gradcam, metrics, networks
+from gradcam_adv.data import photos, sources
+from gradcam_adv.models import backbones, classifiers, training, weights
 
 if TYPE_CHECKING:
     import keras

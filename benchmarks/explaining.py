@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks import processes, timing
-from gradcam_adv import backbones, batches, classifiers, gradcam, networks, weights
+from gradcam_adv import batches, gradcam, networks
+from gradcam_adv.models import backbones, classifiers, weights
 
 if TYPE_CHECKING:
     import keras

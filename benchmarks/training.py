@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import timing
-from gradcam_adv import backbones, batches, classifiers, gradcam, training, weights
+from gradcam_adv import batches, gradcam
+from gradcam_adv.models import backbones, classifiers, training, weights
 
 IMAGE_SIZE = 160
 CLASSES = 8

@@ -12,7 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "classifiers": ["load"],
+        "models.classifiers": ["load"],
         "fgsm": ["perturb", "sign"],
         "gradcam": ["heatmaps", "layer_names", "resize"],
         "metrics": ["mod", "nissim", "psnr", "vid"],

@@ -13,8 +13,8 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from gradcam_adv.pipeline import Pipeline
-    from gradcam_adv.study import Arm
+    from gradcam_adv.studies.pipeline import Pipeline
+    from gradcam_adv.studies.study import Arm
 
 STUDY = click.argument("study", type=click.Path(path_type=Path), default=Path("studies/quick.toml"))
 OPTIONS = (
@@ -133,8 +133,8 @@ def _pipeline(
     models: Path,
     allow_left_out: bool,
 ) -> Pipeline:
-    from gradcam_adv import pipeline
-    from gradcam_adv import study as studies
+    from gradcam_adv.studies import pipeline
+    from gradcam_adv.studies import study as studies
 
     read = studies.read(study, photos=photos, weights=weights)
     given = {
@@ -332,8 +332,8 @@ def layers(model: Path) -> None:
 @_user_errors
 def export(network: str, arm: Arm, epsilon: float, output: Path, **options: Any) -> None:
     """Write the perturbed test photos of one epsilon as PNG files (rounded to 8 bits)."""
-    from gradcam_adv import backbones
-    from gradcam_adv import export as exports
+    from gradcam_adv.models import backbones
+    from gradcam_adv.studies import export as exports
 
     if not 0 <= epsilon <= 1:  # NaN fails this, too
         raise ValueError(f"Expected --epsilon from 0 to 1. Received: {epsilon}")
@@ -363,7 +363,7 @@ def status(run: Path) -> None:
 
     Example: gradcam-adv status runs/quick
     """
-    from gradcam_adv import status as statuses
+    from gradcam_adv.studies import status as statuses
 
     click.echo(statuses.of_run(run))
 
@@ -385,7 +385,7 @@ def compare(first: Path, second: Path, output: Path | None) -> None:
 
     Example: gradcam-adv compare runs/quick runs/other --output differences
     """
-    from gradcam_adv import compare as comparing
+    from gradcam_adv.report import compare as comparing
 
     comparison = comparing.runs(first, second)
     click.echo(comparing.describe(comparison))
@@ -418,8 +418,8 @@ def doctor(
 @_user_errors
 def clean(**options: Any) -> None:
     """Delete what this tool recorded as made for STUDY: its run and its models, nothing else."""
-    from gradcam_adv import pipeline
-    from gradcam_adv import study as studies
+    from gradcam_adv.studies import pipeline
+    from gradcam_adv.studies import study as studies
 
     name = studies.read(options["study"]).name
     cleaned = pipeline.clean(options["runs"] / name, options["models"] / name)

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, TypeVar
 from gradcam_adv import machine
 
 if TYPE_CHECKING:
-    from gradcam_adv.study import Study
-    from gradcam_adv.weights import Weights
+    from gradcam_adv.models.weights import Weights
+    from gradcam_adv.studies.study import Study
 
 Found = TypeVar("Found")
 
@@ -131,7 +131,7 @@ def examine(
 
 
 def _read(path: Path, given: dict[str, str | None]) -> Study:
-    from gradcam_adv import study
+    from gradcam_adv.studies import study
 
     return study.read(path, **given)
 
@@ -144,7 +144,7 @@ def _software(checkup: Checkup) -> None:
 
 
 def _versions() -> dict[str, str]:
-    from gradcam_adv import setting
+    from gradcam_adv.studies import setting
 
     return setting.versions()
 
@@ -240,7 +240,7 @@ def _photos(checkup: Checkup, study: Study) -> int | None:
 
 
 def _chosen_photos(study: Study) -> tuple[str, int | None]:
-    from gradcam_adv import sources
+    from gradcam_adv.data import sources
 
     listing = sources.look(
         study.photos, classes=study.classes, min_photos=study.min_photos, seed=study.seed
@@ -267,7 +267,7 @@ def _threads(checkup: Checkup, study: Study) -> None:
 
 
 def _weights(checkup: Checkup, study: Study) -> None:
-    from gradcam_adv import backbones
+    from gradcam_adv.models import backbones
 
     checkup.heading("Weights")
     # "imagenet" ends at the first network whose weights can't be had, and here all are to be said.
@@ -310,14 +310,14 @@ def _weights(checkup: Checkup, study: Study) -> None:
 
 
 def _look_for(wanted: str, network: str) -> Weights:
-    from gradcam_adv import weights
+    from gradcam_adv.models import weights
 
     return weights.resolve(wanted, [network], download=False)[network]
 
 
 def _room(checkup: Checkup, study: Study, run: Path, models: Path, photos: int | None) -> None:
     """Says how much there is to store and what for; a run that is there will be gone on with."""
-    from gradcam_adv import backbones
+    from gradcam_adv.models import backbones
 
     classifiers = sum(backbones.find(network).weights_mb for network in study.networks)
     needs = {models: 1e6 * classifiers * len(study.arms) * len(study.seeds)}

@@ -13,17 +13,10 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from gradcam_adv import (
-    artifacts,
-    batches,
-    classifiers,
-    networks,
-    overlays,
-    photos,
-    profiles,
-    threads,
-    whole_model,
-)
+from gradcam_adv import batches, networks, overlays, profiles, threads, whole_model
+from gradcam_adv.data import photos
+from gradcam_adv.files import artifacts
+from gradcam_adv.models import classifiers
 from gradcam_adv.networks import Layers
 
 if TYPE_CHECKING:

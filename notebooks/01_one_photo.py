@@ -22,16 +22,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import gradcam_adv
-from gradcam_adv import (
-    backbones,
-    classifiers,
-    datasets,
-    gradcam,
-    photos,
-    sources,
-    training,
-    weights,
-)
+from gradcam_adv import gradcam
+from gradcam_adv.data import datasets, photos, sources
+from gradcam_adv.models import backbones, classifiers, training, weights
 
 SIZE = 96
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gradcam_adv import weights
+from gradcam_adv.models import weights
 
 CLASSES = 5
 SIZE = 24

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from gradcam_adv import report, scoring
+from gradcam_adv.report import report
+from gradcam_adv.studies import scoring
 
 KEYS = {"network": "vgg16", "target": "predicted", "size": "input"}
 PHOTOS = {"photo": ["a1", "b1"], "identity": ["a", "b"]}

@@ -8,7 +8,9 @@ import pytest
 from conftest import write_photo
 from PIL import Image
 
-from gradcam_adv import arms, artifacts, faces, photos, setting, sources, study
+from gradcam_adv.data import faces, photos, sources
+from gradcam_adv.files import artifacts
+from gradcam_adv.studies import arms, setting, study
 
 PEOPLE, PHOTOS = 4, 8
 

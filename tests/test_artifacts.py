@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gradcam_adv import artifacts
+from gradcam_adv.files import artifacts
 
 
 def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -11,9 +11,10 @@ import keras
 import numpy as np
 import pytest
 
-from gradcam_adv import backbones, classifiers, gradcam, weights
-from gradcam_adv.backbones import BACKBONES
-from gradcam_adv.weights import Weights
+from gradcam_adv import gradcam
+from gradcam_adv.models import backbones, classifiers, weights
+from gradcam_adv.models.backbones import BACKBONES
+from gradcam_adv.models.weights import Weights
 
 # A file of no groups: what is looked at before any network is built.
 _EMPTY = io.BytesIO()

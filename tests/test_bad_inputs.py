@@ -30,18 +30,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_malformed import MALFORMED
 
-from gradcam_adv import (
-    artifacts,
-    classifiers,
-    compare,
-    export,
-    pipeline,
-    records,
-    sources,
-    study,
-    untrusted,
-)
 from gradcam_adv.cli import main
+from gradcam_adv.data import sources
+from gradcam_adv.files import artifacts, records, untrusted
+from gradcam_adv.models import classifiers
+from gradcam_adv.report import compare
+from gradcam_adv.studies import export, pipeline, study
 
 FIFO = object()
 FOLDER = object()

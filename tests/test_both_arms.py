@@ -7,7 +7,9 @@ from conftest import command, write_photo
 from PIL import Image
 
 import gradcam_adv
-from gradcam_adv import artifacts, gradcam, metrics, photos, sources
+from gradcam_adv import gradcam, metrics
+from gradcam_adv.data import photos, sources
+from gradcam_adv.files import artifacts
 
 STUDY = """
 name = "arms"

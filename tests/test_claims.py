@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gradcam_adv import claims, evidence, findings, paper, printed, rules
-from gradcam_adv.effects import Effect
-from gradcam_adv.evidence import Evidence, Run
-from gradcam_adv.findings import Findings
-from gradcam_adv.study import Readings
+from gradcam_adv.claims import claims, evidence, findings, paper, printed, rules
+from gradcam_adv.claims.effects import Effect
+from gradcam_adv.claims.evidence import Evidence, Run
+from gradcam_adv.claims.findings import Findings
+from gradcam_adv.studies.study import Readings
 
 NETWORKS = ("vgg16", "resnet50", "xception")
 EPSILONS = (0.0, 0.05, 0.1)

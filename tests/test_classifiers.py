@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import pytest
 
-from gradcam_adv import backbones, classifiers, gradcam, weights
+from gradcam_adv import gradcam
+from gradcam_adv.models import backbones, classifiers, weights
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,11 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from gradcam_adv import artifacts, cli, compare, tables
-from gradcam_adv.study import Readings, Study
+from gradcam_adv import cli
+from gradcam_adv.files import artifacts
+from gradcam_adv.report import compare
+from gradcam_adv.studies import tables
+from gradcam_adv.studies.study import Readings, Study
 
 STUDY = Study(
     name="one",

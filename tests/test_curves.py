@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gradcam_adv import attention, curves, figures
+from gradcam_adv.report import attention, curves, figures
 
 SETTING = SimpleNamespace(
     study=SimpleNamespace(

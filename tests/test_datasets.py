@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gradcam_adv import artifacts, datasets, photos, sources
+from gradcam_adv.data import datasets, photos, sources
+from gradcam_adv.files import artifacts
 
 SHARES = (0.8, 0.1, 0.1)
 

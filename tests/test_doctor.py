@@ -12,7 +12,8 @@ import h5py
 import pytest
 from click.testing import CliRunner
 
-from gradcam_adv import backbones, cli, doctor, machine, weights
+from gradcam_adv import cli, doctor, machine
+from gradcam_adv.models import backbones, weights
 
 STUDY = """
 name = "small"

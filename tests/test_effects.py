@@ -9,7 +9,8 @@ import scipy.stats
 import statsmodels.formula.api
 from sklearn.metrics import roc_auc_score
 
-from gradcam_adv import effects, statistics
+from gradcam_adv import statistics
+from gradcam_adv.claims import effects
 
 
 def test_mcnemar_is_the_binomial_test_of_the_photos_that_differ():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gradcam_adv import faces, photos, sources
+from gradcam_adv.data import faces, photos, sources
 
 SIZE = 100
 

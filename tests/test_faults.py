@@ -20,20 +20,10 @@ from conftest import write_photo
 from disk import watched
 from keras.src.saving import saving_lib
 
-from gradcam_adv import (
-    artifacts,
-    backbones,
-    cli,
-    fgsm,
-    gradcam,
-    gradients,
-    locks,
-    pipeline,
-    records,
-    setting,
-    stages,
-    training,
-)
+from gradcam_adv import cli, fgsm, gradcam, gradients
+from gradcam_adv.files import artifacts, locks, records
+from gradcam_adv.models import backbones, training
+from gradcam_adv.studies import pipeline, setting, stages
 
 STUDY = """
 name = "tiny"

@@ -9,19 +9,11 @@ import pandas as pd
 import pytest
 from conftest import write_photo
 
-from gradcam_adv import (
-    arms,
-    artifacts,
-    checkpoints,
-    classifiers,
-    datasets,
-    gradients,
-    pipeline,
-    records,
-    scoring,
-    stages,
-    study,
-)
+from gradcam_adv import gradients
+from gradcam_adv.data import datasets
+from gradcam_adv.files import artifacts, checkpoints, records
+from gradcam_adv.models import classifiers
+from gradcam_adv.studies import arms, pipeline, scoring, stages, study
 
 
 def stopped_at_call(monkeypatch, module, name, number):

@@ -13,7 +13,7 @@ import keras
 import pytest
 from conftest import NOTICE, write_photo
 
-from gradcam_adv import locks
+from gradcam_adv.files import locks
 
 STUDY = """
 name = "tiny"

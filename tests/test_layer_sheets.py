@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gradcam_adv import layer_sheets, overlays
-from gradcam_adv.examples import Example
-from gradcam_adv.layer_sheets import GAP, LABEL, LAYERS_A_COLUMN, MARGIN, TILE
+from gradcam_adv import overlays
+from gradcam_adv.report import layer_sheets
+from gradcam_adv.report.examples import Example
+from gradcam_adv.report.layer_sheets import GAP, LABEL, LAYERS_A_COLUMN, MARGIN, TILE
 
 EPSILONS = (0.0, 0.01, 0.1)
 

@@ -14,7 +14,8 @@ import pytest
 from conftest import write_photo
 from PIL import Image
 
-from gradcam_adv import artifacts, datasets, photos, sources
+from gradcam_adv.data import datasets, photos, sources
+from gradcam_adv.files import artifacts
 
 RNG = np.random.default_rng(0)
 PHOTO = Image.fromarray(RNG.integers(0, 256, (64, 48, 3), np.uint8))

@@ -10,20 +10,11 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from gradcam_adv import (
-    backbones,
-    batches,
-    checkpoints,
-    explainers,
-    faces,
-    flatten,
-    gradcam,
-    gradients,
-    heatmaps,
-    sign,
-    stages,
-    study,
-)
+from gradcam_adv import batches, explainers, flatten, gradcam, gradients, heatmaps, sign
+from gradcam_adv.data import faces
+from gradcam_adv.files import checkpoints
+from gradcam_adv.models import backbones
+from gradcam_adv.studies import stages, study
 
 ERRORS = {
     "python": MemoryError,
@@ -243,7 +234,8 @@ def test_more_than_the_system_has_is_refused_before_it_is_used(small_cnn):
 LIMITED = """
 import resource, sys, warnings
 import keras, numpy as np
-from gradcam_adv import backbones, batches, fgsm, gradcam, gradients, networks, weights
+from gradcam_adv.models import backbones, weights
+from gradcam_adv import batches, fgsm, gradcam, gradients, networks
 base = backbones.build("vgg16", 224, weights.Weights("random"))
 x = keras.layers.GlobalAveragePooling2D()(base.output)
 model = keras.Model(base.inputs, keras.layers.Dense(3)(x))

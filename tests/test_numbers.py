@@ -11,25 +11,19 @@ from conftest import CLASSES, SIZE
 from PIL import Image
 
 from gradcam_adv import (
-    arms,
-    artifacts,
-    backbones,
     batches,
-    classifiers,
     dissimilarity,
     explainers,
     flatten,
     gradients,
     heatmaps,
     own_model,
-    scoring,
-    setting,
     sign,
-    sources,
-    stages,
-    study,
-    weights,
 )
+from gradcam_adv.data import sources
+from gradcam_adv.files import artifacts
+from gradcam_adv.models import backbones, classifiers, weights
+from gradcam_adv.studies import arms, scoring, setting, stages, study
 
 
 @keras.saving.register_keras_serializable("tests")

@@ -14,7 +14,8 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from gradcam_adv import cells, markup, overlays, page, viewer
+from gradcam_adv import overlays
+from gradcam_adv.report import cells, markup, page, viewer
 
 EPSILONS = (0.02, 0.1)
 SIDE = 40

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from gradcam_adv import photos
+from gradcam_adv.data import photos
 
 NOISE = np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)
 

@@ -16,22 +16,13 @@ from conftest import NOTICE, command, write_photo
 from PIL import Image
 
 import gradcam_adv
-from gradcam_adv import (
-    artifacts,
-    classifiers,
-    export,
-    gradcam,
-    layer_sheets,
-    networks,
-    page,
-    paper,
-    photos,
-    pipeline,
-    setting,
-    sheets,
-    stages,
-    study,
-)
+from gradcam_adv import gradcam, networks
+from gradcam_adv.claims import paper
+from gradcam_adv.data import photos
+from gradcam_adv.files import artifacts
+from gradcam_adv.models import classifiers
+from gradcam_adv.report import layer_sheets, page, sheets
+from gradcam_adv.studies import export, pipeline, setting, stages, study
 
 STUDY = """
 name = "tiny"

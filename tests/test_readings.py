@@ -9,17 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gradcam_adv import (
-    artifacts,
-    claims,
-    markup,
-    paper,
-    reading_figures,
-    reading_sections,
-    readings,
-    tables,
-)
-from gradcam_adv.readings import DEFAULT, Outcome
+from gradcam_adv.claims import claims, paper, readings
+from gradcam_adv.claims.readings import DEFAULT, Outcome
+from gradcam_adv.files import artifacts
+from gradcam_adv.report import markup, reading_figures, reading_sections
+from gradcam_adv.studies import tables
 
 FIVE = list(paper.TABLE_1.columns)
 TWO = ["vgg16", "xception"]

@@ -7,17 +7,9 @@ from test_fgsm import foolbox_fgsm
 from tf_keras_vis.gradcam import Gradcam
 from tf_keras_vis.utils.scores import CategoricalScore
 
-from gradcam_adv import (
-    backbones,
-    classifiers,
-    gradcam,
-    gradients,
-    networks,
-    photos,
-    sign,
-    sources,
-    weights,
-)
+from gradcam_adv import gradcam, gradients, networks, sign
+from gradcam_adv.data import photos, sources
+from gradcam_adv.models import backbones, classifiers, weights
 
 pytestmark = pytest.mark.slow
 SIZE = 160

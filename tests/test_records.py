@@ -11,7 +11,8 @@ from disk import steps, watched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradcam_adv import artifacts, pipeline, records
+from gradcam_adv.files import artifacts, records
+from gradcam_adv.studies import pipeline
 
 ABOUT = {"task": "plain/fake/vgg16", "fingerprint": "f", "needs": {}, "threads": 2, "inputs": {}}
 PARTS = 3

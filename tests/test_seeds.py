@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gradcam_adv import artifacts, claims, seeds, tables
+from gradcam_adv.claims import claims, seeds
+from gradcam_adv.files import artifacts
+from gradcam_adv.studies import tables
 
 PHOTOS = pd.DataFrame({"photo": ["a1", "a2", "b1", "b2"], "identity": ["a", "a", "b", "b"]})
 # Of Student with two degrees of freedom, from a printed table.

@@ -13,7 +13,7 @@ import sklearn.datasets
 from conftest import write_photo
 from sklearn.datasets import _base, _lfw
 
-from gradcam_adv import sources
+from gradcam_adv.data import sources
 
 
 def listing(photos, **changes):

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from conftest import command, write_photo
 
-from gradcam_adv import artifacts, pipeline, records, status, study, tasks, weights
+from gradcam_adv.files import artifacts, records
+from gradcam_adv.models import weights
+from gradcam_adv.studies import pipeline, status, study, tasks
 
 STUDY = """
 name = "tiny"

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gradcam_adv import paper, study
+from gradcam_adv.claims import paper
+from gradcam_adv.studies import study
 
 SHIPPED = Path(__file__).parents[1] / "studies"
 

@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gradcam_adv import paper, statistics, tables
+from gradcam_adv import statistics
+from gradcam_adv.claims import paper
+from gradcam_adv.studies import tables
 
 
 def test_wilson_interval_as_published():

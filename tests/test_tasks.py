@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from gradcam_adv import artifacts, records, sources, study, tasks, variations, weights
-from gradcam_adv.setting import Setting
-from gradcam_adv.tasks import Graph, make_task
+from gradcam_adv.data import sources
+from gradcam_adv.files import artifacts, records
+from gradcam_adv.models import weights
+from gradcam_adv.studies import study, tasks, variations
+from gradcam_adv.studies.setting import Setting
+from gradcam_adv.studies.tasks import Graph, make_task
 
 NETWORKS = ("vgg16", "resnet50", "xception")
 

@@ -6,7 +6,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from gradcam_adv import sections, tables, transfer
+from gradcam_adv.report import sections, transfer
+from gradcam_adv.studies import tables
 
 NETWORKS = ("vgg16", "resnet50", "xception")
 # Right answers of 100, and MOD, by the network attacked and the attack, at epsilon 0.1.

@@ -9,7 +9,8 @@ import pytest
 from keras.src.backend.common import global_state
 from test_bad_inputs import archive, described, network
 
-from gradcam_adv import classifiers, untrusted
+from gradcam_adv.files import untrusted
+from gradcam_adv.models import classifiers
 
 L = keras.layers
 SMALL = (8, 8, 3)
@@ -174,7 +175,7 @@ def test_bad_files_are_refused_before_tensorflow_starts(tmp_path):
     (tmp_path / "vgg16.h5").write_bytes(b"x")
     script = (
         "import sys\n"
-        "from gradcam_adv import classifiers, weights\n"
+        "from gradcam_adv.models import classifiers, weights\n"
         "for read in (\n"
         "    lambda: classifiers.load('a.keras'), lambda: weights.resolve('.', ['vgg16'])\n"
         "):\n"

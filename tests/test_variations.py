@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gradcam_adv import study, variations
+from gradcam_adv.studies import study, variations
 
 MODELS = Path("models/two")
 

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from conftest import command, write_photo
 
-from gradcam_adv import artifacts, readings
+from gradcam_adv.claims import readings
+from gradcam_adv.files import artifacts
 
 pytestmark = pytest.mark.slow
 

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcam_adv import artifacts, records
+from gradcam_adv.files import artifacts, records
 
 STUDY = """
 name = "tortured"

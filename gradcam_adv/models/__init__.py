@@ -1,0 +1,1 @@
+"""The five networks with new heads: built, weighted, trained, saved and loaded."""

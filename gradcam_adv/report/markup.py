@@ -1,0 +1,121 @@
+"""The report's Markdown parts as sections of HTML, with every figure inside of them."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from PIL import Image
+
+from gradcam_adv.report.viewer import data_uri, encode_image
+
+PROSE = MarkdownIt("commonmark", {"html": False})
+# Names of photos and people stand in tables: whatever they hold is text there, with backslashes
+# for readers of the Markdown itself.
+TABLE = MarkdownIt("zero").enable(["table", "escape"])
+# Cells longer than this hold text, which may wrap; numbers and names don't.
+LONG = 45
+# An SVG of more bytes holds photos, which are smaller in a picture.
+DRAWN = 300_000
+
+
+@dataclass
+class Section:
+    """What stands below one top heading of the report.
+
+    Attributes:
+        anchor: of the section, unique in the page.
+        title: its heading.
+        body: HTML of what follows the heading.
+        headings: anchor and title of its own headings.
+    """
+
+    anchor: str
+    title: str
+    body: str = ""
+    headings: list[tuple[str, str]] = field(default_factory=list)
+
+
+def sections_of(parts: Sequence[str], folder: Path) -> list[Section]:
+    """Cut the report at its top headings; a level-2 heading becomes an h3, and so on.
+
+    Args:
+        parts: Markdown; a heading or a table is a part of its own, the first one a top heading.
+        folder: that the paths of figures start in.
+    """
+    found: list[Section] = []
+    heading = ""
+    for part in parts:
+        if part.startswith("# "):
+            heading = part.removeprefix("# ")
+            found.append(Section(slug(heading), heading))
+        elif part.startswith("|"):
+            found[-1].body += _table(part, heading)
+        else:
+            tokens = PROSE.parse(part)
+            for opened, text in itertools.pairwise(tokens):
+                if opened.type == "heading_open":
+                    heading = text.content
+                    anchor = f"{found[-1].anchor}-{slug(heading)}"
+                    opened.attrSet("id", anchor)
+                    if opened.tag == "h2":
+                        found[-1].headings.append((anchor, heading))
+            for before, token in itertools.pairwise(tokens):
+                for child in token.children or []:
+                    if child.type == "image":
+                        _embed(child, before, folder)
+            for token in tokens:
+                if token.type.startswith("heading"):
+                    token.tag = f"h{int(token.tag[1]) + 1}"
+            found[-1].body += PROSE.renderer.render(tokens, PROSE.options, {})
+    return found
+
+
+def slug(text: str) -> str:
+    return re.sub(r"\W+", "-", text.lower()).strip("-")
+
+
+def _table(part: str, heading: str) -> str:
+    """A table with headers of its rows and columns, in a box of its own that scrolls."""
+    tokens = TABLE.parse(part)
+    # A cell is three tokens: its opening, its text and its close.
+    for place, token in enumerate(tokens):
+        if token.type == "th_open":
+            token.attrSet("scope", "col")
+        elif token.type == "td_open":
+            if tokens[place - 1].type == "tr_open":
+                token.tag = tokens[place + 2].tag = "th"
+                token.attrSet("scope", "row")
+            if len(tokens[place + 1].content) > LONG:
+                token.attrSet("class", "long")
+    inner = TABLE.renderer.render(tokens, TABLE.options, {})
+    return (
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{html.escape(heading)}">'
+        f"\n{inner}</div>\n"
+    )
+
+
+def _embed(image: Token, paragraph: Token, folder: Path) -> None:
+    """Put a figure's file into the page: as SVG where there is a small one, else as WebP."""
+    # On a small screen a figure scrolls in its box, by keys as well.
+    for name, value in (("role", "region"), ("tabindex", "0"), ("aria-label", image.content)):
+        paragraph.attrSet(name, value)
+    path = folder / str(image.attrGet("src"))
+    drawn = path.with_suffix(".svg")
+    if drawn.exists() and drawn.stat().st_size <= DRAWN:
+        image.attrSet("src", data_uri(drawn.read_bytes(), "image/svg+xml"))
+        return
+    with Image.open(path) as pixels:
+        image.attrSet("src", data_uri(encode_image(pixels.convert("RGB")), "image/webp"))
+        image.attrSet("width", str(pixels.width))
+        image.attrSet("height", str(pixels.height))
+    if drawn.exists():
+        return
+    # A sheet at its full size, or its labels can't be read.
+    image.attrSet("class", "full")

@@ -1,0 +1,1 @@
+"""A study from its TOML file to its tables: stages as pure functions, and who runs them."""
