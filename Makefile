@@ -86,7 +86,7 @@ bench: $(VENV)/.installed-test $(VENV)-torch/.installed  ## measure the ratios o
 lock: $(VENV)/.installed-lock  ## resolve setup.cfg's ranges anew into constraints.txt
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-emit-options --no-header \
-		--extra test --extra lint --extra notebooks --extra lock \
+		--extra test --extra lint --extra notebooks --extra docs --extra release --extra lock \
 		--output-file constraints.txt setup.cfg
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-emit-options --no-header \
