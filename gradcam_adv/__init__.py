@@ -8,18 +8,6 @@ import lazy_loader
 # notices.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-# Keras and TensorFlow take seconds to import: a name brings its module when it is first used.
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "models.classifiers": ["load"],
-        "fgsm": ["perturb", "sign"],
-        "gradcam": ["heatmaps", "layer_names", "resize"],
-        "metrics": ["mod", "nissim", "psnr", "vid"],
-        "networks": ["flatten"],
-        "overlays": ["overlay"],
-        "profiles": ["depth_profile"],
-        "regions": ["shift"],
-        "whole_model": ["dissimilarity"],
-    },
-)
+# Keras and TensorFlow take seconds to import: a name of __init__.pyi brings its module when it is
+# first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -145,8 +145,10 @@ def resize(maps: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
     return np.clip(resized, 0, 1).reshape(*maps.shape[:-2], height, width)
 
 
-def predict(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """Logits, float32 (N, C), in batches of one padded shape."""
+def predict(
+    model: keras.Model, images: np.ndarray, batch_size: int = batches.BATCH_SIZE
+) -> np.ndarray:
+    """Logits, float32 (N, C), of images (N, H, W, 3), in batches of one padded shape."""
     return Predictor(model, batch_size)(images)
 
 

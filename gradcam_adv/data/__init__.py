@@ -1,1 +1,5 @@
 """From folders of photos to one table of them, each photo read, checked and aligned."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

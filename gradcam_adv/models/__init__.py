@@ -1,1 +1,5 @@
 """The five networks with new heads: built, weighted, trained, saved and loaded."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
