@@ -7,9 +7,11 @@ STUDY ?= studies/quick.toml
 # More options for the stages, such as ARGS="--photos DIR --weights DIR".
 ARGS ?=
 
+NOTEBOOKS := $(patsubst notebooks/%.py,notebooks/executed/%.ipynb,$(wildcard notebooks/*.py))
+
 .DEFAULT_GOAL := help
 .PHONY: help data train attack evaluate explain score report reproduce readings \
-	test test-slow torture lint notebooks bench lock clean
+	test test-slow torture lint notebooks docs bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/' | expand -t 14
@@ -67,12 +69,15 @@ lint: $(VENV)/.installed-lint  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-notebooks: $(VENV)/.installed-notebooks  ## run every notebook, with its pictures, into notebooks/executed
+notebooks: $(NOTEBOOKS)  ## run every notebook, with its pictures, into notebooks/executed
+
+# Those that have not changed are not run again.
+notebooks/executed/%.ipynb: notebooks/%.py $(VENV)/.installed-notebooks
 	mkdir -p notebooks/executed
-	for notebook in notebooks/*.py; do \
-		$(BIN)/jupytext --to ipynb --execute --run-path . \
-			--output notebooks/executed/$$(basename $$notebook .py).ipynb $$notebook || exit 1; \
-	done
+	$(BIN)/jupytext --to ipynb --execute --run-path . --output $@ $<
+
+docs: $(VENV)/.installed-docs $(NOTEBOOKS)  ## the documentation's site, with the notebooks, into build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # torch-cam, a peer of the benchmarks: PyTorch and TensorFlow don't share an environment well.
 $(VENV)-torch/.installed: benchmarks/torch-constraints.txt
