@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from xml.etree.ElementTree import Element, fromstring
 
 from latex2mathml import converter
 from markdown import Extension, Markdown
@@ -28,8 +27,8 @@ def block(source: str, *_: Any, **__: Any) -> str:
 
 
 class _Within(InlineProcessor):
-    def handleMatch(self, m: re.Match[str], data: str) -> tuple[Element, int, int]:  # noqa: N802
-        return fromstring(mathml(m[1])), m.start(0), m.end(0)
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[str, int, int]:  # noqa: N802
+        return self.md.htmlStash.store(mathml(m[1])), m.start(0), m.end(0)
 
 
 class _Formulas(Extension):

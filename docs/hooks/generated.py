@@ -24,8 +24,9 @@ _PACKAGE = Path(gradcam_adv.__file__).parent
 def commands() -> str:
     """The help of every command, as it prints it."""
     parts = []
+    top = click.Context(cli.main, info_name="gradcam-adv", **cli.main.context_settings)
     for name, command in cli.main.commands.items():
-        context = click.Context(command, info_name=f"gradcam-adv {name}", terminal_width=80)
+        context = click.Context(command, parent=top, info_name=name, terminal_width=80)
         parts.append(f"## {name}\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)
 
