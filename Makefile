@@ -58,7 +58,7 @@ readings: $(VENV)/.installed  ## the whole study, and the paper read in other wa
 test: $(VENV)/.installed-test  ## the tests
 	$(BIN)/python -m pytest
 
-test-slow: $(VENV)/.installed-test  ## the tests on real networks
+test-slow: $(VENV)/.installed-test $(VENV)/.installed-docs $(VENV)/.installed-notebooks  ## the tests on real networks, and of the site
 	$(BIN)/python -m pytest -m slow
 
 torture: $(VENV)/.installed-test  ## kill a study 50 times, resume, compare byte for byte

@@ -33,7 +33,9 @@ class _Page(HTMLParser):
             self.links.append(given["href"])
         elif "href" in given:
             self.fetched.append(given["href"])
-        self.fetched += [given[name] for name in ("src", "srcset", "data", "poster") if name in given]
+        self.fetched += [
+            given[name] for name in ("src", "srcset", "data", "poster") if name in given
+        ]
 
     def handle_data(self, data: str) -> None:
         self.roles += _ROLE.findall(data)
@@ -72,8 +74,10 @@ def _leads_somewhere(address: str, page: Path, pages: dict[Path, _Page]) -> bool
     if not target.exists():
         return False
     # "#" alone is the top of a page.
-    return not parts.fragment or target not in pages or (
-        unquote(parts.fragment) in pages[target].places
+    return (
+        not parts.fragment
+        or target not in pages
+        or (unquote(parts.fragment) in pages[target].places)
     )
 
 

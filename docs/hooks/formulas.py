@@ -27,12 +27,12 @@ def block(source: str, *_: Any, **__: Any) -> str:
 
 
 class _Within(InlineProcessor):
-    def handleMatch(self, m: re.Match[str], data: str) -> tuple[str, int, int]:  # noqa: N802
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[str, int, int]:
         return self.md.htmlStash.store(mathml(m[1])), m.start(0), m.end(0)
 
 
 class _Formulas(Extension):
-    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802
+    def extendMarkdown(self, md: Markdown) -> None:
         # Before the pattern of code, which has 190.
         md.inlinePatterns.register(_Within(r"\$`([^`]+)`\$", md), "formula", 195)
 

@@ -87,7 +87,7 @@ def _first_lines(module: Path) -> dict[str, str]:
     said = {}
     for node, following in zip(body, [*body[1:], None], strict=True):
         match node, following:
-            case (ast.FunctionDef() | ast.ClassDef()), _:
+            case ((ast.FunctionDef() | ast.ClassDef()), _):
                 said[node.name] = ast.get_docstring(node) or ""
             case ast.Assign([ast.Name(name)]), ast.Expr(ast.Constant(str(text))):
                 said[name] = text

@@ -16,29 +16,30 @@ def _executed() -> list[Path]:
     return sorted(EXECUTED.glob("*.ipynb"))
 
 
-def _read(path: Path) -> Any:
-    """A notebook without what its cells wrote to stderr: notices and bars of progress."""
+def page_of(path: Path) -> tuple[str, dict[str, bytes]]:
+    """An executed notebook in Markdown, and its pictures by their names beside that page.
+
+    Without what its cells wrote to stderr: notices and bars of progress.
+    """
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
-    return notebook
+    names = {"unique_key": path.stem, "output_files_dir": f"{path.stem}_files"}
+    text, made = MarkdownExporter().from_notebook_node(notebook, names)
+    return text, made["outputs"]
 
 
 def on_config(config: Any) -> Any:
-    pages = [f"notebooks/{path.stem}.md" for path in _executed()]
     for entry in config.nav:
         if "Notebooks" in entry:
-            entry["Notebooks"] += pages
+            entry["Notebooks"] += [f"notebooks/{path.stem}.md" for path in _executed()]
     return config
 
 
 def on_files(files: Files, config: Any) -> Files:
     for path in _executed():
-        # Pictures beside the page, called after it.
-        resources = {"unique_key": path.stem, "output_files_dir": f"{path.stem}_files"}
-        text, made = MarkdownExporter().from_notebook_node(_read(path), resources)
-        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=text))
-        for name, content in made["outputs"].items():
+        text, pictures = page_of(path)
+        for name, content in {f"{path.stem}.md": text, **pictures}.items():
             files.append(File.generated(config, f"notebooks/{name}", content=content))
     return files

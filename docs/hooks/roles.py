@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from collections.abc import Iterator
@@ -19,8 +20,8 @@ class Roles(griffe.Extension):
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
         for thing in _below(pkg):
             if thing.docstring:
-                text = thing.docstring.value
-                thing.docstring.value = ROLE.sub(lambda role: _link(thing, role[1]), text)  # noqa: B023
+                link = functools.partial(_link, thing)
+                thing.docstring.value = ROLE.sub(link, thing.docstring.value)
 
 
 def _below(thing: griffe.Object) -> Iterator[griffe.Object]:
@@ -30,9 +31,9 @@ def _below(thing: griffe.Object) -> Iterator[griffe.Object]:
             yield from _below(member)
 
 
-def _link(thing: griffe.Object, name: str) -> str:
-    target = _target(thing, name)
-    name = name.lstrip(".")
+def _link(thing: griffe.Object, role: re.Match[str]) -> str:
+    target = _target(thing, role[1])
+    name = role[1].lstrip(".")
     if target is None:
         _log.warning(f"{thing.path}: its docstring names {name}, which there is not")
     # What has no docstring or is private has no place on a page.
