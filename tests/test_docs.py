@@ -330,13 +330,17 @@ def test_a_notebook_becomes_a_page_without_its_notices(tmp_path, monkeypatch):
         v4.new_output("display_data", data={"image/png": "iVBORw0KGgo="}),
     ]
     cells = [v4.new_markdown_cell("# Title"), v4.new_code_cell("f()", outputs=outputs)]
-    nbformat.write(v4.new_notebook(cells=cells), tmp_path / "07_x.ipynb")
+    (tmp_path / "executed").mkdir()
+    for name in ("07_x", "gone"):
+        nbformat.write(v4.new_notebook(cells=cells), tmp_path / f"executed/{name}.ipynb")
+    for name in ("07_x", "new"):
+        (tmp_path / f"{name}.py").touch()
     pages = hook("notebook_pages")
-    text, pictures = pages.page_of(tmp_path / "07_x.ipynb")
+    text, pictures = pages.page_of(tmp_path / "executed/07_x.ipynb")
     assert "# Title" in text and "said by the cell" in text and "notice" not in text
     (picture,) = pictures
     assert f"({picture})" in text
-    monkeypatch.setattr(pages, "EXECUTED", tmp_path)
+    monkeypatch.setattr(pages, "NOTEBOOKS", tmp_path)
     config = pages.on_config(types.SimpleNamespace(nav=[{"Notebooks": []}, {"Other": "x.md"}]))
     assert config.nav == [{"Notebooks": ["notebooks/07_x.md"]}, {"Other": "x.md"}]
 

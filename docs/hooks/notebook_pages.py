@@ -9,11 +9,13 @@ import nbformat
 from mkdocs.structure.files import File, Files
 from nbconvert import MarkdownExporter
 
-EXECUTED = Path(__file__).parents[2] / "notebooks" / "executed"
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
 def _executed() -> list[Path]:
-    return sorted(EXECUTED.glob("*.ipynb"))
+    """Of those that are there, not of one that has gone or has another name now."""
+    wanted = [NOTEBOOKS / "executed" / f"{path.stem}.ipynb" for path in NOTEBOOKS.glob("*.py")]
+    return sorted(path for path in wanted if path.exists())
 
 
 def page_of(path: Path) -> tuple[str, dict[str, bytes]]:
