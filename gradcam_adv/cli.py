@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-import functools
-import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from gradcam_adv.errors import as_typed, in_one_line
 
 if TYPE_CHECKING:
     from gradcam_adv.studies.pipeline import Pipeline
@@ -50,75 +48,6 @@ OPTIONS = (
 )
 
 
-class UserError(click.BadParameter):
-    """One line on what was expected and what came, and exit status 2; no usage around it."""
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"Error: {self.message}", file=file, err=True)
-
-
-class MachineError(click.ClickException):
-    """One line on what the machine lacks (room, permission, memory), and exit status 1."""
-
-
-def _user_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """What the library raises for what a user gave, or the machine lacks, in one line.
-
-    Signals end the command with one line, too; see :mod:`gradcam_adv.interrupts`.
-    """
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        from gradcam_adv import interrupts
-
-        line = f"Stopped; nothing that is done is lost. To go on: {_again()}"
-        with interrupts.ending_with(line):
-            try:
-                command(*args, **kwargs)
-            except ValueError as error:
-                raise UserError(_one_line(str(error))) from error
-            except BrokenPipeError:  # of a reader such as head, which click knows to be no error
-                raise
-            except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-                raise UserError(_one_line(_lacking(error))) from error
-            except OSError as error:
-                raise MachineError(_one_line(_lacking(error))) from error
-            except ImportError as error:  # such as of the backend that Keras is told to take
-                said = str(error)
-                if not said.startswith("Expected"):
-                    said = f"Expected every package of gradcam-adv to be there. Received: {error}"
-                raise MachineError(_one_line(said)) from error
-            except MemoryError as error:
-                said = str(error) or "Expected enough memory. Received: out of memory"
-                raise MachineError(_one_line(said)) from error
-
-    return wrapped
-
-
-def _again() -> str:
-    """The command as it was typed."""
-    return shlex.join(["gradcam-adv", *sys.argv[1:]])
-
-
-def _one_line(message: str) -> str:
-    """Without control characters as well, which names and damaged files may hold."""
-    line = " ".join(message.split())
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
-
-
-def _lacking(error: OSError) -> str:
-    """What a file system says, as what was expected and what came."""
-    where = f" {error.filename}" if error.filename else ""
-    if error.errno is None:
-        return str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            f"Expected room on the disk for{where or ' a file'}. Received: {error.strerror}. What "
-            "is done is kept; the same command goes on once there is room"
-        )
-    return f"Expected to read or write{where or ' a file'}. Received: {error.strerror}"
-
-
 def _study_command(command: Callable[..., None]) -> Callable[..., None]:
     for decorate in (*OPTIONS, STUDY):
         command = decorate(command)
@@ -142,7 +71,7 @@ def _pipeline(
         "photos": photos,
         "weights": weights,
         "allow_left_out": allow_left_out,
-        "command": _again(),
+        "command": as_typed(),
     }
     return pipeline.Pipeline(
         read, runs / read.name, models / read.name, allow_left_out=allow_left_out, given=given
@@ -169,7 +98,7 @@ def _run(until: str, options: dict[str, Any]) -> None:
 def _stage(name: str, until: str, help_text: str) -> None:
     @main.command(name, help=help_text)
     @_study_command
-    @_user_errors
+    @in_one_line
     def stage(**options: Any) -> None:
         _run(until, options)
 
@@ -184,7 +113,7 @@ _stage("reproduce", "report", "All stages.")
 
 @main.command()
 @_study_command
-@_user_errors
+@in_one_line
 def readings(**options: Any) -> None:
     """All stages, then again under other readings of what the paper leaves open, and pairs of them.
 
@@ -265,7 +194,7 @@ def _own_model(options: dict[str, Any]) -> dict[str, Any] | None:
 
 @main.command()
 @_own_model_command
-@_user_errors
+@in_one_line
 def explain(**options: Any) -> None:
     """Grad-CAM heatmaps, of a study's test photos or of a saved model on a folder of images.
 
@@ -285,7 +214,7 @@ def explain(**options: Any) -> None:
 
 @main.command()
 @_own_model_command
-@_user_errors
+@in_one_line
 def score(**options: Any) -> None:
     """MOD and VID with their controls, of a study or of a saved model on a folder of images.
 
@@ -302,7 +231,7 @@ def score(**options: Any) -> None:
 
 @main.command()
 @click.argument("model", type=MODEL)
-@_user_errors
+@in_one_line
 def layers(model: Path) -> None:
     """What can be explained in a saved model: layers with the shape of their maps.
 
@@ -329,7 +258,7 @@ def layers(model: Path) -> None:
 @click.option(
     "--output", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR"
 )
-@_user_errors
+@in_one_line
 def export(network: str, arm: Arm, epsilon: float, output: Path, **options: Any) -> None:
     """Write the perturbed test photos of one epsilon as PNG files (rounded to 8 bits)."""
     from gradcam_adv.models import backbones
@@ -355,7 +284,7 @@ def export(network: str, arm: Arm, epsilon: float, output: Path, **options: Any)
 
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path), default=Path("runs/quick"))
-@_user_errors
+@in_one_line
 def status(run: Path) -> None:
     """How far the run in a folder is: each stage done, stale (and why), partly done, or missing.
 
@@ -377,7 +306,7 @@ def status(run: Path) -> None:
     metavar="DIR",
     help="Write all attacks and levels there as CSV.",
 )
-@_user_errors
+@in_one_line
 def compare(first: Path, second: Path, output: Path | None) -> None:
     """How accuracy, MOD and VID differ between two finished runs, with 95 % intervals.
 
@@ -386,9 +315,10 @@ def compare(first: Path, second: Path, output: Path | None) -> None:
     Example: gradcam-adv compare runs/quick runs/other --output differences
     """
     from gradcam_adv.report import compare as comparing
+    from gradcam_adv.report import compared
 
     comparison = comparing.runs(first, second)
-    click.echo(comparing.describe(comparison))
+    click.echo(compared.describe(comparison))
     if output is not None:
         click.echo()
         for path in comparison.write(output):
@@ -397,7 +327,7 @@ def compare(first: Path, second: Path, output: Path | None) -> None:
 
 @main.command()
 @_study_command
-@_user_errors
+@in_one_line
 def doctor(
     study: Path, photos: str | None, weights: str | None, runs: Path, models: Path, **_: Any
 ) -> None:
@@ -415,14 +345,14 @@ def doctor(
 
 @main.command()
 @_study_command
-@_user_errors
+@in_one_line
 def clean(**options: Any) -> None:
     """Delete what this tool recorded as made for STUDY: its run and its models, nothing else."""
-    from gradcam_adv.studies import pipeline
+    from gradcam_adv.studies import cleaning
     from gradcam_adv.studies import study as studies
 
     name = studies.read(options["study"]).name
-    cleaned = pipeline.clean(options["runs"] / name, options["models"] / name)
+    cleaned = cleaning.clean(options["runs"] / name, options["models"] / name)
     click.echo(f"{cleaned.removed} files removed")
     for path in cleaned.left:
         click.echo(f"left alone, for it is not as it was made: {path}")
