@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,8 @@ import click
 from gradcam_adv.errors import as_typed, in_one_line
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from gradcam_adv.studies.pipeline import Pipeline
     from gradcam_adv.studies.study import Arm
 
@@ -46,6 +50,21 @@ OPTIONS = (
         help="Go on when more than 10 % of the photos can't be used.",
     ),
 )
+
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def _print_json(content: Any) -> None:
+    click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table for JSON: numbers in full, null where there is none."""
+    rows: list[dict[str, Any]] = json.loads(
+        table.to_json(orient="records", double_precision=15, force_ascii=False)
+    )
+    return rows
 
 
 def _study_command(command: Callable[..., None]) -> Callable[..., None]:
@@ -85,6 +104,11 @@ def main() -> None:
 
     STUDY is a TOML file, studies/quick.toml where none is given. Each stage runs the stages
     before it that are not done yet; results go to RUNS/<study's name>.
+
+    Example: gradcam-adv reproduce studies/quick.toml
+
+    Exit status: 0; 2 for what was given, 1 for what the machine lacks, each with one line on
+    stderr; 130 after Ctrl-C, 143 after SIGTERM.
     """
 
 
@@ -95,8 +119,8 @@ def _run(until: str, options: dict[str, Any]) -> None:
         click.echo(f"  {path}")
 
 
-def _stage(name: str, until: str, help_text: str) -> None:
-    @main.command(name, help=help_text)
+def _stage(name: str, until: str, says: str) -> None:
+    @main.command(name, help=f"{says}\n\nExample: gradcam-adv {name} studies/quick.toml")
     @_study_command
     @in_one_line
     def stage(**options: Any) -> None:
@@ -108,7 +132,7 @@ _stage("train", "train", "Train a dense head on each frozen base.")
 _stage("attack", "attack", "Take the FGSM sign of every test photo on every network.")
 _stage("evaluate", "evaluate", "Accuracy and PSNR for each network, attack and epsilon.")
 _stage("report", "report", "Tables and figures of the paper beside this run's.")
-_stage("reproduce", "report", "All stages.")
+_stage("reproduce", "report", "All stages: the whole study.")
 
 
 @main.command()
@@ -118,7 +142,9 @@ def readings(**options: Any) -> None:
     """All stages, then again under other readings of what the paper leaves open, and pairs of them.
 
     Reuses what is computed; the report then tells how near each comes to the paper's tables and
-    which verdicts hang on one.
+    which verdicts hang on one. Takes several times as long as the study.
+
+    Example: gradcam-adv readings studies/two.toml --photos people --weights weights
     """
     pipeline = _pipeline(**options)
     pipeline.run(all_readings=True)
@@ -165,8 +191,13 @@ def _own_model_command(command: Callable[..., None]) -> Callable[..., None]:
     return _study_command(command)
 
 
-def _own_model(options: dict[str, Any]) -> dict[str, Any] | None:
-    """What was given beside --model; None where a study is meant."""
+def _own_model(options: dict[str, Any], with_model: Sequence[str] = ()) -> dict[str, Any] | None:
+    """What was given beside --model; None where a study is meant.
+
+    Args:
+        options: of the command; those for a model are taken out.
+        with_model: further options given that are none without --model.
+    """
     from gradcam_adv import batches, whole_model
 
     own = {
@@ -174,6 +205,7 @@ def _own_model(options: dict[str, Any]) -> dict[str, Any] | None:
         for key in ("model", "images", "layers", "epsilon", "explainer", "output", "batch_size")
     }
     given = [f"--{key.replace('_', '-')}" for key, value in own.items() if value]
+    given += with_model
     if not own["model"]:
         if given:
             raise ValueError(f"Expected --model with {', '.join(given)}. Received: no --model")
@@ -201,6 +233,8 @@ def explain(**options: Any) -> None:
     With --model it attacks the images with FGSM at each --epsilon and writes heatmaps, overlays,
     tables and a contact sheet to --output.
 
+    Example: gradcam-adv explain studies/quick.toml
+
     Example: gradcam-adv explain --model my.keras --images photos --layers blocks --output out
     """
     from gradcam_adv import own_model
@@ -214,32 +248,44 @@ def explain(**options: Any) -> None:
 
 @main.command()
 @_own_model_command
+@click.option("--json", "as_json", is_flag=True, help="With --model: print JSON.")
 @in_one_line
-def score(**options: Any) -> None:
+def score(as_json: bool, **options: Any) -> None:
     """MOD and VID with their controls, of a study or of a saved model on a folder of images.
+
+    Example: gradcam-adv score studies/quick.toml
 
     Example: gradcam-adv score --model my.keras --images photos --layers all --output out
     """
     from gradcam_adv import own_model
 
-    own = _own_model(options)
+    own = _own_model(options, with_model=["--json"] * as_json)
     if own is None:
         _run("score", options)
+        return
+    result = own_model.score(**own)
+    if as_json:
+        _print_json({"mod": _rows(result.mod), "vid": _rows(result.vid)})
     else:
-        click.echo(own_model.score(**own).to_markdown(index=False, disable_numparse=True))
+        click.echo(own_model.by_layer(result).to_markdown(index=False, disable_numparse=True))
 
 
 @main.command()
 @click.argument("model", type=MODEL)
+@JSON
 @in_one_line
-def layers(model: Path) -> None:
+def layers(model: Path, as_json: bool) -> None:
     """What can be explained in a saved model: layers with the shape of their maps.
 
     Example: gradcam-adv layers my.keras
     """
     from gradcam_adv import own_model
 
-    click.echo(own_model.layers_of(model).to_markdown(index=False))
+    table = own_model.layers_of(model)
+    if as_json:
+        _print_json(_rows(table))
+    else:
+        click.echo(table.to_markdown(index=False))
 
 
 @main.command()
@@ -256,11 +302,18 @@ def layers(model: Path) -> None:
     "--epsilon", type=float, required=True, help="Level of attack; any, not only the study's."
 )
 @click.option(
-    "--output", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR"
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    metavar="DIR",
+    help="Where to.",
 )
 @in_one_line
 def export(network: str, arm: Arm, epsilon: float, output: Path, **options: Any) -> None:
-    """Write the perturbed test photos of one epsilon as PNG files (rounded to 8 bits)."""
+    """Write the perturbed test photos of one epsilon as PNG files (rounded to 8 bits).
+
+    Example: gradcam-adv export --network resnet50 --epsilon 0.05 --output exported
+    """
     from gradcam_adv.models import backbones
     from gradcam_adv.studies import export as exports
 
@@ -284,8 +337,9 @@ def export(network: str, arm: Arm, epsilon: float, output: Path, **options: Any)
 
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path), default=Path("runs/quick"))
+@JSON
 @in_one_line
-def status(run: Path) -> None:
+def status(run: Path, as_json: bool) -> None:
     """How far the run in a folder is: each stage done, stale (and why), partly done, or missing.
 
     Judged by the study's file, the photos and the weights as they are now.
@@ -294,7 +348,13 @@ def status(run: Path) -> None:
     """
     from gradcam_adv.studies import status as statuses
 
-    click.echo(statuses.of_run(run))
+    state = statuses.of_run(run)
+    if as_json:
+        facts = {"folder": str(run), "study": state.study, "photos": state.photos}
+        work = {"command": state.command, "at_work": state.at_work, "done": state.is_done}
+        _print_json({**facts, **work, "stages": _rows(state.stages)})
+    else:
+        click.echo(state.text())
 
 
 @main.command()
@@ -306,11 +366,13 @@ def status(run: Path) -> None:
     metavar="DIR",
     help="Write all attacks and levels there as CSV.",
 )
+@JSON
 @in_one_line
-def compare(first: Path, second: Path, output: Path | None) -> None:
+def compare(first: Path, second: Path, output: Path | None, as_json: bool) -> None:
     """How accuracy, MOD and VID differ between two finished runs, with 95 % intervals.
 
-    Photo by photo where both test the same photos. Prints the black-box attack.
+    Photo by photo where both test the same photos. Prints the black-box attack; as JSON, all of
+    them.
 
     Example: gradcam-adv compare runs/quick runs/other --output differences
     """
@@ -318,28 +380,42 @@ def compare(first: Path, second: Path, output: Path | None) -> None:
     from gradcam_adv.report import compared
 
     comparison = comparing.runs(first, second)
+    written = [] if output is None else comparison.write(output)
+    if as_json:
+        _print_json({name: _rows(table) for name, table in comparison.tables.items()})
+        return
     click.echo(compared.describe(comparison))
-    if output is not None:
-        click.echo()
-        for path in comparison.write(output):
-            click.echo(f"  {path}")
+    for path in written:
+        click.echo(f"  {path}")
 
 
 @main.command()
 @_study_command
+@JSON
 @in_one_line
 def doctor(
-    study: Path, photos: str | None, weights: str | None, runs: Path, models: Path, **_: Any
+    study: Path,
+    photos: str | None,
+    weights: str | None,
+    runs: Path,
+    models: Path,
+    as_json: bool,
+    **_: Any,
 ) -> None:
     """What there is for STUDY (versions, cores, memory, GPU, weights), and what will happen.
 
     Downloads and changes nothing. Exit status 1 when something keeps the study from running.
+
+    Example: gradcam-adv doctor studies/paper.toml --photos people
     """
     from gradcam_adv import doctor as doctors
 
-    text, can_run = doctors.examine(study, photos=photos, weights=weights, runs=runs, models=models)
-    click.echo(text)
-    if not can_run:
+    found = doctors.examine(study, photos=photos, weights=weights, runs=runs, models=models)
+    if as_json:
+        _print_json({"can_run": found.can_run, **asdict(found)})
+    else:
+        click.echo(found.text())
+    if not found.can_run:
         click.get_current_context().exit(1)
 
 
@@ -347,7 +423,10 @@ def doctor(
 @_study_command
 @in_one_line
 def clean(**options: Any) -> None:
-    """Delete what this tool recorded as made for STUDY: its run and its models, nothing else."""
+    """Delete what this tool recorded as made for STUDY: its run and its models, nothing else.
+
+    Example: gradcam-adv clean studies/quick.toml
+    """
     from gradcam_adv.studies import cleaning
     from gradcam_adv.studies import study as studies
 

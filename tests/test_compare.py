@@ -1,5 +1,6 @@
 """Two runs side by side, on little run folders as the report writes them."""
 
+import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -426,3 +427,14 @@ def test_tensorflow_stays_out_of_it(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_as_json_it_is_the_four_tables_and_nothing_else(tmp_path):
+    runs = [str(write_run(tmp_path / "1")), str(write_run(tmp_path / "2", seed=1))]
+    output = str(tmp_path / "out")
+    result = CliRunner().invoke(cli.main, ["compare", *runs, "--json", "--output", output])
+    told = json.loads(result.stdout)
+    for name, expected in compare.runs(*map(Path, runs)).tables.items():
+        table = pd.DataFrame(told[name], columns=expected.columns)
+        pd.testing.assert_frame_equal(table, expected, check_dtype=False, rtol=1e-12)
+        assert (tmp_path / "out" / f"compared_{name}.csv").exists()

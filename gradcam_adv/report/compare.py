@@ -104,15 +104,15 @@ class Comparison:
     mod: pd.DataFrame
     vid: pd.DataFrame
 
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The four by name."""
+        return {name: getattr(self, name) for name in ("settings", "accuracy", "mod", "vid")}
+
     def write(self, folder: Path) -> list[Path]:
         """Write the four tables as CSV, under names that no table of a run has; the files."""
-        return artifacts.write_tables(
-            folder,
-            compared_settings=self.settings,
-            compared_accuracy=self.accuracy,
-            compared_mod=self.mod,
-            compared_vid=self.vid,
-        )
+        named = {f"compared_{name}": table for name, table in self.tables.items()}
+        return artifacts.write_tables(folder, **named)
 
 
 def read(folder: Path) -> Run:
