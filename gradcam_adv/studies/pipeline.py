@@ -403,7 +403,10 @@ def _check_layers(study: Study) -> None:
     for network in study.networks:
         backbone = backbones.find(network)
         base = backbones.build(network, study.image_size, weights.Weights("random"))
-        networks.flatten(classifiers.features(base)).find(study.layers_of(network))
+        extractor = classifiers.features(base)
+        head = classifiers.dense_head(extractor.output.shape[-1], 2, seed=0)
+        model = classifiers.assemble(extractor, head)
+        networks.flatten(model).find(study.layers_of(network))
         height, width = base.get_layer(backbone.last_activation).output.shape[1:3]
         if native and min(height, width) < metrics.WINDOW:
             raise ValueError(
