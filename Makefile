@@ -8,7 +8,7 @@ STUDY ?= studies/quick.toml
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help data train attack evaluate explain score report reproduce readings \
+.PHONY: help install data train attack evaluate explain score report reproduce readings \
 	test test-slow torture lint hooks notebooks bench dist lock clean
 
 help:  ## list the targets
@@ -25,6 +25,8 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.installed-%: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
 	@touch $@
+
+install: $(VENV)/.installed  ## .venv with gradcam-adv in it
 
 data: $(VENV)/.installed  ## choose, check and split the photos
 	$(BIN)/gradcam-adv data $(STUDY) $(ARGS)
