@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,48 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradcam_adv.errors import as_typed, in_one_line
+from gradcam_adv.options import JSON, MODEL, own_model_command, own_model_given, study_command
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from gradcam_adv.studies.pipeline import Pipeline
     from gradcam_adv.studies.study import Arm
-
-STUDY = click.argument("study", type=click.Path(path_type=Path), default=Path("studies/quick.toml"))
-OPTIONS = (
-    click.option(
-        "--photos",
-        metavar="P",
-        help="Folder of one folder per identity, or orl, lfw, lfw:DIR, vggface2:DIR.",
-    ),
-    click.option(
-        "--weights",
-        metavar="W",
-        help="auto, imagenet, random, or a directory of files such as vgg16*.h5.",
-    ),
-    click.option(
-        "--runs",
-        type=click.Path(path_type=Path),
-        default=Path("runs"),
-        show_default=True,
-        help="Where results go, a folder a study.",
-    ),
-    click.option(
-        "--models",
-        type=click.Path(path_type=Path),
-        default=Path("models"),
-        show_default=True,
-        help="Where .keras files go, a folder a study.",
-    ),
-    click.option(
-        "--allow-left-out",
-        is_flag=True,
-        help="Go on when more than 10 % of the photos can't be used.",
-    ),
-)
-
-
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
 def _print_json(content: Any) -> None:
@@ -65,12 +29,6 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
         table.to_json(orient="records", double_precision=15, force_ascii=False)
     )
     return rows
-
-
-def _study_command(command: Callable[..., None]) -> Callable[..., None]:
-    for decorate in (*OPTIONS, STUDY):
-        command = decorate(command)
-    return command
 
 
 def _pipeline(
@@ -121,7 +79,7 @@ def _run(until: str, options: dict[str, Any]) -> None:
 
 def _stage(name: str, until: str, says: str) -> None:
     @main.command(name, help=f"{says}\n\nExample: gradcam-adv {name} studies/quick.toml")
-    @_study_command
+    @study_command
     @in_one_line
     def stage(**options: Any) -> None:
         _run(until, options)
@@ -136,7 +94,7 @@ _stage("reproduce", "report", "All stages: the whole study.")
 
 
 @main.command()
-@_study_command
+@study_command
 @in_one_line
 def readings(**options: Any) -> None:
     """All stages, then again under other readings of what the paper leaves open, and pairs of them.
@@ -152,80 +110,8 @@ def readings(**options: Any) -> None:
         click.echo(f"  {path}")
 
 
-MODEL = click.Path(path_type=Path)
-OWN_MODEL = (
-    click.option("--model", type=MODEL, help="A saved model, instead of a study."),
-    click.option(
-        "--images", type=click.Path(path_type=Path), help="With --model: a folder of images."
-    ),
-    click.option(
-        "--layers",
-        multiple=True,
-        metavar="L",
-        help="With --model: all, conv, blocks, last, a path or an index; several times.",
-    ),
-    click.option(
-        "--epsilon",
-        type=float,
-        multiple=True,
-        help="With --model: a level of attack, several times (0.01 0.05 0.075 0.1).",
-    ),
-    click.option(
-        "--explainer",
-        metavar="E",
-        help="With --model: gradcam (where none is given); gradcam++, layercam or scorecam of "
-        "tf-keras-vis, layer by layer and slow.",
-    ),
-    click.option(
-        "--output", type=click.Path(path_type=Path, file_okay=False), help="With --model: where to."
-    ),
-    click.option(
-        "--batch-size", type=click.IntRange(1), help="With --model: images at a time (8)."
-    ),
-)
-
-
-def _own_model_command(command: Callable[..., None]) -> Callable[..., None]:
-    for decorate in reversed(OWN_MODEL):
-        command = decorate(command)
-    return _study_command(command)
-
-
-def _own_model(options: dict[str, Any], with_model: Sequence[str] = ()) -> dict[str, Any] | None:
-    """What was given beside --model; None where a study is meant.
-
-    Args:
-        options: of the command; those for a model are taken out.
-        with_model: further options given that are none without --model.
-    """
-    from gradcam_adv import batches, whole_model
-
-    own = {
-        key: options.pop(key)
-        for key in ("model", "images", "layers", "epsilon", "explainer", "output", "batch_size")
-    }
-    given = [f"--{key.replace('_', '-')}" for key, value in own.items() if value]
-    given += with_model
-    if not own["model"]:
-        if given:
-            raise ValueError(f"Expected --model with {', '.join(given)}. Received: no --model")
-        return None
-    missing = [key for key in ("images", "output") if own[key] is None]
-    if missing:
-        raise ValueError(f"Expected --{' and --'.join(missing)} with --model. Received: none")
-    return {
-        "path": own["model"],
-        "folder": own["images"],
-        "output": own["output"],
-        "layers": [int(s) if s.lstrip("-").isdigit() else s for s in own["layers"]] or "last",
-        "epsilons": own["epsilon"] or whole_model.EPSILONS,
-        "explainer": own["explainer"] or "gradcam",
-        "batch_size": own["batch_size"] or batches.BATCH_SIZE,
-    }
-
-
 @main.command()
-@_own_model_command
+@own_model_command
 @in_one_line
 def explain(**options: Any) -> None:
     """Grad-CAM heatmaps, of a study's test photos or of a saved model on a folder of images.
@@ -239,7 +125,7 @@ def explain(**options: Any) -> None:
     """
     from gradcam_adv import own_model
 
-    own = _own_model(options)
+    own = own_model_given(options)
     if own is None:
         _run("explain", options)
     else:
@@ -247,7 +133,7 @@ def explain(**options: Any) -> None:
 
 
 @main.command()
-@_own_model_command
+@own_model_command
 @click.option("--json", "as_json", is_flag=True, help="With --model: print JSON.")
 @in_one_line
 def score(as_json: bool, **options: Any) -> None:
@@ -259,7 +145,7 @@ def score(as_json: bool, **options: Any) -> None:
     """
     from gradcam_adv import own_model
 
-    own = _own_model(options, with_model=["--json"] * as_json)
+    own = own_model_given(options, with_model=["--json"] * as_json)
     if own is None:
         _run("score", options)
         return
@@ -289,7 +175,7 @@ def layers(model: Path, as_json: bool) -> None:
 
 
 @main.command()
-@_study_command
+@study_command
 @click.option("--network", required=True, help="The network on which the attack was made.")
 @click.option(
     "--arm",
@@ -390,7 +276,7 @@ def compare(first: Path, second: Path, output: Path | None, as_json: bool) -> No
 
 
 @main.command()
-@_study_command
+@study_command
 @JSON
 @in_one_line
 def doctor(
@@ -420,7 +306,7 @@ def doctor(
 
 
 @main.command()
-@_study_command
+@study_command
 @in_one_line
 def clean(**options: Any) -> None:
     """Delete what this tool recorded as made for STUDY: its run and its models, nothing else.

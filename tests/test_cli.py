@@ -112,3 +112,12 @@ def test_json_of_a_study_is_refused(tmp_path):
         2,
         "Error: Expected --model with --json. Received: no --model\n",
     )
+
+
+def test_a_model_and_what_is_of_a_study_are_refused(tmp_path):
+    arguments = ["--model", "m.keras", "--images", "photos", "--output", "out", "--weights", "w"]
+    result = CliRunner().invoke(main, ["explain", "study.toml", *arguments])
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "Error: Expected --model or a study. Received: --model and --weights, STUDY\n",
+    )
