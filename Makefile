@@ -67,11 +67,14 @@ lint: $(VENV)/.installed-lint  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# What C libraries print, TensorFlow's notices, stays out of the outputs.
 notebooks: $(VENV)/.installed-notebooks  ## run every notebook, with its pictures, into notebooks/executed
 	mkdir -p notebooks/executed
 	for notebook in notebooks/*.py; do \
-		$(BIN)/jupytext --to ipynb --execute --run-path . \
-			--output notebooks/executed/$$(basename $$notebook .py).ipynb $$notebook || exit 1; \
+		executed=notebooks/executed/$$(basename $$notebook .py).ipynb; \
+		$(BIN)/jupytext --quiet --to ipynb --output $$executed $$notebook && \
+		$(BIN)/jupyter-nbconvert --to notebook --execute --inplace $$executed \
+			--ExecutePreprocessor.extra_arguments=--IPKernelApp.capture_fd_output=False || exit 1; \
 	done
 
 # torch-cam, a peer of the benchmarks: PyTorch and TensorFlow don't share an environment well.
