@@ -71,10 +71,10 @@ lint: $(VENV)/.installed-lint  ## ruff and mypy
 notebooks: $(VENV)/.installed-notebooks  ## run every notebook, with its pictures, into notebooks/executed
 	mkdir -p notebooks/executed
 	for notebook in notebooks/*.py; do \
-		executed=notebooks/executed/$$(basename $$notebook .py).ipynb; \
-		$(BIN)/jupytext --quiet --to ipynb --output $$executed $$notebook && \
-		$(BIN)/jupyter-nbconvert --to notebook --execute --inplace $$executed \
-			--ExecutePreprocessor.extra_arguments=--IPKernelApp.capture_fd_output=False || exit 1; \
+		$(BIN)/jupytext --quiet --to ipynb --output - $$notebook | \
+		$(BIN)/jupyter-nbconvert --to notebook --execute --stdin \
+			--ExecutePreprocessor.extra_arguments=--IPKernelApp.capture_fd_output=False \
+			--output-dir notebooks/executed --output $$(basename $$notebook .py) || exit 1; \
 	done
 
 # torch-cam, a peer of the benchmarks: PyTorch and TensorFlow don't share an environment well.
