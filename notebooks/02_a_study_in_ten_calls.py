@@ -131,12 +131,13 @@ plt.show()
 # %%
 results = []
 for maker, own in signs.items():
-    for epsilon in EPSILONS:
-        perturbed = perturb(photos, own, epsilon)  # 9
-        for target, model in models.items():
-            right = (predict(model, perturbed).argmax(axis=1) == labels).sum()  # 10
-            low, high = proportion_confint(right, len(labels), method="wilson")
-            results.append((maker, target, epsilon, right / len(labels), low, high))
+    perturbed = np.concatenate([perturb(photos, own, epsilon) for epsilon in EPSILONS])  # 9
+    for target, model in models.items():
+        predicted = predict(model, perturbed).argmax(axis=1)  # 10
+        right = (predicted.reshape(len(EPSILONS), -1) == labels).sum(axis=1)
+        low, high = proportion_confint(right, len(labels), method="wilson")
+        for row in zip(EPSILONS, right / len(labels), low, high, strict=True):
+            results.append((maker, target, *row))
 results = pd.DataFrame(
     results, columns=["made on", "given to", "epsilon", "accuracy", "low", "high"]
 )
