@@ -133,7 +133,7 @@ results = []
 for maker, own in signs.items():
     perturbed = np.concatenate([perturb(photos, own, epsilon) for epsilon in EPSILONS])  # 9
     for target, model in models.items():
-        predicted = predict(model, perturbed).argmax(axis=1)  # 10
+        predicted = predict(model, perturbed, batch_size=30).argmax(axis=1)  # 10
         right = (predicted.reshape(len(EPSILONS), -1) == labels).sum(axis=1)
         low, high = proportion_confint(right, len(labels), method="wilson")
         for row in zip(EPSILONS, right / len(labels), low, high, strict=True):
