@@ -8,8 +8,8 @@ STUDY ?= studies/quick.toml
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help data train attack evaluate explain score report reproduce readings \
-	test test-slow torture lint notebooks bench lock clean
+.PHONY: help install data train attack evaluate explain score report reproduce readings \
+	test test-slow torture lint hooks notebooks bench dist lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/' | expand -t 14
@@ -25,6 +25,8 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.installed-%: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
 	@touch $@
+
+install: $(VENV)/.installed  ## .venv with gradcam-adv in it
 
 data: $(VENV)/.installed  ## choose, check and split the photos
 	$(BIN)/gradcam-adv data $(STUDY) $(ARGS)
@@ -67,6 +69,21 @@ lint: $(VENV)/.installed-lint  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+hooks: $(VENV)/.installed-lint $(VENV)/.installed-release  ## lint before every commit
+	$(BIN)/pre-commit install
+
+# In an empty environment and outside of the tree, so that nothing but what is installed is there.
+dist: $(VENV)/.installed-release  ## wheel and sdist, installed anew, and a study of two networks run
+	rm -rf dist build/installed
+	$(BIN)/python -m build --outdir dist
+	mkdir -p build/installed
+	$(PYTHON) -m venv build/installed/venv
+	build/installed/venv/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	cp tests/installed.toml build/installed/study.toml
+	cd build/installed && venv/bin/gradcam-adv reproduce study.toml
+	build/installed/venv/bin/python -m pip install --quiet --no-deps --force-reinstall dist/*.tar.gz
+	cd build/installed && venv/bin/gradcam-adv status runs/installed
+
 # What C libraries print, TensorFlow's notices, stays out of the outputs.
 notebooks: $(VENV)/.installed-notebooks  ## run every notebook, with its pictures, into notebooks/executed
 	mkdir -p notebooks/executed
@@ -99,4 +116,4 @@ lock: $(VENV)/.installed-lock  ## resolve setup.cfg's ranges anew into constrain
 
 clean:  ## delete the study's run and models (what the tool recorded as made), and caches
 	if [ -x $(BIN)/gradcam-adv ]; then $(BIN)/gradcam-adv clean $(STUDY); fi
-	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache build notebooks/executed
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache build dist notebooks/executed

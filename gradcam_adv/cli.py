@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import errno
-import functools
-import shlex
-import sys
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from gradcam_adv.errors import as_typed, in_one_line
+
 if TYPE_CHECKING:
+    import pandas as pd
+
     from gradcam_adv.studies.pipeline import Pipeline
     from gradcam_adv.studies.study import Arm
 
@@ -50,73 +52,19 @@ OPTIONS = (
 )
 
 
-class UserError(click.BadParameter):
-    """One line on what was expected and what came, and exit status 2; no usage around it."""
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"Error: {self.message}", file=file, err=True)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
-class MachineError(click.ClickException):
-    """One line on what the machine lacks (room, permission, memory), and exit status 1."""
+def _print_json(content: Any) -> None:
+    click.echo(json.dumps(content, indent=2, ensure_ascii=False))
 
 
-def _user_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """What the library raises for what a user gave, or the machine lacks, in one line.
-
-    Signals end the command with one line, too; see :mod:`gradcam_adv.interrupts`.
-    """
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        from gradcam_adv import interrupts
-
-        line = f"Stopped; nothing that is done is lost. To go on: {_again()}"
-        with interrupts.ending_with(line):
-            try:
-                command(*args, **kwargs)
-            except ValueError as error:
-                raise UserError(_one_line(str(error))) from error
-            except BrokenPipeError:  # of a reader such as head, which click knows to be no error
-                raise
-            except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-                raise UserError(_one_line(_lacking(error))) from error
-            except OSError as error:
-                raise MachineError(_one_line(_lacking(error))) from error
-            except ImportError as error:  # such as of the backend that Keras is told to take
-                said = str(error)
-                if not said.startswith("Expected"):
-                    said = f"Expected every package of gradcam-adv to be there. Received: {error}"
-                raise MachineError(_one_line(said)) from error
-            except MemoryError as error:
-                said = str(error) or "Expected enough memory. Received: out of memory"
-                raise MachineError(_one_line(said)) from error
-
-    return wrapped
-
-
-def _again() -> str:
-    """The command as it was typed."""
-    return shlex.join(["gradcam-adv", *sys.argv[1:]])
-
-
-def _one_line(message: str) -> str:
-    """Without control characters as well, which names and damaged files may hold."""
-    line = " ".join(message.split())
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
-
-
-def _lacking(error: OSError) -> str:
-    """What a file system says, as what was expected and what came."""
-    where = f" {error.filename}" if error.filename else ""
-    if error.errno is None:
-        return str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            f"Expected room on the disk for{where or ' a file'}. Received: {error.strerror}. What "
-            "is done is kept; the same command goes on once there is room"
-        )
-    return f"Expected to read or write{where or ' a file'}. Received: {error.strerror}"
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table for JSON: numbers in full, null where there is none."""
+    rows: list[dict[str, Any]] = json.loads(
+        table.to_json(orient="records", double_precision=15, force_ascii=False)
+    )
+    return rows
 
 
 def _study_command(command: Callable[..., None]) -> Callable[..., None]:
@@ -142,7 +90,7 @@ def _pipeline(
         "photos": photos,
         "weights": weights,
         "allow_left_out": allow_left_out,
-        "command": _again(),
+        "command": as_typed(),
     }
     return pipeline.Pipeline(
         read, runs / read.name, models / read.name, allow_left_out=allow_left_out, given=given
@@ -156,6 +104,11 @@ def main() -> None:
 
     STUDY is a TOML file, studies/quick.toml where none is given. Each stage runs the stages
     before it that are not done yet; results go to RUNS/<study's name>.
+
+    Example: gradcam-adv reproduce studies/quick.toml
+
+    Exit status: 0; 2 for what was given, 1 for what the machine lacks, each with one line on
+    stderr; 130 after Ctrl-C, 143 after SIGTERM.
     """
 
 
@@ -166,10 +119,10 @@ def _run(until: str, options: dict[str, Any]) -> None:
         click.echo(f"  {path}")
 
 
-def _stage(name: str, until: str, help_text: str) -> None:
-    @main.command(name, help=help_text)
+def _stage(name: str, until: str, says: str) -> None:
+    @main.command(name, help=f"{says}\n\nExample: gradcam-adv {name} studies/quick.toml")
     @_study_command
-    @_user_errors
+    @in_one_line
     def stage(**options: Any) -> None:
         _run(until, options)
 
@@ -179,17 +132,19 @@ _stage("train", "train", "Train a dense head on each frozen base.")
 _stage("attack", "attack", "Take the FGSM sign of every test photo on every network.")
 _stage("evaluate", "evaluate", "Accuracy and PSNR for each network, attack and epsilon.")
 _stage("report", "report", "Tables and figures of the paper beside this run's.")
-_stage("reproduce", "report", "All stages.")
+_stage("reproduce", "report", "All stages: the whole study.")
 
 
 @main.command()
 @_study_command
-@_user_errors
+@in_one_line
 def readings(**options: Any) -> None:
     """All stages, then again under other readings of what the paper leaves open, and pairs of them.
 
     Reuses what is computed; the report then tells how near each comes to the paper's tables and
-    which verdicts hang on one.
+    which verdicts hang on one. Takes several times as long as the study.
+
+    Example: gradcam-adv readings studies/two.toml --photos people --weights weights
     """
     pipeline = _pipeline(**options)
     pipeline.run(all_readings=True)
@@ -236,8 +191,13 @@ def _own_model_command(command: Callable[..., None]) -> Callable[..., None]:
     return _study_command(command)
 
 
-def _own_model(options: dict[str, Any]) -> dict[str, Any] | None:
-    """What was given beside --model; None where a study is meant."""
+def _own_model(options: dict[str, Any], with_model: Sequence[str] = ()) -> dict[str, Any] | None:
+    """What was given beside --model; None where a study is meant.
+
+    Args:
+        options: of the command; those for a model are taken out.
+        with_model: further options given that are none without --model.
+    """
     from gradcam_adv import batches, whole_model
 
     own = {
@@ -245,6 +205,7 @@ def _own_model(options: dict[str, Any]) -> dict[str, Any] | None:
         for key in ("model", "images", "layers", "epsilon", "explainer", "output", "batch_size")
     }
     given = [f"--{key.replace('_', '-')}" for key, value in own.items() if value]
+    given += with_model
     if not own["model"]:
         if given:
             raise ValueError(f"Expected --model with {', '.join(given)}. Received: no --model")
@@ -265,12 +226,14 @@ def _own_model(options: dict[str, Any]) -> dict[str, Any] | None:
 
 @main.command()
 @_own_model_command
-@_user_errors
+@in_one_line
 def explain(**options: Any) -> None:
     """Grad-CAM heatmaps, of a study's test photos or of a saved model on a folder of images.
 
     With --model it attacks the images with FGSM at each --epsilon and writes heatmaps, overlays,
     tables and a contact sheet to --output.
+
+    Example: gradcam-adv explain studies/quick.toml
 
     Example: gradcam-adv explain --model my.keras --images photos --layers blocks --output out
     """
@@ -285,32 +248,44 @@ def explain(**options: Any) -> None:
 
 @main.command()
 @_own_model_command
-@_user_errors
-def score(**options: Any) -> None:
+@click.option("--json", "as_json", is_flag=True, help="With --model: print JSON.")
+@in_one_line
+def score(as_json: bool, **options: Any) -> None:
     """MOD and VID with their controls, of a study or of a saved model on a folder of images.
+
+    Example: gradcam-adv score studies/quick.toml
 
     Example: gradcam-adv score --model my.keras --images photos --layers all --output out
     """
     from gradcam_adv import own_model
 
-    own = _own_model(options)
+    own = _own_model(options, with_model=["--json"] * as_json)
     if own is None:
         _run("score", options)
+        return
+    result = own_model.score(**own)
+    if as_json:
+        _print_json({"mod": _rows(result.mod), "vid": _rows(result.vid)})
     else:
-        click.echo(own_model.score(**own).to_markdown(index=False, disable_numparse=True))
+        click.echo(own_model.by_layer(result).to_markdown(index=False, disable_numparse=True))
 
 
 @main.command()
 @click.argument("model", type=MODEL)
-@_user_errors
-def layers(model: Path) -> None:
+@JSON
+@in_one_line
+def layers(model: Path, as_json: bool) -> None:
     """What can be explained in a saved model: layers with the shape of their maps.
 
     Example: gradcam-adv layers my.keras
     """
     from gradcam_adv import own_model
 
-    click.echo(own_model.layers_of(model).to_markdown(index=False))
+    table = own_model.layers_of(model)
+    if as_json:
+        _print_json(_rows(table))
+    else:
+        click.echo(table.to_markdown(index=False))
 
 
 @main.command()
@@ -327,11 +302,18 @@ def layers(model: Path) -> None:
     "--epsilon", type=float, required=True, help="Level of attack; any, not only the study's."
 )
 @click.option(
-    "--output", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR"
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    metavar="DIR",
+    help="Where to.",
 )
-@_user_errors
+@in_one_line
 def export(network: str, arm: Arm, epsilon: float, output: Path, **options: Any) -> None:
-    """Write the perturbed test photos of one epsilon as PNG files (rounded to 8 bits)."""
+    """Write the perturbed test photos of one epsilon as PNG files (rounded to 8 bits).
+
+    Example: gradcam-adv export --network resnet50 --epsilon 0.05 --output exported
+    """
     from gradcam_adv.models import backbones
     from gradcam_adv.studies import export as exports
 
@@ -355,8 +337,9 @@ def export(network: str, arm: Arm, epsilon: float, output: Path, **options: Any)
 
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path), default=Path("runs/quick"))
-@_user_errors
-def status(run: Path) -> None:
+@JSON
+@in_one_line
+def status(run: Path, as_json: bool) -> None:
     """How far the run in a folder is: each stage done, stale (and why), partly done, or missing.
 
     Judged by the study's file, the photos and the weights as they are now.
@@ -365,7 +348,13 @@ def status(run: Path) -> None:
     """
     from gradcam_adv.studies import status as statuses
 
-    click.echo(statuses.of_run(run))
+    state = statuses.of_run(run)
+    if as_json:
+        facts = {"folder": str(run), "study": state.study, "photos": state.photos}
+        work = {"command": state.command, "at_work": state.at_work, "done": state.is_done}
+        _print_json({**facts, **work, "stages": _rows(state.stages)})
+    else:
+        click.echo(state.text())
 
 
 @main.command()
@@ -377,52 +366,72 @@ def status(run: Path) -> None:
     metavar="DIR",
     help="Write all attacks and levels there as CSV.",
 )
-@_user_errors
-def compare(first: Path, second: Path, output: Path | None) -> None:
+@JSON
+@in_one_line
+def compare(first: Path, second: Path, output: Path | None, as_json: bool) -> None:
     """How accuracy, MOD and VID differ between two finished runs, with 95 % intervals.
 
-    Photo by photo where both test the same photos. Prints the black-box attack.
+    Photo by photo where both test the same photos. Prints the black-box attack; as JSON, all of
+    them.
 
     Example: gradcam-adv compare runs/quick runs/other --output differences
     """
     from gradcam_adv.report import compare as comparing
+    from gradcam_adv.report import compared
 
     comparison = comparing.runs(first, second)
-    click.echo(comparing.describe(comparison))
-    if output is not None:
-        click.echo()
-        for path in comparison.write(output):
-            click.echo(f"  {path}")
+    written = [] if output is None else comparison.write(output)
+    if as_json:
+        _print_json({name: _rows(table) for name, table in comparison.tables.items()})
+        return
+    click.echo(compared.describe(comparison))
+    for path in written:
+        click.echo(f"  {path}")
 
 
 @main.command()
 @_study_command
-@_user_errors
+@JSON
+@in_one_line
 def doctor(
-    study: Path, photos: str | None, weights: str | None, runs: Path, models: Path, **_: Any
+    study: Path,
+    photos: str | None,
+    weights: str | None,
+    runs: Path,
+    models: Path,
+    as_json: bool,
+    **_: Any,
 ) -> None:
     """What there is for STUDY (versions, cores, memory, GPU, weights), and what will happen.
 
     Downloads and changes nothing. Exit status 1 when something keeps the study from running.
+
+    Example: gradcam-adv doctor studies/paper.toml --photos people
     """
     from gradcam_adv import doctor as doctors
 
-    text, can_run = doctors.examine(study, photos=photos, weights=weights, runs=runs, models=models)
-    click.echo(text)
-    if not can_run:
+    found = doctors.examine(study, photos=photos, weights=weights, runs=runs, models=models)
+    if as_json:
+        _print_json({"can_run": found.can_run, **asdict(found)})
+    else:
+        click.echo(found.text())
+    if not found.can_run:
         click.get_current_context().exit(1)
 
 
 @main.command()
 @_study_command
-@_user_errors
+@in_one_line
 def clean(**options: Any) -> None:
-    """Delete what this tool recorded as made for STUDY: its run and its models, nothing else."""
-    from gradcam_adv.studies import pipeline
+    """Delete what this tool recorded as made for STUDY: its run and its models, nothing else.
+
+    Example: gradcam-adv clean studies/quick.toml
+    """
+    from gradcam_adv.studies import cleaning
     from gradcam_adv.studies import study as studies
 
     name = studies.read(options["study"]).name
-    cleaned = pipeline.clean(options["runs"] / name, options["models"] / name)
+    cleaned = cleaning.clean(options["runs"] / name, options["models"] / name)
     click.echo(f"{cleaned.removed} files removed")
     for path in cleaned.left:
         click.echo(f"left alone, for it is not as it was made: {path}")

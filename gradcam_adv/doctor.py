@@ -53,22 +53,29 @@ class Checkup:
     """What was found.
 
     Attributes:
-        lines: headings, and what stands below them.
+        command: that runs the study.
+        found: by heading and label.
         will: sentences on what will happen.
         warnings: what may go otherwise than one would wish.
         problems: what keeps the study from running.
     """
 
-    lines: list[str] = field(default_factory=list)
+    command: str
+    found: dict[str, dict[str, str]] = field(default_factory=dict)
     will: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def can_run(self) -> bool:
+        return not self.problems
+
     def heading(self, text: str) -> None:
-        self.lines += ["", text] if self.lines else [text]
+        self.found[text] = {}
 
     def say(self, label: str, found: str) -> None:
-        self.lines.append(f"  {label:<14}{found}")
+        """Below the heading given last."""
+        self.found[next(reversed(self.found))][label] = found
 
     def try_to(self, what: str, look: Callable[..., Found], *of: object) -> Found | None:
         """What ``look(*of)`` finds; where it can't, a problem that says so, and None."""
@@ -80,17 +87,23 @@ class Checkup:
                 self.problems.append(problem)
             return None
 
-    def text(self, command: str) -> str:
-        will = [f"{command} can't run."] if self.problems else [f"{command} can run.", *self.will]
-        problems = [f"problem: {problem}" for problem in self.problems]
-        warnings = [f"warning: {warning}" for warning in self.warnings]
-        self.heading("What will happen")
-        return "\n".join([*self.lines, *(f"  {line}" for line in (*will, *problems, *warnings))])
+    def text(self) -> str:
+        """For a terminal."""
+        lines = []
+        for heading, found in self.found.items():
+            lines += [heading, *(f"  {label:<14}{value}" for label, value in found.items()), ""]
+        will = [f"{self.command} can run.", *self.will]
+        told = [
+            *(will if self.can_run else [f"{self.command} can't run."]),
+            *(f"problem: {problem}" for problem in self.problems),
+            *(f"warning: {warning}" for warning in self.warnings),
+        ]
+        return "\n".join([*lines, "What will happen", *(f"  {line}" for line in told)])
 
 
 def examine(
     path: Path, *, photos: str | None, weights: str | None, runs: Path, models: Path
-) -> tuple[str, bool]:
+) -> Checkup:
     """Look at everything that a study hangs on; downloads nothing and changes nothing.
 
     Args:
@@ -99,9 +112,6 @@ def examine(
         weights: in place of the study's.
         runs: where runs go.
         models: where models go.
-
-    Returns:
-        What was found, and whether the study can run.
     """
     given = {"photos": photos, "weights": weights}
     places = {"runs": str(runs), "models": str(models)}
@@ -112,11 +122,10 @@ def examine(
         if value is not None and value != usual[key]
         for word in (f"--{key}", value)
     ]
-    command = shlex.join(["gradcam-adv", "reproduce", str(path), *options])
-    checkup = Checkup()
+    checkup = Checkup(shlex.join(["gradcam-adv", "reproduce", str(path), *options]))
     _software(checkup)
     if checkup.problems:  # nearly everything else would fail for the same reason
-        return checkup.text(command), False
+        return checkup
     _gpu(checkup)
     _machine(checkup)
     checkup.heading("Study")
@@ -127,7 +136,7 @@ def examine(
         _threads(checkup, study)
         _weights(checkup, study)
         _room(checkup, study, runs / study.name, models / study.name, count)
-    return checkup.text(command), not checkup.problems
+    return checkup
 
 
 def _read(path: Path, given: dict[str, str | None]) -> Study:

@@ -260,16 +260,12 @@ def score(
     epsilons: Sequence[float],
     explainer: str,
     batch_size: int,
-) -> pd.DataFrame:
+) -> whole_model.Dissimilarity:
     """MOD and VID of a saved model on the images of a folder, by layer, with their controls.
 
     Writes ``mod.csv``, ``vid.csv``, ``nissim.csv``, ``images.csv`` and ``excluded.csv``, for two
     layers or more also ``depth_profile.png``, and keeps no map. The class attacked and explained
     is the predicted one.
-
-    Returns:
-        One row a layer as text: layer, MOD at each epsilon (in brackets that of random-sign noise
-        of the same size), the ceiling of unrelated images, VID.
     """
     _check_output(folder, output)
     model = classifiers.load(path)
@@ -289,11 +285,16 @@ def score(
     if len(result.vid) > 1:
         title = f"{path.name}: MOD along the depth, {len(images)} images, {explainer}"
         _save(profiles.depth_profile(result.mod, title), output, "depth_profile")
-    return _by_layer(result)
+    return result
 
 
-def _by_layer(result: whole_model.Dissimilarity) -> pd.DataFrame:
-    """One row a layer: MOD at each epsilon with that of noise in brackets, the ceiling, VID."""
+def by_layer(result: whole_model.Dissimilarity) -> pd.DataFrame:
+    """Of what :func:`score` gives, to be looked at: text, one row a layer.
+
+    Returns:
+        layer, MOD at each epsilon (in brackets that of random-sign noise of the same size), the
+        ceiling of unrelated images, VID (in brackets that of noise).
+    """
     mod = result.mod.assign(
         shown=[
             f"{own:.4f} ({noise:.4f})"

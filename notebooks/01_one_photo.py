@@ -77,7 +77,7 @@ logits = gradcam_adv.predict(model, perturbed)
 probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
 probabilities /= probabilities.sum(axis=1, keepdims=True)
 
-figure, axes = plt.subplots(1, 5, figsize=(11, 2.8), layout="constrained")
+figure, axes = plt.subplots(1, 5, figsize=(11, 3.2), layout="constrained")
 axes[0].imshow((1 + signs[0]) / 2)
 axes[0].set_title("the sign, by colour")
 for axis, picture, epsilon, p in zip(axes[1:], perturbed, epsilons, probabilities, strict=True):

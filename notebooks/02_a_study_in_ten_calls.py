@@ -189,9 +189,9 @@ plt.show()
 
 # %% [markdown]
 # How to read it: an attack transfers as far as it costs more than random signs of the same size do,
-# in the same column. On **random bases** nothing transfers: each network's attack does to the other
-# what noise does, and their signs agree no more than two coins do. Without the last row the fall
-# would have looked like the attack's doing.
+# in the same column. On **random bases** no transfer can be seen: within the intervals each
+# network's attack does to the other what noise does, and their signs agree no more than two coins
+# do. Without the last row the fall would have looked like the attack's doing.
 #
 # Two random networks have learned nothing in common that an attack could go for. Networks trained
 # on the same pictures have: with true ImageNet bases, 50 people and 224 pixels, VGG16's attack at

@@ -35,7 +35,7 @@ from gradcam_adv.data import sources
 from gradcam_adv.files import artifacts, records, untrusted
 from gradcam_adv.models import classifiers
 from gradcam_adv.report import compare
-from gradcam_adv.studies import export, pipeline, study
+from gradcam_adv.studies import cleaning, export, study
 
 FIFO = object()
 FOLDER = object()
@@ -700,7 +700,7 @@ def test_manifests_of_tasks_record_nothing(tmp_path, content):
     text = content if isinstance(content, bytes) else json.dumps(content).encode()
     (tmp_path / "manifest.json").write_bytes(text)
     assert records.manifest(tmp_path) is None
-    assert pipeline.clean(tmp_path, tmp_path / "models").removed == 0
+    assert cleaning.clean(tmp_path, tmp_path / "models").removed == 0
     assert (tmp_path / "manifest.json").exists()
 
 
@@ -740,7 +740,7 @@ def test_hostile_manifests_delete_nothing(tmp_path, name, by):
     (task / "manifest.json").write_text(json.dumps(content))
     places = (tmp_path / "runs" / "a", tmp_path / "models" / "a")
     if by == "clean":
-        pipeline.clean(*places)
+        cleaning.clean(*places)
     else:  # a task is done anew, for it hangs on something else now
         with records.Journal(task, {"task": "x", "seed": 1}, places) as journal:
             assert journal.record.files == {}

@@ -1,5 +1,6 @@
 """Two runs side by side, on little run folders as the report writes them."""
 
+import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 
 from gradcam_adv import cli
 from gradcam_adv.files import artifacts
-from gradcam_adv.report import compare
+from gradcam_adv.report import compare, compared
 from gradcam_adv.studies import tables
 from gradcam_adv.studies.study import Readings, Study
 
@@ -139,7 +140,7 @@ def test_only_photos_of_both_count_where_most_are(tmp_path):
     for column, value in headline.items():
         nissim = nissim[nissim[column] == value]
     assert row["first"] == pytest.approx(nissim["nissim"].iloc[:4].mean())
-    assert "**Paired**: compared photo by photo on the 4" in compare.describe(result)
+    assert "**Paired**: compared photo by photo on the 4" in compared.describe(result)
 
 
 def test_a_photo_of_the_same_name_and_other_contents_is_another(tmp_path):
@@ -165,13 +166,13 @@ def test_other_photos_are_compared_unpaired(tmp_path, other):
     row = row_of(result.mod, **BLACK_BOX, epsilon=0.1)
     assert not row["paired"]
     assert row[["photos_first", "photos_second"]].tolist() == [8, len(other.get("photos", PHOTOS))]
-    assert "**Not paired**" in compare.describe(result)
+    assert "**Not paired**" in compared.describe(result)
     assert not compare.runs(*runs[::-1]).mod["paired"].any()
 
 
 def test_people_in_both_runs_are_named_where_photos_are_not(tmp_path):
     runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", changed=PHOTOS)
-    assert "0 photos and 4 names of people are in both" in compare.describe(compare.runs(*runs))
+    assert "0 photos and 4 names of people are in both" in compared.describe(compare.runs(*runs))
 
 
 def test_each_run_is_read_by_its_own_readings(tmp_path):
@@ -186,7 +187,7 @@ def test_each_run_is_read_by_its_own_readings(tmp_path):
     expected = mod["nissim"].mean()["vgg16", "white-box", 0.1, "clean", "native"]
     row = row_of(result.mod, network="vgg16", attack="white-box", epsilon=0.1)
     assert row["second"] == pytest.approx(expected)
-    text = compare.describe(result)
+    text = compared.describe(result)
     assert "the first explains the class 'predicted' at size 'input', the second 'clean'" in text
     assert "**VID goes over other levels in each**" in text
     settings = result.settings.set_index("setting")
@@ -199,7 +200,7 @@ def test_another_unit_of_epsilon_and_another_source_are_said(tmp_path):
     readings = Readings(epsilon_unit="network")
     other = replace(STUDY, source="vgg16", readings=readings)
     runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", other)
-    text = compare.describe(compare.runs(*runs))
+    text = compared.describe(compare.runs(*runs))
     assert "**Epsilon does not mean the same in both**" in text
     assert "epsilon in units of the network's own input" in text
     assert "by: VGG16 1 and 0.00392; ResNet50 1 and 0.00392." in text  # 1 / 255
@@ -221,7 +222,7 @@ def test_whether_epsilon_means_the_same_hangs_on_what_networks_are_fed(
 ):
     studies = [replace(STUDY, readings=Readings(**readings)) for readings in (first, second)]
     runs = [write_run(tmp_path / str(i), study) for i, study in enumerate(studies)]
-    assert ("Epsilon does not mean the same" not in compare.describe(compare.runs(*runs))) == same
+    assert ("Epsilon does not mean the same" not in compared.describe(compare.runs(*runs))) == same
 
 
 def test_weights_are_named_by_their_file(tmp_path):
@@ -230,7 +231,7 @@ def test_weights_are_named_by_their_file(tmp_path):
     result = compare.runs(*runs)
     settings = result.settings.set_index("setting")
     assert settings.loc["weights of vgg16"].tolist() == ["random", "file 01234567"]
-    text = compare.describe(result)
+    text = compared.describe(result)
     assert "RANDOM (VGG16, ResNet50)" in text
     assert "file 01234567 (VGG16, ResNet50)" in text
 
@@ -253,7 +254,7 @@ def test_what_one_run_has_alone_is_left_out_and_said(tmp_path):
     headline = {"network": "resnet50", "attack": "black-box"}
     expected = row_of(own, **headline, target="predicted", size="input")["vid"]
     assert row_of(result.vid, **headline)["second"] == pytest.approx(expected)
-    text = compare.describe(result)
+    text = compared.describe(result)
     assert "Only the epsilons of both are compared, 0, 0.05, 0.1, and VID goes over these" in text
     assert "alone: networks vgg16, xception." in text
     assert "alone: arms aligned." in text
@@ -262,7 +263,7 @@ def test_what_one_run_has_alone_is_left_out_and_said(tmp_path):
 def test_what_noise_does_stands_below_what_the_attack_does(tmp_path):
     runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", seed=1)
     result = compare.runs(*runs)
-    lines = compare.describe(result).split("### MOD")[1].split("### VID")[0].splitlines()
+    lines = compared.describe(result).split("### MOD")[1].split("### VID")[0].splitlines()
     rows = [line for line in lines if "→" in line]
     assert [row.split("|")[1].strip() for row in rows[1::2]] == ["– random-sign noise"] * 2
     noise = row_of(result.mod, network="vgg16", attack="noise", epsilon=0.1)
@@ -276,7 +277,7 @@ def test_no_vid_over_a_single_level(tmp_path):
     other = replace(STUDY, epsilons=(0.0, 0.1))
     result = compare.runs(write_run(tmp_path / "1"), write_run(tmp_path / "2", other))
     assert result.vid.empty
-    text = compare.describe(result)
+    text = compared.describe(result)
     assert "VID is left out" in text
     assert "### VID" not in text
 
@@ -300,7 +301,7 @@ def test_both_arms(tmp_path):
     other = replace(STUDY, arms=("plain", "aligned"))
     result = compare.runs(write_run(tmp_path / "1", other), write_run(tmp_path / "2", other))
     assert result.vid.groupby("arm").size().to_dict() == {"plain": 6, "aligned": 6}
-    text = compare.describe(result)
+    text = compared.describe(result)
     assert text.count("### VID under the black-box attack") == 2
     assert "The two differ in no setting." in text
 
@@ -309,7 +310,7 @@ def test_cells_are_percentages_and_mod_has_no_clean_column(tmp_path):
     run = write_run(tmp_path / "1")
     own = tables.accuracy(predictions_of(STUDY, PHOTOS, 0))
     clean = 100 * row_of(own, **BLACK_BOX, epsilon=0.0)["accuracy"]
-    text = compare.describe(compare.runs(run, run))
+    text = compared.describe(compare.runs(run, run))
     accuracy, mod = text.split("### Accuracy")[1].split("### MOD")
     assert f"{clean:.2f} → {clean:.2f}: 0.00 [0.00, 0.00]" in accuracy
     assert "ε = 0 " in accuracy
@@ -426,3 +427,14 @@ def test_tensorflow_stays_out_of_it(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_as_json_it_is_the_four_tables_and_nothing_else(tmp_path):
+    runs = [str(write_run(tmp_path / "1")), str(write_run(tmp_path / "2", seed=1))]
+    output = str(tmp_path / "out")
+    result = CliRunner().invoke(cli.main, ["compare", *runs, "--json", "--output", output])
+    told = json.loads(result.stdout)
+    for name, expected in compare.runs(*map(Path, runs)).tables.items():
+        table = pd.DataFrame(told[name], columns=expected.columns)
+        pd.testing.assert_frame_equal(table, expected, check_dtype=False, rtol=1e-12)
+        assert (tmp_path / "out" / f"compared_{name}.csv").exists()

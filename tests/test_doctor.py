@@ -1,6 +1,7 @@
 """``gradcam-adv doctor``: what it finds is said in a line, whatever is broken."""
 
 import hashlib
+import json
 import math
 import shutil
 from dataclasses import replace
@@ -422,3 +423,21 @@ def test_a_missing_package_is_a_problem(place, monkeypatch):
     lines = examine(status=1)
     assert "gradcam-adv reproduce study.toml can't run." in lines
     assert "problem: installation: No package metadata was found for tabulate" in lines
+
+
+def test_as_json_it_is_what_the_page_says(place):
+    lines = examine("--weights", "nowhere", status=1)
+    result = CliRunner().invoke(
+        cli.main, ["doctor", "study.toml", "--weights", "nowhere", "--json"]
+    )
+    told = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert (told["can_run"], told["command"]) == (
+        False,
+        "gradcam-adv reproduce study.toml --weights nowhere",
+    )
+    assert [f"problem: {problem}" for problem in told["problems"]] == [
+        line for line in lines if line.startswith("problem: ")
+    ]
+    found = [f"{label} {value}" for part in told["found"].values() for label, value in part.items()]
+    assert [line for line in lines if line in found] == [" ".join(line.split()) for line in found]

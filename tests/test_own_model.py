@@ -1,5 +1,7 @@
 """A saved model and a folder of images, from the command line and from Python."""
 
+import json
+
 import keras
 import numpy as np
 import pandas as pd
@@ -97,7 +99,7 @@ def test_score_gives_mod_and_vid_by_layer(folder):
 
 def test_score_of_another_explanation(folder):
     arguments = ["--model", "my.keras", "--images", "photos", "--output", "other"]
-    options = ["--epsilon", "0.05", "--explainer", "layercam"]
+    options = ["--epsilon", "0.05", "--explainer", "layercam", "--json"]
     result = command(folder, "score", *arguments, *options)
     assert result.returncode == 0, result.stderr
     model = gradcam_adv.load(folder / "my.keras")
@@ -107,6 +109,9 @@ def test_score_of_another_explanation(folder):
     )
     mod = pd.read_csv(folder / "other" / "mod.csv")
     np.testing.assert_allclose(mod["mod"], expected.mod["mod"], atol=1e-4)
+    told = json.loads(result.stdout)
+    pd.testing.assert_frame_equal(pd.DataFrame(told["mod"]).astype(mod.dtypes), mod, rtol=1e-12)
+    assert set(told) == {"mod", "vid"} and len(told["vid"]) == 1
     assert not (folder / "other" / "depth_profile.png").exists()  # of one layer
 
 

@@ -12,7 +12,7 @@ import pytest
 from gradcam_adv.claims import claims, paper, readings
 from gradcam_adv.claims.readings import DEFAULT, Outcome
 from gradcam_adv.files import artifacts
-from gradcam_adv.report import markup, reading_figures, reading_sections
+from gradcam_adv.report import markup, reading_figures, reading_sections, reading_summary
 from gradcam_adv.studies import tables
 
 FIVE = list(paper.TABLE_1.columns)
@@ -361,7 +361,7 @@ def test_readings_keep_their_order():
 
 
 def sentence(made: dict[str, pd.DataFrame], other_data=True, random=(), source=paper.SOURCE) -> str:
-    text = reading_sections.sentence(
+    text = reading_summary.sentence(
         made["readings_distances"],
         made["readings_verdicts"],
         other_data=other_data,

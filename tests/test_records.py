@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradcam_adv.files import artifacts, records
-from gradcam_adv.studies import pipeline
+from gradcam_adv.studies import cleaning
 
 ABOUT = {"task": "plain/fake/vgg16", "fingerprint": "f", "needs": {}, "threads": 2, "inputs": {}}
 PARTS = 3
@@ -110,7 +110,7 @@ def test_clean_finds_what_a_task_killed_at_any_step_left(tmp_path):
         root = tmp_path / str(last)
         with steps(last):
             work(root)
-        pipeline.clean(*places(root))
+        cleaning.clean(*places(root))
         left = [path.name for path in root.rglob("*") if path.is_file()]
         # Before the first journal has its name, nothing tells whose that file is.
         assert left == [] or (left == [".journal.partial.jsonl"] and last < to_begin.count), last
@@ -288,8 +288,8 @@ def test_a_strangers_record_has_nothing_deleted_outside(tmp_path, undisturbed, k
     for root, about in ((tmp_path, {**ABOUT, "threads": 9}), (copy, ABOUT)):
         work(root, about)
         assert {path.name for path in paths_of(root)} <= {p.name for p in root.rglob("*")}
-    pipeline.clean(*places(tmp_path))
-    pipeline.clean(*places(copy))
+    cleaning.clean(*places(tmp_path))
+    cleaning.clean(*places(copy))
     assert (outside / "x.txt").read_text() == "mine"
 
 

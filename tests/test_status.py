@@ -1,5 +1,6 @@
 """How far a run is, and why a stage is not done, as far as its records and its inputs tell."""
 
+import json
 import re
 from pathlib import Path
 
@@ -211,3 +212,16 @@ def test_a_folder_that_is_no_run_s_is_refused(tmp_path, content, message):
         (tmp_path / artifacts.MANIFEST).write_text(content)
     with pytest.raises(ValueError, match=re.escape(message)):
         status.of_run(tmp_path)
+
+
+def test_as_json_it_is_what_the_table_says(folder):
+    result = command(folder, "status", "runs/tiny", "--json")
+    told = json.loads(result.stdout)
+    state = status.of_run(folder / "runs" / "tiny")
+    assert told["stages"] == state.stages.to_dict("records")
+    assert {row["stage"]: row["state"] for row in told["stages"]} == {
+        **dict.fromkeys(BEFORE_REPORT, "done"),
+        "report": "missing",
+    }
+    assert (told["study"], told["at_work"], told["done"]) == ("tiny", None, False)
+    assert told["command"] == "gradcam-adv reproduce study.toml"

@@ -81,8 +81,9 @@ def section(setting: Setting, caveat: str) -> list[str]:
     ]
     for network in setting.study.networks:
         title = cells.title_of(network)
+        papers = f" (the paper's Figure {FIGURES[network]})" if network in FIGURES else ""
         parts += [
-            f"### {title} (the paper's Figure {FIGURES[network]})",
+            f"### {title}{papers}",
             f"![Heatmaps at the ends of blocks of {title}, from the clean photo to the largest "
             f"epsilon](figures/{setting.arm}/layers_{network}_blocks.png)",
         ]

@@ -14,7 +14,7 @@ import seaborn as sns
 from gradcam_adv.claims.readings import DEFAULT, differing, nearest
 from gradcam_adv.report import figures
 from gradcam_adv.report.cells import marked_source, select
-from gradcam_adv.report.reading_sections import title
+from gradcam_adv.report.reading_summary import title
 from gradcam_adv.report.sections import ARMS
 from gradcam_adv.studies.study import Arm
 

@@ -19,6 +19,7 @@ from gradcam_adv.report import (
     page,
     reading_figures,
     reading_sections,
+    reading_summary,
     sections,
     verdicts,
     viewer,
@@ -216,7 +217,7 @@ def _readings_in_short(setting: Setting, common: dict[str, pd.DataFrame]) -> lis
     if "readings" not in common:
         return []
     weights = setting.weights.items()
-    sentence = reading_sections.sentence(
+    sentence = reading_summary.sentence(
         common["readings_distances"],
         common["readings_verdicts"],
         other_data=setting.study.other_data,

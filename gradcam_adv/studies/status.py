@@ -34,8 +34,46 @@ class State:
     detail: str = ""
 
 
-def of_run(folder: Path) -> str:
-    """The state of a run by its folder, such as ``runs/quick``, as text for a terminal.
+@dataclass(frozen=True)
+class RunState:
+    """How far a run is.
+
+    Attributes:
+        folder: of the run.
+        study: its name.
+        photos: where its photos come from.
+        command: that made it, and that goes on with it.
+        at_work: which process is at it, such as "process 123 on host since 2026-01-31 12:00:00".
+        stages: of :func:`stages`.
+    """
+
+    folder: Path
+    study: str
+    photos: str
+    command: str
+    at_work: str | None
+    stages: pd.DataFrame
+
+    @property
+    def is_done(self) -> bool:
+        return bool((self.stages["state"] == "done").all())
+
+    def text(self) -> str:
+        """For a terminal."""
+        lines = [f"{self.folder}: study {self.study}, photos {self.photos}"]
+        if self.at_work:
+            lines.append(f"at work: {self.at_work}")
+        table = self.stages.to_markdown(index=False, tablefmt="plain", disable_numparse=True)
+        lines += ["", table, ""]
+        if self.is_done:
+            lines.append("everything is done")
+        elif not self.at_work:
+            lines.append(f"the command of this run, which goes on from here: {self.command}")
+        return "\n".join(lines)
+
+
+def of_run(folder: Path) -> RunState:
+    """The state of a run by its folder, such as ``runs/quick``.
 
     What the run hangs on now is what counts: its study file, where that is still there, its photos
     and its weights.
@@ -44,17 +82,9 @@ def of_run(folder: Path) -> str:
         ValueError: it is no run's folder, or its study or photos can't be had any more.
     """
     pipeline, command = _opened(folder)
-    lines = [f"{folder}: study {pipeline.study.name}, photos {pipeline.study.photos}"]
+    study = pipeline.study
     at_work = locks.holder(folder)
-    if at_work:
-        lines.append(f"at work: {at_work}")
-    table = stages(pipeline)
-    lines += ["", table.to_markdown(index=False, tablefmt="plain", disable_numparse=True), ""]
-    if (table["state"] == "done").all():
-        lines.append("everything is done")
-    elif not at_work:
-        lines.append(f"the command of this run, which goes on from here: {command}")
-    return "\n".join(lines)
+    return RunState(folder, study.name, study.photos, command, at_work, stages(pipeline))
 
 
 def _opened(folder: Path) -> tuple[Pipeline, str]:

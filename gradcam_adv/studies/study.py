@@ -145,7 +145,10 @@ def read(path: Path, **overrides: Any) -> Study:
         # Some editors put a byte order mark first.
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise ValueError(f"Expected a study file. Received: {path}: {error.strerror}") from None
+        raise ValueError(
+            "Expected a study file (TOML; every key has a default, so an empty one will do). "
+            f"Received: {path}: {error.strerror}"
+        ) from None
     except UnicodeDecodeError as error:
         raise ValueError(f"Expected a study file in TOML. Received: {path}: {error}") from None
     try:
