@@ -162,7 +162,7 @@ plt.show()
 #
 # ## What to try next
 #
-# - Another photo: `chosen = people.test[...][1:2]`. Does its attention move as far?
+# - Another photo: `[1:2]` in place of `[:1]` where `chosen` is set. Does its attention move as far?
 # - `gradcam_adv.heatmaps(model, perturbed, targets=np.repeat(label, 4))` explains the *true* person
 #   in each row instead of the one that the network now sees. How much of the shift was the other
 #   name?

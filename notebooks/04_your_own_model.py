@@ -31,7 +31,8 @@ import gradcam_adv
 from gradcam_adv.data import read_people
 
 SIZE = 64
-folder = Path(tempfile.mkdtemp())
+temporary = tempfile.TemporaryDirectory()  # gone when the notebook ends
+folder = Path(temporary.name)
 
 # %% [markdown]
 # ## A model and its file
