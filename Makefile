@@ -7,9 +7,11 @@ STUDY ?= studies/quick.toml
 # More options for the stages, such as ARGS="--photos DIR --weights DIR".
 ARGS ?=
 
+NOTEBOOKS := $(patsubst notebooks/%.py,notebooks/executed/%.ipynb,$(wildcard notebooks/*.py))
+
 .DEFAULT_GOAL := help
 .PHONY: help install data train attack evaluate explain score report reproduce readings \
-	test test-slow torture lint hooks notebooks bench dist lock clean
+	test test-slow torture lint hooks notebooks docs bench dist lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/' | expand -t 14
@@ -58,7 +60,7 @@ readings: $(VENV)/.installed  ## the whole study, and the paper read in other wa
 test: $(VENV)/.installed-test  ## the tests
 	$(BIN)/python -m pytest
 
-test-slow: $(VENV)/.installed-test  ## the tests on real networks
+test-slow: $(VENV)/.installed-test $(VENV)/.installed-docs $(VENV)/.installed-notebooks  ## the tests on real networks, and of the site
 	$(BIN)/python -m pytest -m slow
 
 torture: $(VENV)/.installed-test  ## kill a study 50 times, resume, compare byte for byte
@@ -84,15 +86,18 @@ dist: $(VENV)/.installed-release  ## wheel and sdist, installed anew, and a stud
 	build/installed/venv/bin/python -m pip install --quiet --no-deps --force-reinstall dist/*.tar.gz
 	cd build/installed && venv/bin/gradcam-adv status runs/installed
 
-# What C libraries print, TensorFlow's notices, stays out of the outputs.
-notebooks: $(VENV)/.installed-notebooks  ## run every notebook, with its pictures, into notebooks/executed
+notebooks: $(NOTEBOOKS)  ## run every notebook, with its pictures, into notebooks/executed
+
+# Those that have not changed are not run again. What C libraries print, TensorFlow's notices, stays
+# out of the outputs.
+notebooks/executed/%.ipynb: notebooks/%.py $(VENV)/.installed-notebooks
 	mkdir -p notebooks/executed
-	for notebook in notebooks/*.py; do \
-		$(BIN)/jupytext --quiet --to ipynb --output - $$notebook | \
-		$(BIN)/jupyter-nbconvert --to notebook --execute --stdin \
-			--ExecutePreprocessor.extra_arguments=--IPKernelApp.capture_fd_output=False \
-			--output-dir notebooks/executed --output $$(basename $$notebook .py) || exit 1; \
-	done
+	$(BIN)/jupytext --quiet --to ipynb --output - $< | $(BIN)/jupyter-nbconvert --to notebook \
+		--execute --stdin --output-dir $(@D) --output $* \
+		--ExecutePreprocessor.extra_arguments=--IPKernelApp.capture_fd_output=False
+
+docs: $(VENV)/.installed-docs $(NOTEBOOKS)  ## the documentation's site, with the notebooks, into build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # torch-cam, a peer of the benchmarks: PyTorch and TensorFlow don't share an environment well.
 $(VENV)-torch/.installed: benchmarks/torch-constraints.txt

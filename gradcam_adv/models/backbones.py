@@ -107,6 +107,7 @@ BACKBONES = {
         ),
     )
 }
+"""The five networks, by the names that a study calls them."""
 
 
 def find(name: str) -> Backbone:
