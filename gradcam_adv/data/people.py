@@ -46,8 +46,8 @@ def read_people(
 ) -> People:
     """Choose people of a data set, read their photos and split them, as a study does.
 
-    :func:`list_photos`, :func:`make_table` and :func:`decode_all` in one, for what fits into
-    memory.
+    :func:`gradcam_adv.data.sources.list_photos`, :func:`gradcam_adv.data.datasets.make_table` and
+    :func:`gradcam_adv.data.photos.decode_all` in one, for what fits into memory.
 
     Args:
         source: 'orl', 'lfw', 'lfw:DIR', 'vggface2:DIR' or a folder of one folder per identity.
@@ -59,7 +59,8 @@ def read_people(
         seed: of every choice here.
 
     Raises:
-        ValueError: what can't be had, as :func:`list_photos` and :func:`make_table` say it.
+        ValueError: a number or split that is impossible, or photos that can't be had, as those
+            functions say.
     """
     for name, value, minimum in (
         ("size", size, 1),
