@@ -88,10 +88,13 @@ dist: $(VENV)/.installed-release  ## wheel and sdist, installed anew, and a stud
 
 notebooks: $(NOTEBOOKS)  ## run every notebook, with its pictures, into notebooks/executed
 
-# Those that have not changed are not run again.
+# Those that have not changed are not run again. What C libraries print, TensorFlow's notices, stays
+# out of the outputs.
 notebooks/executed/%.ipynb: notebooks/%.py $(VENV)/.installed-notebooks
 	mkdir -p notebooks/executed
-	$(BIN)/jupytext --to ipynb --execute --run-path . --output $@ $<
+	$(BIN)/jupytext --quiet --to ipynb --output - $< | $(BIN)/jupyter-nbconvert --to notebook \
+		--execute --stdin --output-dir $(@D) --output $* \
+		--ExecutePreprocessor.extra_arguments=--IPKernelApp.capture_fd_output=False
 
 docs: $(VENV)/.installed-docs $(NOTEBOOKS)  ## the documentation's site, with the notebooks, into build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -113,10 +113,10 @@ def measure(network: str, path: Path, batch_size: int) -> Results:
     sizes = [gradcam.resize(maps[last][:, 0], IMAGE_SIZE) for maps in (clean, attacked)]
 
     base = model.get_layer("pooling").output
-    features = gradcam.predict(type(model)(model.inputs, base), pixels, batch_size)
+    features = gradcam.Predictor(type(model)(model.inputs, base), batch_size)(pixels)
     head = classifiers.dense_head(features.shape[1], len(set(labels)), seed=0)
     training.train_head(head, [features], labels, train, validation, epochs=60, seed=0)
-    answers = gradcam.predict(head, features[test], batch_size)
+    answers = gradcam.Predictor(head, batch_size)(features[test])
     return {
         "logits": logits,
         "signs": signs,

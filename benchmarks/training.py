@@ -38,7 +38,7 @@ def cached_features(network: str) -> dict[str, str | int]:
         return classifiers.dense_head(extractor.output_shape[-1], CLASSES, seed=0)
 
     def from_features() -> None:
-        features = gradcam.predict(extractor, pixels, batches.BATCH_SIZE)
+        features = gradcam.Predictor(extractor, batches.BATCH_SIZE)(pixels)
         training.train_head(head(), [features], labels, train, validation, epochs=EPOCHS, seed=0)
 
     model: Any = classifiers.assemble(extractor, head())

@@ -146,16 +146,31 @@ def resize(maps: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
 
 
 def predict(
-    model: keras.Model, images: np.ndarray, batch_size: int = batches.BATCH_SIZE
+    model: keras.Model, images: npt.ArrayLike, batch_size: int = batches.BATCH_SIZE
 ) -> np.ndarray:
-    """Logits, float32 (N, C), of images (N, H, W, 3), in batches of one padded shape."""
-    return Predictor(model, batch_size)(images)
+    """Logits, float32 (N, classes), in batches of one padded shape.
+
+    Args:
+        model: any classifier that :func:`gradcam_adv.networks.flatten` takes, from pixels in
+            [0, 1] to logits or their softmax.
+        images: float, (N, H, W, 3), values in [0, 1].
+        batch_size: how many images at a time.
+
+    Raises:
+        ValueError: a model without logits, images that it doesn't take, or logits that aren't
+            finite.
+    """
+    network = networks.flatten(model)
+    pixels = batches.check_images(network.input.shape, images)
+    return Predictor(network.classifier(), batch_size)(pixels)
 
 
 class Predictor:
     """What a model gives, float32 (N, C), in batches of one padded shape, slice after slice.
 
     Args:
+        model: functional, of any outputs (N, C).
+        batch_size: how many inputs at a time.
         what: it gives, as errors name it.
     """
 

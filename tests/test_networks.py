@@ -84,6 +84,23 @@ def test_nested_models_give_the_maps_of_the_flat_one(flat, pixels, build, prefix
     assert (sign(nested, pixels, labels) == sign(flat, pixels, labels)).mean() > 0.999
 
 
+@pytest.mark.parametrize("build", [sequential, functional, two_levels])
+@pytest.mark.parametrize("with_softmax", [False, True])
+def test_predictions_are_logits_of_whatever_classifier(flat, pixels, build, with_softmax):
+    model = build(flat)
+    if with_softmax:
+        model = keras.Sequential([model, keras.layers.Softmax()])
+    expected = flat.predict(pixels, verbose=0)
+    np.testing.assert_allclose(gradcam_adv.predict(model, pixels, 2), expected, atol=1e-5)
+
+
+def test_predict_refuses_what_the_model_does_not_take(flat, pixels):
+    with pytest.raises(ValueError, match=r"Expected images of shape .* Received: shape \(5, "):
+        gradcam_adv.predict(flat, pixels[:, 1:])
+    with pytest.raises(ValueError, match=r"Expected images with values in \[0, 1\]"):
+        gradcam_adv.predict(flat, 255 * pixels)
+
+
 def test_the_model_stays_what_it_was(flat, pixels, tmp_path):
     nested = sequential(flat)
     before, outputs = nested.predict(pixels, verbose=0), nested.layers[0].output

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from gradcam_adv import gradcam
 from gradcam_adv.files import checkpoints
 from gradcam_adv.models import classifiers, training
 
@@ -233,3 +234,81 @@ def test_a_checkpoint_with_pickled_objects_is_refused(problem, path, tmp_path):
     with pytest.raises(ValueError, match="Received: Object arrays cannot be loaded"):
         train(problem, checkpoint=checkpoints.Checkpoint(path))
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.fixture(scope="module")
+def tiny_base():
+    """From 16 pixels to maps of 4 x 4 x 3: the mean colour of each place."""
+    inputs = keras.Input((16, 16, 3))
+    base = keras.Model(inputs, keras.layers.AveragePooling2D(4)(inputs))
+    base.trainable = False
+    return base
+
+
+@pytest.fixture(scope="module")
+def coloured():
+    """Sixty images, each brightest in the channel that is its class, and their splits."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    pixels = rng.uniform(0, 0.5, (60, 16, 16, 3)) + 0.4 * np.eye(3)[labels][:, None, None]
+    rows = {"train": np.arange(40), "validation": np.arange(40, 50)}
+    return pixels.astype(np.float32), labels, rows
+
+
+@pytest.mark.parametrize(("pooling", "features"), [("average", 3), ("flatten", 48)])
+def test_a_base_becomes_a_classifier_of_pixels(tiny_base, coloured, pooling, features):
+    images, labels, rows = coloured
+    model, history = training.train(
+        tiny_base, images, labels, **rows, epochs=6, seed=0, pooling=pooling
+    )
+    assert history["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert model.get_layer("hidden").get_weights()[0].shape[0] == features
+    predicted = gradcam.predict(model, images).argmax(axis=1)
+    assert (predicted[50:] == labels[50:]).all()
+
+
+def test_a_base_and_its_head_train_as_the_head_does_on_its_features(tiny_base, coloured):
+    images, labels, rows = coloured
+    model, history = training.train(tiny_base, images, labels, **rows, epochs=3, seed=5)
+    head = classifiers.dense_head(3, 3, seed=5)
+    features = classifiers.features(tiny_base).predict(images, verbose=0)
+    expected = training.train_head(head, [features], labels, *rows.values(), epochs=3, seed=5)
+    np.testing.assert_allclose(history, expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        gradcam.predict(model, images), head.predict(features, verbose=0), atol=1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pooling": "max"}, "pooling as 'average' or 'flatten'. Received: 'max'"),
+        ({"epochs": 0}, "epochs as a whole number, 1 or more. Received: 0"),
+        ({"images": np.zeros((60, 8, 8, 3))}, r"images of shape \(N, 16, 16, 3\). Received"),
+        ({"labels": np.arange(59) % 3}, "labels as 60 integers, one an image. Received"),
+        ({"labels": np.full(60, "ann")}, "labels as 60 integers, one an image. Received"),
+        ({"labels": np.arange(60) % 3 - 1}, "labels from 0 to 1"),
+        ({"labels": np.arange(60) % 3 * 2}, "every class, 0 to 4. Received: none of 1"),
+        ({"labels": np.arange(60) % 3 + 1}, "every class, 0 to 3. Received: none of 0"),
+        ({"labels": np.minimum(np.arange(60), 40)}, "every class, 0 to 40. Received: none of 40"),
+        ({"train": []}, "train as indices of images, not empty. Received"),
+        ({"train": np.arange(60) < 40}, "train as indices of images, .*dtype bool"),
+        ({"validation": [60]}, "validation as indices below 60, .*from 60 to 60"),
+        ({"validation": [-1]}, "validation as indices below 60, .*from -1 to -1"),
+        ({"validation": [39, 40]}, "train and validation apart. Received: 1 images in both"),
+    ],
+)
+def test_what_no_head_can_be_trained_on_is_refused(tiny_base, coloured, change, message):
+    images, labels, rows = coloured
+    arguments = {"images": images, "labels": labels, **rows, "epochs": 1, "seed": 0} | change
+    with pytest.raises(ValueError, match="Expected (an image to train on of )?" + message):
+        training.train(tiny_base, **arguments)
+
+
+@pytest.mark.parametrize("shape", [(None, None, 3), None])
+def test_a_base_without_maps_of_one_size_is_refused(coloured, shape):
+    images, labels, rows = coloured
+    layers = [keras.layers.AveragePooling2D(4)]
+    base = keras.Sequential([keras.Input(shape), *layers] if shape else layers)
+    with pytest.raises(ValueError, match=r"Expected a base from images of one size .*outputs"):
+        training.train(base, images, labels, **rows, epochs=1, seed=0)

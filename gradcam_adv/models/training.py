@@ -1,12 +1,16 @@
-"""Train a dense head on cached features, keeping the weights that validate best."""
+"""Train a dense head on a frozen base's features, keeping the weights that validate best."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+
+from gradcam_adv import batches, gradcam
+from gradcam_adv.models import classifiers
 
 if TYPE_CHECKING:
     import keras
@@ -16,6 +20,91 @@ if TYPE_CHECKING:
 LEARNING_RATE = 1e-3
 BATCH = 32
 METRICS = ("accuracy", "loss", "val_accuracy", "val_loss")
+
+
+def train(
+    base: keras.Model,
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    train: npt.ArrayLike,
+    validation: npt.ArrayLike,
+    epochs: int,
+    seed: int,
+    pooling: Literal["average", "flatten"] = "average",
+) -> tuple[keras.Model, pd.DataFrame]:
+    """Put a dense head on a base and train it: a classifier from pixels to logits.
+
+    The base stays as it is, so its features are computed once for all epochs. The head is the
+    study's: 512 ReLU units, dropout, logits; see :func:`train_head`.
+
+    Args:
+        base: from :func:`gradcam_adv.models.build`, or any model from pixels in [0, 1] to feature
+            maps (N, h, w, C).
+        images: float, (N, H, W, 3), values in [0, 1].
+        labels: int, (N,), by image its class; every class from 0 to the largest has an image to
+            train on.
+        train: indices of the images to train on.
+        validation: indices of the images that choose the epoch whose weights are kept.
+        epochs: how many times to go through the images to train on.
+        seed: of the head's first weights, its dropout and the order of the images.
+        pooling: what stands between base and head.
+
+    Returns:
+        The classifier, one flat graph that shares the base's layers, and the history of
+        :func:`train_head`, a row an epoch.
+
+    Raises:
+        ValueError: a base, images, labels or indices that don't go together, or features that
+            aren't finite.
+    """
+    # A Sequential that was never called has no outputs, and neither has what is no model.
+    shapes = [tuple(tensor.shape) for tensor in getattr(base, "outputs", None) or ()]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or None in shapes[0][1:]:
+        received = ", ".join(map(str, shapes)) or "none"
+        raise ValueError(
+            "Expected a base from images of one size to feature maps (N, h, w, C). "
+            f"Received: outputs {received}"
+        )
+    if pooling not in ("average", "flatten"):
+        raise ValueError(f"Expected pooling as 'average' or 'flatten'. Received: {pooling!r}")
+    if not isinstance(epochs, int) or epochs < 1:
+        raise ValueError(f"Expected epochs as a whole number, 1 or more. Received: {epochs!r}")
+    pixels = batches.check_images(base.inputs[0].shape, images)
+    given = np.asarray(labels)
+    classes = int(given.max(initial=0)) + 1 if np.issubdtype(given.dtype, np.integer) else 1
+    numbers = batches.check_labels(given, len(pixels), classes, "labels")
+    rows = _indices("train", train, len(pixels))
+    others = _indices("validation", validation, len(pixels))
+    if both := np.intersect1d(rows, others).size:
+        raise ValueError(f"Expected train and validation apart. Received: {both} images in both")
+    seen = np.unique(numbers[rows])
+    if len(seen) < classes:
+        unseen = int(np.flatnonzero(np.append(seen, -1) != np.arange(len(seen) + 1))[0])
+        raise ValueError(
+            f"Expected an image to train on of every class, 0 to {classes - 1}. "
+            f"Received: none of {unseen}"
+        )
+    extractor = classifiers.features(base, pooling)
+    features = gradcam.Predictor(extractor, batches.BATCH_SIZE, "features")(pixels)
+    head = classifiers.dense_head(features.shape[1], classes, seed)
+    history = train_head(head, [features], numbers, rows, others, epochs=epochs, seed=seed)
+    return classifiers.assemble(extractor, head), history
+
+
+def _indices(name: str, given: npt.ArrayLike, count: int) -> np.ndarray:
+    array = np.asarray(given)
+    if array.ndim != 1 or array.size == 0 or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(
+            f"Expected {name} as indices of images, not empty. "
+            f"Received: shape {array.shape}, dtype {array.dtype}"
+        )
+    if array.min() < 0 or array.max() >= count:
+        raise ValueError(
+            f"Expected {name} as indices below {count}, the number of images. "
+            f"Received: from {array.min()} to {array.max()}"
+        )
+    return array
 
 
 def train_head(

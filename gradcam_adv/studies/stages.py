@@ -212,7 +212,7 @@ def _check_same_logits(
 ) -> None:
     rows = setting.table.iloc[: len(head_logits)]
     with batches.naming(rows["photo"].tolist(), network):
-        logits = gradcam.predict(model, setting.pixels(rows), setting.study.batch_size)
+        logits = gradcam.Predictor(model, setting.study.batch_size)(setting.pixels(rows))
     scale = max(1.0, float(np.abs(head_logits).max()))
     difference = float(np.abs(logits - head_logits).max()) / scale
     if not difference <= 1e-4:  # NaN is no small difference
