@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,9 @@ def _pipeline(
     runs: Path,
     models: Path,
     allow_left_out: bool,
+    command: str | None = None,
 ) -> Pipeline:
+    """What does a study; ``command``, or else the one typed, goes on with it."""
     from gradcam_adv.studies import pipeline
     from gradcam_adv.studies import study as studies
 
@@ -48,17 +51,26 @@ def _pipeline(
         "photos": photos,
         "weights": weights,
         "allow_left_out": allow_left_out,
-        "command": as_typed(),
+        "command": command or as_typed(),
     }
     return pipeline.Pipeline(
         read, runs / read.name, models / read.name, allow_left_out=allow_left_out, given=given
     )
 
 
+def _reproducing(study: Path, allow_left_out: bool, **options: Any) -> str:
+    """The command that does the whole study, with options given elsewhere."""
+    usual = {"photos": None, "weights": None, "runs": Path("runs"), "models": Path("models")}
+    words = ["gradcam-adv", "reproduce", str(study)]
+    for name, value in options.items():
+        words += [] if value == usual[name] else [f"--{name}", str(value)]
+    return shlex.join([*words, "--allow-left-out"] if allow_left_out else words)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="gradcam-adv")
 def main() -> None:
-    """Attack face-recognition CNNs with FGSM, explain them with Grad-CAM, score the shift.
+    """Attack CNN classifiers with FGSM, explain them with Grad-CAM, score the shift.
 
     STUDY is a TOML file, studies/quick.toml where none is given. Each stage runs the stages
     before it that are not done yet; results go to RUNS/<study's name>.
@@ -149,11 +161,12 @@ def score(as_json: bool, **options: Any) -> None:
     if own is None:
         _run("score", options)
         return
-    result = own_model.score(**own)
+    result, said = own_model.score(**own)
     if as_json:
         _print_json({"mod": _rows(result.mod), "vid": _rows(result.vid)})
     else:
         click.echo(own_model.by_layer(result).to_markdown(index=False, disable_numparse=True))
+    click.echo(said, err=True)
 
 
 @main.command()
@@ -200,12 +213,14 @@ def export(network: str, arm: Arm, epsilon: float, output: Path, **options: Any)
 
     Example: gradcam-adv export --network resnet50 --epsilon 0.05 --output exported
     """
+    from gradcam_adv import own_model
     from gradcam_adv.models import backbones
     from gradcam_adv.studies import export as exports
 
     if not 0 <= epsilon <= 1:  # NaN fails this, too
         raise ValueError(f"Expected --epsilon from 0 to 1. Received: {epsilon}")
-    pipeline = _pipeline(**options)
+    pipeline = _pipeline(**options, command=_reproducing(**options))
+    own_model.check_output(pipeline.listing.root, output)
     if backbones.find(network).name not in pipeline.study.networks:
         raise ValueError(
             f"Expected --network out of the study's, {', '.join(pipeline.study.networks)}. "

@@ -33,7 +33,10 @@ def in_one_line(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         from gradcam_adv import interrupts
 
-        line = f"Stopped; nothing that is done is lost. To go on: {as_typed()}"
+        lost = "nothing that is done is lost. To go on"
+        if "--model" in sys.argv:  # the folder of images is gone through as a whole
+            lost = "no file is half written. To do it again"
+        line = f"Stopped; {lost}: {as_typed()}"
         with interrupts.ending_with(line):
             try:
                 command(*args, **kwargs)

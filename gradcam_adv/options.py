@@ -37,7 +37,7 @@ OPTIONS = (
     click.option(
         "--allow-left-out",
         is_flag=True,
-        help="Go on when more than 10 % of the photos can't be used.",
+        help="Go on when more than 10 % of a study's photos can't be used.",
     ),
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")

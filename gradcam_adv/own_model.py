@@ -83,7 +83,7 @@ class Images:
         return np.asarray(image, np.float32).reshape(self.shape) / 255
 
 
-def _check_output(folder: Path, output: Path) -> None:
+def check_output(folder: Path, output: Path) -> None:
     """ValueError for an output whose pictures a second run would take for photos."""
     if output.resolve().is_relative_to(folder.resolve()):
         raise ValueError(
@@ -168,7 +168,7 @@ def explain(
     Returns:
         One line on what was written.
     """
-    _check_output(folder, output)
+    check_output(folder, output)
     model = classifiers.load(path)
     network = networks.flatten(model)
     names = [step.path for step in network.find(layers)]
@@ -207,9 +207,19 @@ def explain(
     rows = images.names[: len(tiles)]
     columns = ["image", *(f"ε = {level.epsilon:g}" for level in levels)]
     pictures = np.stack([np.concatenate([t[:1, 0], t[:, 1]]) for t in tiles])
-    _save(overlays.sheet(pictures, rows, columns, f"{path.name}, {names[-1]}"), output, "sheet")
-    left_out = f", {len(excluded)} left out (excluded.csv)" if len(excluded) else ""
-    return f"{len(images)} images, {len(names)} layers in {output}{left_out}"
+    of = f", the first {len(tiles)} of {len(images)} images" if len(tiles) < len(images) else ""
+    title = f"{path.name}, {names[-1]}{of}"
+    _save(overlays.sheet(pictures, rows, columns, title), output, "sheet")
+    counts = (_counted(len(images), "image"), _counted(len(names), "layer"))
+    return f"{', '.join(counts)} in {output}{_left_out(excluded)}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def _left_out(excluded: pd.DataFrame) -> str:
+    return f", {len(excluded)} left out (excluded.csv)" if len(excluded) else ""
 
 
 def _named(table: pd.DataFrame, images: Images) -> pd.DataFrame:
@@ -260,14 +270,17 @@ def score(
     epsilons: Sequence[float],
     explainer: str,
     batch_size: int,
-) -> whole_model.Dissimilarity:
+) -> tuple[whole_model.Dissimilarity, str]:
     """MOD and VID of a saved model on the images of a folder, by layer, with their controls.
 
     Writes ``mod.csv``, ``vid.csv``, ``nissim.csv``, ``images.csv`` and ``excluded.csv``, for two
     layers or more also ``depth_profile.png``, and keeps no map. The class attacked and explained
     is the predicted one.
+
+    Returns:
+        The tables, and one line on what they are of and what is missing.
     """
-    _check_output(folder, output)
+    check_output(folder, output)
     model = classifiers.load(path)
     images, excluded = images_of(folder, model)
     with batches.naming(images.names, path.name):
@@ -285,7 +298,10 @@ def score(
     if len(result.vid) > 1:
         title = f"{path.name}: MOD along the depth, {len(images)} images, {explainer}"
         _save(profiles.depth_profile(result.mod, title), output, "depth_profile")
-    return result
+    said = f"{_counted(len(images), 'image')}; tables in {output}{_left_out(excluded)}"
+    if result.mod["ceiling"].isna().all():
+        said += "; no ceiling, for all images are predicted as one class"
+    return result, said
 
 
 def by_layer(result: whole_model.Dissimilarity) -> pd.DataFrame:

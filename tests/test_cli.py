@@ -95,6 +95,9 @@ def test_every_example_does_what_it_says(folder):
             done = command(folder, *arguments)
             assert done.returncode == 0, (arguments, done.stderr)
             assert "--output" not in arguments or any(output.iterdir())
+        if name == "export":  # which does not make the report, so is no way to go on with the run
+            manifest = json.loads((folder / "runs" / "quick" / "manifest.json").read_text())
+            assert manifest["given"]["command"] == "gradcam-adv reproduce studies/quick.toml"
     assert not (folder / "runs" / "quick").exists()  # the last one is clean
     assert (folder / "runs" / "two" / "report.html").exists()
 

@@ -26,7 +26,10 @@ epsilons = [0.1]
 arms = ["plain"]
 layers = {{resnet50 = ["conv5_block3_out"]}}
 """
-LINE = re.compile(r"Stopped; nothing that is done is lost\. To go on: (gradcam-adv .+)")
+LINE = re.compile(
+    r"Stopped; (?:nothing that is done is lost\. To go on|no file is half written\. To do it again)"
+    r": (gradcam-adv .+)"
+)
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 

@@ -86,6 +86,7 @@ def test_score_gives_mod_and_vid_by_layer(folder):
     result = command(folder, "score", *arguments, "--layers", "all", "--epsilon", "0.05")
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("| base/") == 6
+    assert "11 images; tables in scores, 1 left out (excluded.csv)" in result.stderr
     model = gradcam_adv.load(folder / "my.keras")
     images, _ = own_model.images_of(folder / "photos", model)
     expected = gradcam_adv.dissimilarity(model, images[0:11], None, [0.05], "all", progress=False)

@@ -531,6 +531,8 @@ def test_bad_input_is_refused_before_any_work(tmp_path):
         ("data", "study.toml", "--photos", "people", "--runs", "study.toml"): "Not a directory",
         ("data", "study.toml", "--photos", "x" * 5000): "is no folder",
         ("reproduce", "study.toml", "--photos", "people", "--weights", "wrong"): "weights of VGG16",
+        ("export", "study.toml", "--photos", "people", "--network", "vgg16", "--epsilon", "0.1",
+         "--output", "people/new"): "Expected an output outside of the folder of images",
         ("export", "study.toml", "--photos", "people", "--network", "vgg16", "--epsilon", "-1",
          "--output", "out"): "Expected --epsilon from 0 to 1. Received: -1.0",
     }  # fmt: skip
