@@ -112,7 +112,7 @@ def readings(**options: Any) -> None:
     """All stages, then again under other readings of what the paper leaves open, and pairs of them.
 
     Reuses what is computed; the report then tells how near each comes to the paper's tables and
-    which verdicts hang on one. Takes several times as long as the study.
+    which verdicts depend on one. Takes several times as long as the study.
 
     Example: gradcam-adv readings studies/two.toml --photos people --weights weights
     """

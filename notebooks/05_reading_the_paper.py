@@ -19,8 +19,8 @@
 # much of the distance between two networks is the unit's.
 #
 # The run here is small: 12 people of the ORL faces, 72 pixels, two of the five networks, on bases
-# with **random weights**. It can show how much hangs on a reading. Which reading is the paper's it
-# can't show; what is known of that on true weights is at the end.
+# with **random weights**. It can show how much depends on a reading. Which reading is the paper's
+# it can't show; what is known of that on true weights is at the end.
 
 # %%
 import matplotlib.pyplot as plt
@@ -241,13 +241,13 @@ print(f"ResNet101 in the paper's Table 1: {first:.1%} at ε = 0, {last:.1%} at �
 # `make readings STUDY=studies/two.toml ARGS="--photos lfw50 --weights weights"`, written up in
 # docs/results.md. There VGG16 fails and shifts *more* than Xception with ε in pixels, and less, as
 # in the paper, under all seven readings with ε in each network's unit. So the paper's order of
-# those two may hang on the unit. That it does is a hypothesis and no finding.
+# those two may depend on the unit. That it does is a hypothesis and no finding.
 #
 # ## What to try next
 #
 # - `make readings` on a study of yours: other photos, all five networks, and besides the unit the
 #   preprocessing, the files that the perturbed sets were kept in, the label attacked, the class
-#   explained. The report says how near each reading comes, and which claims hang on it.
+#   explained. The report says how near each reading comes, and which claims depend on it.
 # - Here: the predicted classes as labels for `sign`, or `targets=labels` in `heatmaps`. Both are
 #   readings of the paper, too.
 # - `paper.CLAIMS` has the paper's claims with their places; `make reproduce` gives a verdict on
