@@ -25,6 +25,7 @@ from gradcam_adv.models import backbones
 from gradcam_adv.studies import study
 
 ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
 PAGES = sorted([*ROOT.glob("*.md"), ROOT / "models/README.md", *(ROOT / "docs").rglob("*.md")])
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
@@ -94,9 +95,15 @@ def quick(tmp_path_factory, small_cnn):
     return folder
 
 
-@pytest.mark.parametrize("page", having("python"))
+def with_python() -> list:
+    """README last and among the slow ones: it speaks of a run, which has to be made."""
+    pages = [page for page in PAGES if blocks(page, "python") and page != README]
+    return [*named(pages), pytest.param(README, id="README.md", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("page", with_python())
 def test_python_runs_and_prints_what_the_page_says(page, request, tmp_path, monkeypatch, images):
-    is_readme = page == ROOT / "README.md"
+    is_readme = page == README
     monkeypatch.chdir(request.getfixturevalue("quick") if is_readme else tmp_path)
     matplotlib.use("Agg")
     names: dict[str, object] = {"__name__": "page"}

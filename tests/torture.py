@@ -47,7 +47,10 @@ vgg16 = ["block1_conv2", "block5_conv3"]
 resnet50 = ["conv1_relu", "conv5_block3_out"]
 """
 # The command itself, but for parts so small that every stage of this study has several of them.
-COMMAND = "from gradcam_adv import cli, setting; setting.SLICE = 3; cli.main()"
+COMMAND = (
+    "from gradcam_adv import cli; from gradcam_adv.studies import setting; "
+    "setting.SLICE = 3; cli.main()"
+)
 
 # Of the kills, so many come before any task has begun, while Python and TensorFlow are loading.
 STARTING = 0.1
