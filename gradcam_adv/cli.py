@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradcam_adv.errors import as_typed, in_one_line
-from gradcam_adv.options import JSON, MODEL, own_model_command, own_model_given, study_command
+from gradcam_adv.options import (
+    JSON,
+    MODEL,
+    own_model_command,
+    own_model_given,
+    reproducing,
+    study_command,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,15 +62,6 @@ def _pipeline(
     return pipeline.Pipeline(
         read, runs / read.name, models / read.name, allow_left_out=allow_left_out, given=given
     )
-
-
-def _reproducing(study: Path, allow_left_out: bool, **options: Any) -> str:
-    """The command that does the whole study, with options given elsewhere."""
-    usual = {"photos": None, "weights": None, "runs": Path("runs"), "models": Path("models")}
-    words = ["gradcam-adv", "reproduce", str(study)]
-    for name, value in options.items():
-        words += [] if value == usual[name] else [f"--{name}", str(value)]
-    return shlex.join([*words, "--allow-left-out"] if allow_left_out else words)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -133,7 +130,8 @@ def explain(**options: Any) -> None:
 
     Example: gradcam-adv explain studies/quick.toml
 
-    Example: gradcam-adv explain --model my.keras --images photos --layers blocks --output out
+    Example: gradcam-adv explain --model my.keras --images photos --layers blocks
+    --output out/explain
     """
     from gradcam_adv import own_model
 
@@ -153,7 +151,7 @@ def score(as_json: bool, **options: Any) -> None:
 
     Example: gradcam-adv score studies/quick.toml
 
-    Example: gradcam-adv score --model my.keras --images photos --layers all --output out
+    Example: gradcam-adv score --model my.keras --images photos --layers all --output out/score
     """
     from gradcam_adv import own_model
 
@@ -219,7 +217,7 @@ def export(network: str, arm: Arm, epsilon: float, output: Path, **options: Any)
 
     if not 0 <= epsilon <= 1:  # NaN fails this, too
         raise ValueError(f"Expected --epsilon from 0 to 1. Received: {epsilon}")
-    pipeline = _pipeline(**options, command=_reproducing(**options))
+    pipeline = _pipeline(**options, command=reproducing(**options))
     own_model.check_output(pipeline.listing.root, output)
     if backbones.find(network).name not in pipeline.study.networks:
         raise ValueError(

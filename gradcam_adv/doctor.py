@@ -9,7 +9,6 @@ import json
 import math
 import os
 import platform
-import shlex
 import shutil
 import signal
 import subprocess
@@ -21,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from gradcam_adv import machine
+from gradcam_adv import machine, options
 
 if TYPE_CHECKING:
     from gradcam_adv.models.weights import Weights
@@ -104,7 +103,7 @@ class Checkup:
 def examine(
     path: Path, *, photos: str | None, weights: str | None, runs: Path, models: Path
 ) -> Checkup:
-    """Look at everything that a study hangs on; downloads nothing and changes nothing.
+    """Look at everything that a study depends on; downloads nothing and changes nothing.
 
     Args:
         path: of the study.
@@ -114,15 +113,9 @@ def examine(
         models: where models go.
     """
     given = {"photos": photos, "weights": weights}
-    places = {"runs": str(runs), "models": str(models)}
-    usual = {"photos": None, "weights": None, "runs": "runs", "models": "models"}
-    options = [
-        word
-        for key, value in (given | places).items()
-        if value is not None and value != usual[key]
-        for word in (f"--{key}", value)
-    ]
-    checkup = Checkup(shlex.join(["gradcam-adv", "reproduce", str(path), *options]))
+    checkup = Checkup(
+        options.reproducing(path, photos=photos, weights=weights, runs=runs, models=models)
+    )
     _software(checkup)
     if checkup.problems:  # nearly everything else would fail for the same reason
         return checkup

@@ -34,7 +34,7 @@ def in_one_line(command: Callable[..., None]) -> Callable[..., None]:
         from gradcam_adv import interrupts
 
         lost = "nothing that is done is lost. To go on"
-        if "--model" in sys.argv:  # the folder of images is gone through as a whole
+        if kwargs.get("model"):  # the folder of images is gone through as a whole
             lost = "no file is half written. To do it again"
         line = f"Stopped; {lost}: {as_typed()}"
         with interrupts.ending_with(line):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,15 @@ def study_command(command: Callable[..., None]) -> Callable[..., None]:
     for decorate in (*reversed(OPTIONS), STUDY):
         command = decorate(command)
     return command
+
+
+def reproducing(study: Path, *, allow_left_out: bool = False, **options: Any) -> str:
+    """The command that does the whole study, with options that were given to another."""
+    usual = {"photos": None, "weights": None, "runs": Path("runs"), "models": Path("models")}
+    words = ["gradcam-adv", "reproduce", str(study)]
+    for name, value in options.items():
+        words += [] if value == usual[name] else [f"--{name}", str(value)]
+    return shlex.join([*words, "--allow-left-out"] if allow_left_out else words)
 
 
 OWN_MODEL = (

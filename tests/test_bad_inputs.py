@@ -508,6 +508,7 @@ def test_archives_of_arrays(tmp_path, content, why):
 def test_the_payload_of_the_arrays_is_alive():
     """Without the readers' protection it runs, or the tests above would show nothing."""
     np.load(io.BytesIO(npy(HOSTILE, allow_pickle=True)), allow_pickle=True)[0].close()
+    assert os.path.exists("ran")
     os.remove("ran")
 
 

@@ -217,7 +217,7 @@ def test_a_run_that_is_there_is_gone_on_with(place):
 
 
 def test_wrong_usage(place):
-    examine("--no-such-option", status=2)
+    assert "Error: No such option '--no-such-option'." in examine("--no-such-option", status=2)
 
 
 # --- Room ---
