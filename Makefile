@@ -60,6 +60,14 @@ readings: $(VENV)/.installed  ## the whole study, and the paper read in other wa
 test: $(VENV)/.installed-test  ## the tests
 	$(BIN)/python -m pytest
 
+# The numeric part of the tests, with Keras on PyTorch and the import of TensorFlow blocked.
+TORCH_TESTS := torch backbones classifiers fgsm gradcam metrics networks numbers profiles regions \
+	training whole_model
+
+test-torch: $(VENV)/.installed-test $(VENV)/.installed-torch  ## the numeric tests with Keras on PyTorch
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -m "not slow and not tensorflow" \
+		$(TORCH_TESTS:%=tests/test_%.py)
+
 test-slow: $(VENV)/.installed-test $(VENV)/.installed-docs $(VENV)/.installed-notebooks  ## the tests on real networks, and of the site
 	$(BIN)/python -m pytest -m slow
 

@@ -37,6 +37,7 @@ OTHERS: dict[str, tuple[int, int, dict[str, str]]] = {
     "AVX2 for this processor's own instructions": (2, 8, {"ONEDNN_MAX_CPU_ISA": "AVX2"}),
     "SSE4.1 for them": (2, 8, {"ONEDNN_MAX_CPU_ISA": "SSE41"}),
     "oneDNN's kernels off": (2, 8, {"TF_ENABLE_ONEDNN_OPTS": "0"}),
+    "Keras on PyTorch": (2, 8, {"KERAS_BACKEND": "torch"}),
 }
 
 Results = dict[str, np.ndarray]

@@ -96,13 +96,15 @@ class Batches:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error of Python's, NumPy's or TensorFlow's says that memory did not suffice.
+    """Whether an error of Python's, NumPy's or a backend's says that memory did not suffice.
 
-    By the name of TensorFlow's errors, which is not imported for it. AbortedError is what oneDNN's
-    operations make of any failure, nearly always of one to get memory.
+    By the names of the backends' errors, which are not imported for it. AbortedError is what
+    oneDNN's operations make of any failure in TensorFlow, nearly always of one to get memory. On a
+    processor PyTorch has no error of its own for it, but words.
     """
     names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & {"MemoryError", "ResourceExhaustedError", "AbortedError"})
+    known = {"MemoryError", "ResourceExhaustedError", "AbortedError", "OutOfMemoryError"}
+    return bool(names & known) or "DefaultCPUAllocator" in str(error)
 
 
 def check_images(shape: Sequence[int | None], images: npt.ArrayLike) -> np.ndarray:

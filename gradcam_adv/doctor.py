@@ -34,8 +34,8 @@ STUDY_MEMORY = 3.3e9
 RUN_FIXED, RUN_GROWING = 100e6, 170e6
 QUICK_PHOTOS, QUICK_SIZE, QUICK_NETWORKS, QUICK_ARMS = 400, 144, 5, 2
 
-# In a process of its own: a TensorFlow that can't run here may end the process that imports it.
-_TENSORFLOW = """
+# In a process of its own: a backend that can't run here may end the process that imports it.
+_BACKEND = """
 import json
 try:
     from gradcam_adv import gradients
@@ -44,7 +44,7 @@ except Exception as error:
     found = {"problem": f"{type(error).__name__}: {error}"}
 print(json.dumps(found))
 """
-_TENSORFLOW_SECONDS = 120
+_BACKEND_SECONDS = 120
 
 
 @dataclass
@@ -125,6 +125,7 @@ def examine(
     study = checkup.try_to("study", _read, path, given)
     checkup.say("file", str(path) if study else f"{path}: can't be used")
     if study:
+        _backend(checkup, study)
         count = _photos(checkup, study)
         _threads(checkup, study)
         _weights(checkup, study)
@@ -166,29 +167,24 @@ def _out_of_range() -> list[str]:
 
 def _gpu(checkup: Checkup) -> None:
     checkup.heading("GPU")
-    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
-    if backend != "tensorflow":
-        checkup.problems.append(
-            f"KERAS_BACKEND is {backend!r}: unset it, or set it to 'tensorflow'"
-        )
-        checkup.say("TensorFlow", "not looked at, for Keras would start another backend")
-        return
-    gpus = checkup.try_to("TensorFlow", _gpus)
+    backend = machine.backend()
+    title = machine.TITLES[backend]
+    gpus = checkup.try_to(title, _gpus)
     if gpus is None:
-        checkup.say("TensorFlow", "can't be used")
+        checkup.say(title, "can't be used")
     elif gpus:
-        checkup.say("TensorFlow", f"runs networks on {', '.join(gpus)}")
+        checkup.say(title, f"runs networks on {', '.join(gpus)}")
     else:
-        checkup.say("TensorFlow", "sees no GPU: networks run on the processor")
+        checkup.say(title, "sees no GPU: networks run on the processor")
     if gpus == [] and _nvidia_seems_there():
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+        lacking = {
+            "tensorflow": 'pip install ".[gpu]" brings what it lacks',
+            "torch": "it needs a build of PyTorch for CUDA",
+        }
         checkup.warnings.append(
-            "an NVIDIA GPU seems to be there that TensorFlow does not use: "
-            + (
-                'pip install ".[gpu]" brings what it lacks'
-                if hidden is None
-                else f"CUDA_VISIBLE_DEVICES is {hidden!r}"
-            )
+            f"an NVIDIA GPU seems to be there that {title} does not use: "
+            + (lacking[backend] if hidden is None else f"CUDA_VISIBLE_DEVICES is {hidden!r}")
         )
 
 
@@ -197,17 +193,17 @@ def _nvidia_seems_there() -> bool:
 
 
 def _gpus() -> list[str]:
-    """What TensorFlow finds; ValueError where it or Keras can't be started."""
+    """What Keras' backend finds; ValueError where it or Keras can't be started."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _TENSORFLOW],
+            [sys.executable, "-c", _BACKEND],
             capture_output=True,
             text=True,
             check=False,
-            timeout=_TENSORFLOW_SECONDS,
+            timeout=_BACKEND_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        raise ValueError(f"it did not start within {_TENSORFLOW_SECONDS} s") from None
+        raise ValueError(f"it did not start within {_BACKEND_SECONDS} s") from None
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
         raise ValueError(f"its process was ended by {name}, as by a build for other processors")
@@ -239,6 +235,15 @@ def _photos(checkup: Checkup, study: Study) -> int | None:
     text, count = found or (f"{study.photos}: can't be used", None)
     checkup.say("photos", text)
     return count
+
+
+def _backend(checkup: Checkup, study: Study) -> None:
+    backend = machine.backend()
+    if backend != "tensorflow" and "aligned" in study.arms:
+        checkup.problems.append(
+            f"KERAS_BACKEND is {backend!r}, and MTCNN, which finds the faces of the aligned arm, "
+            "needs TensorFlow; arms = ['plain'] in the study does without"
+        )
 
 
 def _chosen_photos(study: Study) -> tuple[str, int | None]:

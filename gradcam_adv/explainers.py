@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcam_adv import batches, gradcam
+from gradcam_adv import batches, gradcam, machine
 from gradcam_adv.networks import Layers, Network, Step
 
 if TYPE_CHECKING:
@@ -37,11 +37,17 @@ def compiled(
     and photo, with all masked photos of one photo in memory.
 
     Raises:
-        ValueError: no such explainer, or layers that the network doesn't have.
+        ValueError: no such explainer, or one of tf-keras-vis' where Keras is on another backend
+            than TensorFlow; layers that the network doesn't have.
     """
     if explainer == "gradcam":
         return gradcam.Explainer(network, layers, batch_size, score or 1)
     if explainer in EXPLAINERS:
+        if machine.backend() != "tensorflow":
+            raise ValueError(
+                f"Expected Keras on TensorFlow for explainer {explainer!r}, which is tf-keras-vis'. "
+                f"Received: KERAS_BACKEND = {machine.backend()!r}; 'gradcam' goes on either"
+            )
         return _Peer(explainer, network, layers, batch_size, score)
     raise ValueError(
         f"Expected explainer as one of {', '.join(EXPLAINERS)}. Received: {explainer!r}"

@@ -1,7 +1,8 @@
-"""What this process may use of the machine: memory and processors, as a container limits them."""
+"""What this process has: a backend for Keras; memory and processors, as a container limits them."""
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterator
@@ -11,6 +12,32 @@ from pathlib import Path
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
 MEMORY_FACTS = Path("/proc/meminfo")
+
+
+# What Keras can start, by the name that it has there: its title, which is its package's name, too.
+TITLES = {"tensorflow": "TensorFlow", "torch": "PyTorch"}
+
+
+def backend() -> str:
+    """The backend that Keras starts when it is first imported, which takes seconds.
+
+    Raises:
+        ValueError: it is none that networks are differentiated on here.
+    """
+    name, place = os.environ.get("KERAS_BACKEND") or "", "KERAS_BACKEND"
+    if not name:
+        home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+        place = str(home / "keras.json")
+        try:
+            name = str(json.loads(Path(place).read_text(encoding="utf-8"))["backend"])
+        except (OSError, ValueError, LookupError, TypeError):  # then Keras takes its default
+            name = "tensorflow"
+    if name not in TITLES:
+        raise ValueError(
+            f"Expected {place} to name a backend of Keras out of {', '.join(TITLES)}. "
+            f"Received: {name!r}"
+        )
+    return name
 
 
 def memory() -> tuple[float, float]:

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from gradcam_adv import cli, doctor, machine
 from gradcam_adv.models import backbones, weights
+from gradcam_adv.studies import setting
 
 STUDY = """
 name = "small"
@@ -348,7 +349,29 @@ def test_another_backend_is_a_problem_and_is_not_started(place, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     monkeypatch.setattr(doctor, "_gpus", lambda: pytest.fail("started"))
     lines = examine(status=1)
-    assert "problem: KERAS_BACKEND is 'jax': unset it, or set it to 'tensorflow'" in lines
+    assert (
+        "problem: installation: Expected KERAS_BACKEND to name a backend of Keras out of "
+        "tensorflow, torch. Received: 'jax'" in lines
+    )
+
+
+def test_faces_on_another_backend_are_a_problem(place, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    real = metadata.version
+    monkeypatch.setattr(setting, "version", lambda name: "2" if name == "torch" else real(name))
+    monkeypatch.setattr(doctor, "_gpus", lambda: [])
+    monkeypatch.setattr(doctor, "_nvidia_seems_there", lambda: True)
+    lines = examine(status=1)
+    assert "PyTorch sees no GPU: networks run on the processor" in lines
+    assert "torch 2" in lines
+    assert [
+        line for line in lines if line.startswith(("problem: KERAS", "warning: an NVIDIA"))
+    ] == [
+        "problem: KERAS_BACKEND is 'torch', and MTCNN, which finds the faces of the aligned arm, "
+        "needs TensorFlow; arms = ['plain'] in the study does without",
+        "warning: an NVIDIA GPU seems to be there that PyTorch does not use: it needs a build of "
+        "PyTorch for CUDA",
+    ]
 
 
 def test_gpus_are_named_and_an_unused_one_is_noticed(place, monkeypatch):
@@ -379,13 +402,13 @@ def test_what_tensorflow_finds(monkeypatch):
         ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "was ended by SIGILL"),
         ("import time; time.sleep(60)", "did not start within 0.5 s"),
         ("", "says nothing"),
-        (doctor._TENSORFLOW.replace("gpus()", "no_such()"), "AttributeError: module 'grad"),
+        (doctor._BACKEND.replace("gpus()", "no_such()"), "AttributeError: module 'grad"),
     ],
 )
 def test_a_tensorflow_that_breaks(monkeypatch, code, says):
-    monkeypatch.setattr(doctor, "_TENSORFLOW", code)
+    monkeypatch.setattr(doctor, "_BACKEND", code)
     if "sleep" in code:
-        monkeypatch.setattr(doctor, "_TENSORFLOW_SECONDS", 0.5)
+        monkeypatch.setattr(doctor, "_BACKEND_SECONDS", 0.5)
     with pytest.raises(ValueError, match=says):
         doctor._gpus()
 

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tf_keras_vis.gradcam import Gradcam
-from tf_keras_vis.utils.scores import CategoricalScore
 
 from gradcam_adv import gradcam, gradients, heatmaps, layer_names, networks, resize
 
@@ -23,6 +21,9 @@ def sums_of(model, images, layers, classes):
 
 def sums_of_peer(model, images, layer, classes):
     """The weighted sums of tf-keras-vis, before the ReLU, which would hide half of a difference."""
+    from tf_keras_vis.gradcam import Gradcam
+    from tf_keras_vis.utils.scores import CategoricalScore
+
     return Gradcam(model, clone=True)(
         CategoricalScore(classes.tolist()),
         images,
@@ -51,6 +52,7 @@ def test_case_worked_by_hand():
     np.testing.assert_allclose(sums["relu1"][0], [[0, 4], [28, 32.5]])
 
 
+@pytest.mark.tensorflow
 def test_equals_tf_keras_vis_on_every_layer(small_cnn, images, labels):
     sums = sums_of(small_cnn, images, layer_names(small_cnn), labels)
     for name, ours in sums.items():
@@ -141,6 +143,7 @@ NORMALIZED = {
 }
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("kind", NORMALIZED)
 def test_what_is_read_off_a_batch_normalization_is_what_the_layer_itself_gives(kind, images):
     keras.utils.set_random_seed(8)
@@ -162,6 +165,7 @@ def test_what_is_read_off_a_batch_normalization_is_what_the_layer_itself_gives(k
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=5e-6 * np.abs(theirs).max())
 
 
+@pytest.mark.tensorflow
 # A small gain alone loses nothing: it takes an offset to drown what is small.
 @pytest.mark.parametrize(
     "values", [{"beta": 1e6}, {"gamma": 1e-6, "beta": 1.0}, {"moving_mean": 1e5}]
@@ -226,6 +230,7 @@ def test_a_padded_batch_gives_the_same_bits(small_cnn, images, labels):
         np.testing.assert_array_equal(whole[name][:6], part[name])
 
 
+@pytest.mark.tensorflow
 def test_one_batch_shape_is_compiled_once_and_serves_the_smaller_last_batch(small_cnn, images):
     compiled = []
 

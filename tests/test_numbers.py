@@ -137,6 +137,7 @@ def test_sign_names_the_image_of_gradients_and_of_logits(one_black, labels):
         sign(breaking(), one_black, labels, batch_size=4)
 
 
+@pytest.mark.tensorflow
 def test_other_explainers_and_whole_models_name_the_image(monkeypatch, one_black, small_cnn):
     with pytest.raises(ValueError, match="'breaks' on image 9. Received: 25 of 25"):
         dissimilarity(breaking(), one_black, layers=["first", "breaks"], batch_size=4)
@@ -347,6 +348,7 @@ def test_features_to_train_on(own, tmp_path, value, message):
     assert not list((tmp_path / "models").rglob("*.keras"))
 
 
+@pytest.mark.tensorflow
 def test_a_face_at_no_place_is_named(own, monkeypatch, tmp_path):
     class Mtcnn:
         def detect_faces(self, images, **_):

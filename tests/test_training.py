@@ -62,6 +62,7 @@ def test_keeps_the_weights_of_the_best_validation_epoch(unlearned):
     assert history["val_accuracy"].iloc[-1] <= history["val_accuracy"][best]
 
 
+@pytest.mark.tensorflow  # whose course of this seed has such epochs
 def test_of_epochs_that_validate_alike_the_first_ones_weights_are_kept(problem):
     head, history = train(problem)
     accuracy = history["val_accuracy"]

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -16,7 +16,7 @@ from typing import Any, get_args
 import click
 import pandas as pd
 
-from gradcam_adv import batches, metrics
+from gradcam_adv import batches, machine, metrics
 from gradcam_adv.claims import outcomes, readings
 from gradcam_adv.data import sources
 from gradcam_adv.files import artifacts, locks, records
@@ -232,6 +232,7 @@ class Pipeline:
         """
         started = time.perf_counter()
         tasks = self._tasks(until)
+        _check_backend(task.name for task in tasks if not self.is_done(task))
         self._check_networks({task.stage for task in tasks if not self.is_done(task)})
         with locks.alone_in(self.folder), locks.alone_in(self.models):
             worked = self._run(tasks, until, all_readings)
@@ -329,7 +330,7 @@ class Pipeline:
         return paths
 
     def _start(self) -> None:
-        """Bring up TensorFlow, once, before the first network."""
+        """Bring up Keras' backend, once, before the first network."""
         if self._started:
             return
         self._started = True
@@ -392,6 +393,17 @@ def _noting(journal: records.Journal) -> Iterator[None]:
         warnings.simplefilter("always", batches.BatchHalved)
         warnings.showwarning = show
         yield
+
+
+def _check_backend(tasks_to_do: Iterable[str]) -> None:
+    """ValueError where faces are to be found and Keras is not on TensorFlow, as MTCNN has to be."""
+    backend = machine.backend()
+    if backend != "tensorflow" and "plain/faces" in tasks_to_do:
+        raise ValueError(
+            "Expected Keras on TensorFlow for the aligned arm, whose faces MTCNN finds. "
+            f"Received: KERAS_BACKEND = {backend!r}; arms = ['plain'] in the study does without, "
+            "and faces found once serve any backend"
+        )
 
 
 def _check_layers(study: Study) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from gradcam_adv import fgsm
+from gradcam_adv import fgsm, machine
 from gradcam_adv.data import photos
 from gradcam_adv.data.sources import Listing
 from gradcam_adv.files import artifacts
@@ -129,8 +129,9 @@ def slice_of(setting: Setting, row: int) -> tuple[str, pd.DataFrame, list[int]]:
 
 
 def versions() -> dict[str, str]:
+    """Of Python, and of the packages that make numbers; of Keras' backends the one at work."""
     packages = (
-        *("gradcam-adv", "keras", "tensorflow", "numpy", "scipy", "scikit-image", "pillow"),
+        *("gradcam-adv", "keras", machine.backend(), "numpy", "scipy", "scikit-image", "pillow"),
         *("imagehash", "mtcnn"),
     )
     return {"python": platform.python_version()} | {name: version(name) for name in packages}

@@ -92,7 +92,7 @@ class Study:
         layers: "all" or, by network, names of the layers explained for the example photos.
         examples: how many test photos get heatmaps of all those layers.
         batch_size: the one batch shape of all passes through the networks.
-        threads: of TensorFlow; None for as many as there are cores.
+        threads: of Keras' backend; None for as many as there are cores.
         seed: of every other choice of chance.
         readings: what the paper leaves open.
     """

@@ -1,25 +1,31 @@
-"""All automatic differentiation: the gradient of a loss by the pixels, of a score by the layers."""
+"""All automatic differentiation: the gradient of a loss by the pixels, of a score by the layers.
+
+What is computed stands here, in ``keras.ops``. What only a backend can do (differentiate, compile,
+choose threads, tell of GPUs) is in ``on_tensorflow`` and ``on_torch``; no other module of the
+package knows which of them is at work.
+"""
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from gradcam_adv import batches
+from gradcam_adv import machine
 
 if TYPE_CHECKING:
     from gradcam_adv.networks import Network, Step
 
-if keras.backend.backend() != "tensorflow":
+if keras.backend.backend() not in machine.TITLES:
     raise ImportError(
-        "Expected Keras' tensorflow backend (unset KERAS_BACKEND, or set it to 'tensorflow'). "
-        f"Received: {keras.backend.backend()!r}"
+        f"Expected Keras' backend as one of {', '.join(machine.TITLES)} (KERAS_BACKEND; unset it "
+        f"for tensorflow). Received: {keras.backend.backend()!r}"
     )
+_backend: Any = importlib.import_module(f"gradcam_adv.gradients.on_{keras.backend.backend()}")
 
 # In the place of a class: the one that the model predicts for the image being explained.
 PREDICTED = -1
@@ -33,37 +39,27 @@ WeightedSums = Callable[[np.ndarray, np.ndarray], tuple[list[np.ndarray], np.nda
 def configure(threads: int) -> None:
     """Fix what the last digits of a result hang on: the thread count and the order of sums.
 
-    Has to come before TensorFlow's first computation; afterwards it can't be changed.
+    Has to come before the backend's first computation; TensorFlow can't be changed afterwards.
+    A GPU then computes in float32 proper, not in its faster TF32.
 
     Raises:
         ValueError: TensorFlow already runs with another number of threads.
     """
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
-    except RuntimeError:
-        running = tf.config.threading.get_intra_op_parallelism_threads() or batches.cores()
-        if running != threads:
-            raise ValueError(
-                f"Expected TensorFlow to run with {threads} threads. Received: it has already "
-                f"started with {running} threads in this process"
-            ) from None
-    tf.config.experimental.enable_op_determinism()
+    _backend.configure(threads)
 
 
 def gpus() -> list[str]:
-    """The GPUs that TensorFlow will run networks on, by name."""
-    devices = tf.config.list_physical_devices("GPU")
-    details = map(tf.config.experimental.get_device_details, devices)
-    return [found.get("device_name", "unnamed") for found in details]
+    """The GPUs that the backend will run networks on, by name."""
+    found: list[str] = _backend.gpus()
+    return found
 
 
-# Beside TensorFlow's own pool: what oneDNN, threads and Python ask the system for.
+# Beside the backend's own pool: what oneDNN, threads and Python ask the system for.
 _BESIDE_POOL = 512 * 2**20
 
 
 def reserve(model: keras.Model, batch_size: int) -> None:
-    """Have TensorFlow's pool ask the system for the memory of a batch before it is computed.
+    """Have the backend ask the system for the memory of a batch before it is computed.
 
     Within a computation it is too late: where the system refuses memory there (``ulimit -v``, no
     overcommitment), oneDNN's convolutions end the process by a segmentation fault. What is asked
@@ -72,16 +68,15 @@ def reserve(model: keras.Model, batch_size: int) -> None:
     no such help.
 
     Raises:
-        MemoryError, tf.errors.ResourceExhaustedError: the system has not so much.
+        Exception: the system has not so much; :func:`gradcam_adv.batches.out_of_memory` knows it.
     """
-    if tf.config.list_logical_devices("GPU"):
+    if gpus():
         return
-    tensors = [tensor for layer in model.operations for tensor in tf.nest.flatten(layer.output)]
+    tensors = [tensor for layer in model.operations for tensor in keras.tree.flatten(layer.output)]
     shapes = [tensor.shape[1:] for tensor in tensors]
     known = sum(math.prod(shape) for shape in shapes if None not in shape)
     beside = np.empty(_BESIDE_POOL, np.uint8)  # so that the pool does not take all there is
-    size = int(1.25 * 4 * known * batch_size)
-    tf.raw_ops.Empty(shape=(size // 2**20 + 1, 2**20), dtype=tf.uint8, init=False)
+    _backend.ask_for(int(1.25 * 4 * known * batch_size))
     del beside
 
 
@@ -105,23 +100,23 @@ def loss_gradient(model: keras.Model, batch_size: int) -> LossGradient:
     shape = (batch_size, *model.input_shape[1:])
     reserve(model, batch_size)
 
-    @tf.function(
-        input_signature=[tf.TensorSpec(shape, tf.float32), tf.TensorSpec((batch_size,), tf.int32)],
-        autograph=False,
-    )
-    def gradient(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(images)
-            logits = tf.cast(model(images, training=False), tf.float32)
-            is_label = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False)
-            others = tf.where(is_label, logits.dtype.min, logits)
-            label_logit = tf.gather(logits, labels, batch_dims=1)
-            margin = tf.reduce_logsumexp(others, axis=-1) - label_logit
-        return tape.gradient(margin, images), logits
+    def gradient(images: Any, labels: Any) -> tuple[Any, Any]:
+        def margin(images: Any) -> tuple[list[Any], list[Any], Any]:
+            logits = keras.ops.cast(model(images, training=False), "float32")
+            classes = keras.ops.arange(logits.shape[-1], dtype="int32")
+            is_label = keras.ops.equal(labels[:, None], classes)
+            others = keras.ops.where(is_label, np.finfo(np.float32).min, logits)
+            label_logit = keras.ops.sum(keras.ops.where(is_label, logits, 0.0), axis=-1)
+            return [images], [keras.ops.logsumexp(others, axis=-1) - label_logit], logits
+
+        _, [[by_pixels]], logits = _backend.differentiate(margin, images)
+        return by_pixels, logits
+
+    compiled = _backend.compiled(gradient, (shape, "float32"), ((batch_size,), "int32"))
 
     def numpy_gradient(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        by_pixels, logits = gradient(images, labels.astype(np.int32))
-        return by_pixels.numpy(), logits.numpy()
+        by_pixels, logits = compiled(images, labels.astype(np.int32))
+        return by_pixels, logits
 
     return numpy_gradient
 
@@ -168,39 +163,31 @@ def gradcam_sums(
     half = any(tensor.dtype == "float16" for tensor in extractor.outputs)
     scales = (1024.0, 32.0, 1.0, 1 / 32) if half else (1.0,)
 
-    def scores_of(logits: tf.Tensor, classes: tf.Tensor) -> list[tf.Tensor]:
+    def scores_of(logits: Any, classes: Any) -> list[Any]:
         if not isinstance(targets, int):
             scores = targets(logits)
             came = type(scores).__name__
-            if tf.is_tensor(scores):
-                came = f"shape {tuple(scores.shape)}, {scores.dtype.name}"
+            if keras.ops.is_tensor(scores):
+                dtype = keras.backend.standardize_dtype(scores.dtype)
+                came = f"shape {tuple(scores.shape)}, {dtype}"
             if came != f"shape ({batch_size},), float32":
                 raise ValueError(
                     "Expected targets to give one score, float32, for each image of a batch: "
                     f"shape ({batch_size},). Received: {came}"
                 )
             return [scores]
-        predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)[:, tf.newaxis]
-        explained = tf.where(classes == PREDICTED, predicted, classes)
-        return tf.unstack(tf.gather(logits, explained, batch_dims=1), axis=1)
+        predicted = keras.ops.cast(keras.ops.argmax(logits, axis=-1), "int32")[:, None]
+        explained = keras.ops.where(classes == PREDICTED, predicted, classes)
+        scores = keras.ops.take_along_axis(logits, explained, axis=1)
+        return [scores[:, i] for i in range(count)]
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec(shape, tf.float32),
-            tf.TensorSpec((batch_size, count), tf.int32),
-            tf.TensorSpec((), tf.float32),
-        ],
-        autograph=False,
-    )
-    def sums(
-        images: tf.Tensor, classes: tf.Tensor, scale: tf.Tensor
-    ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        with tf.GradientTape(persistent=count > 1, watch_accessed_variables=False) as tape:
-            tape.watch(images)
+    def sums(images: Any, classes: Any, scale: Any) -> tuple[list[Any], Any]:
+        def explained(images: Any) -> tuple[list[Any], list[Any], Any]:
             *activations, logits = extractor(images, training=False)
-            logits = tf.cast(logits, tf.float32)
-            scores = [score * scale for score in scores_of(logits, classes)]
-        by_score = [tape.gradient(score, activations) for score in scores]
+            logits = keras.ops.cast(logits, "float32")
+            return activations, [score * scale for score in scores_of(logits, classes)], logits
+
+        activations, by_score, logits = _backend.differentiate(explained, images)
         weights, maps = {}, {}
         for path, values, *gradients in zip(unique, activations, *by_score, strict=True):
             if any(gradient is None for gradient in gradients):
@@ -208,23 +195,27 @@ def gradcam_sums(
                     f"Expected layers that the scores depend on. Received: {path}, which they don't"
                 )
             means = [_mean_over_positions(gradient) / scale for gradient in gradients]
-            weights[path] = tf.stack(means, axis=1)
+            weights[path] = keras.ops.stack(means, axis=1)
             maps[path] = _weighted_sum(weights[path], values)
         by_place = []
         for place, step in zip(places, read, strict=True):
             by_place.append(maps[step.path])
             if step is not place:
-                t = step.operation(tf.zeros((1, 1, 1, place.shape[-1])), training=False)
-                by_place[-1] -= _weighted_sum(weights[step.path], tf.repeat(t, batch_size, axis=0))
+                zeros = keras.ops.zeros((1, 1, 1, place.shape[-1]))
+                t = keras.ops.repeat(step.operation(zeros, training=False), batch_size, axis=0)
+                by_place[-1] = by_place[-1] - _weighted_sum(weights[step.path], t)
         return by_place, logits
+
+    compiled = _backend.compiled(
+        sums, (shape, "float32"), ((batch_size, count), "int32"), ((), "float32")
+    )
 
     def numpy_sums(images: np.ndarray, classes: np.ndarray) -> tuple[list[np.ndarray], Any]:
         for scale in scales:
-            maps, logits = sums(images, classes.astype(np.int32), scale)
-            as_arrays = [layer.numpy() for layer in maps]
-            if len(scales) == 1 or all(np.isfinite(layer).all() for layer in as_arrays):
+            maps, logits = compiled(images, classes.astype(np.int32), np.float32(scale))
+            if len(scales) == 1 or all(np.isfinite(layer).all() for layer in maps):
                 break
-        return as_arrays, logits.numpy()
+        return maps, logits
 
     return numpy_sums
 
@@ -233,21 +224,27 @@ def gradcam_sums(
 # its own reduce_mean and einsum, and reading is what they cost.
 
 
-def _mean_over_positions(values: tf.Tensor) -> tf.Tensor:
+def _mean_over_positions(values: Any) -> Any:
     """(N, H, W, C) to float32 (N, C)."""
     flat = _flat(values)
-    total = tf.matmul(tf.ones_like(flat[..., :1]), flat, transpose_a=True)
-    return total[:, 0] / tf.cast(tf.shape(flat)[1], tf.float32)
+    positions = keras.ops.shape(flat)[1]
+    total = keras.ops.matmul(_transposed(keras.ops.ones_like(flat[..., :1])), flat)
+    return total[:, 0] / keras.ops.cast(positions, "float32")
 
 
-def _weighted_sum(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+def _weighted_sum(weights: Any, values: Any) -> Any:
     """Weights (N, targets, C) and values (N, H, W, C) to float32 (N, targets, H, W)."""
-    flat = tf.matmul(weights, _flat(values), transpose_b=True)
-    shape = tf.shape(values)
-    return tf.reshape(flat, (shape[0], tf.shape(weights)[1], shape[1], shape[2]))
+    flat = keras.ops.matmul(weights, _transposed(_flat(values)))
+    count, height, width, _ = keras.ops.shape(values)
+    return keras.ops.reshape(flat, (count, weights.shape[1], height, width))
 
 
-def _flat(values: tf.Tensor) -> tf.Tensor:
+def _transposed(matrices: Any) -> Any:
+    """(N, A, B) to (N, B, A); the product of matrices that follows takes it for a flag."""
+    return keras.ops.transpose(matrices, (0, 2, 1))
+
+
+def _flat(values: Any) -> Any:
     """(N, H, W, C) to float32 (N, H * W, C)."""
-    flat = tf.reshape(values, (tf.shape(values)[0], -1, values.shape[-1]))
-    return tf.cast(flat, tf.float32)
+    count, *_, channels = keras.ops.shape(values)
+    return keras.ops.cast(keras.ops.reshape(values, (count, -1, channels)), "float32")

@@ -1,0 +1,50 @@
+"""The five networks with a head, on real photos, and how far two right results may be apart."""
+
+import numpy as np
+
+from gradcam_adv.data import photos, sources
+from gradcam_adv.models import backbones, classifiers, weights
+
+SIZE = 160
+LAYERS = {
+    "vgg16": 18,
+    "resnet50": 174,
+    "resnet101": 344,
+    "inceptionv3": 310,
+    "xception": 131,
+}
+
+
+def orl_photos(count: int) -> np.ndarray:
+    listing = sources.list_photos("orl", classes=None, min_photos=3, seed=0)
+    return photos.decode_all(
+        [listing.root / photo for photo in listing.files["photo"][:: 400 // count]], SIZE
+    )
+
+
+def classifier(name: str, pixels: np.ndarray):
+    base = backbones.build(name, pixels.shape[1], weights.Weights("random"))
+    backbones.calibrate_batch_norm(base, [pixels])
+    extractor = classifiers.features(base)
+    head = classifiers.dense_head(extractor.output_shape[-1], 10, seed=0)
+    return classifiers.assemble(extractor, head)
+
+
+def rounding_scales(network, images, classes) -> list[np.ndarray]:
+    """By place, (N,): what the weighted sums would be if nothing in them cancelled.
+
+    Rounding is relative to that: in early layers the means of the gradients all but cancel, and two
+    right orders of summing can differ in the third digit of a sum.
+    """
+    import tensorflow as tf
+
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(pixels := tf.constant(images))
+        *activations, logits = network.extractor(network.places)(pixels, training=False)
+        score = tf.gather(logits, classes, batch_dims=1)
+    scales = []
+    for values, gradient in zip(activations, tape.gradient(score, activations), strict=True):
+        weights = np.abs(gradient).mean(axis=(1, 2))
+        sums = np.einsum("bhwc,bc->bhw", np.abs(values), weights)
+        scales.append(sums.max(axis=(1, 2)))
+    return scales
