@@ -65,8 +65,8 @@ TORCH_TESTS := torch backbones classifiers fgsm gradcam metrics networks numbers
 	training whole_model
 
 test-torch: $(VENV)/.installed-test $(VENV)/.installed-torch  ## the numeric tests with Keras on PyTorch
-	KERAS_BACKEND=torch $(BIN)/python -m pytest -m "not slow and not tensorflow" \
-		$(TORCH_TESTS:%=tests/test_%.py)
+	KERAS_BACKEND=torch PYTHONPATH=tests $(BIN)/python -m pytest -p without_tensorflow \
+		-m "not slow and not tensorflow" $(TORCH_TESTS:%=tests/test_%.py)
 
 test-slow: $(VENV)/.installed-test $(VENV)/.installed-docs $(VENV)/.installed-notebooks  ## the tests on real networks, and of the site
 	$(BIN)/python -m pytest -m slow

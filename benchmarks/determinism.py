@@ -1,6 +1,6 @@
 """What changes a number: ``python -m benchmarks.determinism`` prints docs/determinism.md's table.
 
-Every run is a process of its own: threads and instruction sets are chosen when TensorFlow starts.
+Every run is a process of its own: threads and instruction sets are chosen when a backend starts.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ IMAGE_SIZE = 144
 EXPLAINED = 16
 EPSILON = 0.05
 NETWORKS = ("vgg16", "resnet50", "xception")
-# What a run differs by from the first one: threads, batch, and what TensorFlow's kernels are.
-REFERENCE = (2, 8, {})
-OTHERS: dict[str, tuple[int, int, dict[str, str]]] = {
+# What a run differs by from the first one: threads, batch, precision, and what the kernels are.
+REFERENCE = (2, 8, "float32", {})
+OTHERS: dict[str, tuple[int, int, str, dict[str, str]]] = {
     "the same once more": REFERENCE,
-    "1 thread for 2": (1, 8, {}),
-    "batches of 4 for 8": (2, 4, {}),
-    "batches of 1 for 8": (2, 1, {}),
-    "AVX2 for this processor's own instructions": (2, 8, {"ONEDNN_MAX_CPU_ISA": "AVX2"}),
-    "SSE4.1 for them": (2, 8, {"ONEDNN_MAX_CPU_ISA": "SSE41"}),
-    "oneDNN's kernels off": (2, 8, {"TF_ENABLE_ONEDNN_OPTS": "0"}),
-    "Keras on PyTorch": (2, 8, {"KERAS_BACKEND": "torch"}),
+    "1 thread for 2": (1, 8, "float32", {}),
+    "batches of 4 for 8": (2, 4, "float32", {}),
+    "batches of 1 for 8": (2, 1, "float32", {}),
+    "AVX2 for this processor's own instructions": (2, 8, "float32", {"ONEDNN_MAX_CPU_ISA": "AVX2"}),
+    "SSE4.1 for them": (2, 8, "float32", {"ONEDNN_MAX_CPU_ISA": "SSE41"}),
+    "oneDNN's kernels off": (2, 8, "float32", {"TF_ENABLE_ONEDNN_OPTS": "0"}),
+    "Keras on PyTorch": (2, 8, "float32", {"KERAS_BACKEND": "torch"}),
+    "mixed_bfloat16": (2, 8, "mixed_bfloat16", {}),
+    "mixed_float16": (2, 8, "mixed_float16", {}),
 }
 
 Results = dict[str, np.ndarray]
@@ -57,10 +59,15 @@ def main() -> None:
 
 
 def in_a_process(
-    network: str, model: Path, threads: int, batch_size: int, environment: dict[str, str]
+    network: str,
+    model: Path,
+    threads: int,
+    batch_size: int,
+    precision: str,
+    environment: dict[str, str],
 ) -> Results:
     output = model.with_suffix(".npz")
-    arguments = [network, str(model), str(threads), str(batch_size), str(output)]
+    arguments = [network, str(model), str(threads), str(batch_size), precision, str(output)]
     command = [sys.executable, "-m", "benchmarks.determinism", *arguments]
     subprocess.run(command, env=os.environ | environment, stderr=subprocess.DEVNULL, check=True)
     with np.load(output) as results:
@@ -93,7 +100,7 @@ def _short(difference: float) -> str:
     return f"{difference:.1e}" if difference else "0"
 
 
-def measure(network: str, path: Path, batch_size: int) -> Results:
+def measure(network: str, path: Path, batch_size: int, precision: str) -> Results:
     """Attack and explain photos with the classifier in ``path``, then train its head anew."""
     pixels, labels = orl()
     train, validation, test = (
@@ -102,7 +109,7 @@ def measure(network: str, path: Path, batch_size: int) -> Results:
     )
     if not path.exists():
         classifiers.save(classifier(network, pixels[train]), path, {})
-    model = classifiers.load(path)
+    model = classifiers.in_precision(classifiers.load(path), precision)
     flat = networks.flatten(model)
     images, classes = pixels[test][:EXPLAINED], labels[test][:EXPLAINED]
     signs = fgsm.sign(model, images, classes, batch_size=batch_size)
@@ -147,11 +154,13 @@ def classifier(network: str, pixels: np.ndarray) -> keras.Model:
     )
 
 
-def _in_this_process(network: str, model: str, threads: str, batch_size: str, output: str) -> None:
+def _in_this_process(
+    network: str, model: str, threads: str, batch_size: str, precision: str, output: str
+) -> None:
     from gradcam_adv import gradients
 
     gradients.configure(int(threads))
-    np.savez(output, **measure(network, Path(model), int(batch_size)))
+    np.savez(output, **measure(network, Path(model), int(batch_size), precision))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,34 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gradcam_adv import machine
+
+# On a processor more at a time is no faster, and the memory may be needed for other things.
 BATCH_SIZE = 8
+# On a GPU at most, and what an image may need there a pixel: twice the outputs of all layers of
+# ResNet101, the hungriest of the five networks (4.5 kB), and a little.
+_LARGEST_SIZE = 64
+_BYTES_A_PIXEL = 10_000
+
+
+def size_for(given: int | None, shape: Sequence[int | None]) -> int:
+    """The batch size given; where none is, what suits images of a shape, (N, H, W, C).
+
+    That is BATCH_SIZE, and where there is a GPU the power of two from there to 64 with which the
+    five networks take half of its memory at most.
+
+    Raises:
+        ValueError: it is given and no whole number above 0.
+    """
+    if given is not None:
+        return check_size(given)
+    height, width = shape[1:3]
+    needed = _BYTES_A_PIXEL * (height or 0) * (width or 0)
+    memory = machine.gpu_memory()
+    size = BATCH_SIZE
+    while needed and 2 * size <= _LARGEST_SIZE and 2 * size * needed <= memory / 2:
+        size *= 2
+    return size
 
 
 def cores() -> int:

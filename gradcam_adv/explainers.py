@@ -43,10 +43,11 @@ def compiled(
     if explainer == "gradcam":
         return gradcam.Explainer(network, layers, batch_size, score or 1)
     if explainer in EXPLAINERS:
-        if machine.backend() != "tensorflow":
+        backend = machine.backend()
+        if backend != "tensorflow":
             raise ValueError(
-                f"Expected Keras on TensorFlow for explainer {explainer!r}, which is tf-keras-vis'. "
-                f"Received: KERAS_BACKEND = {machine.backend()!r}; 'gradcam' goes on either"
+                f"Expected Keras on TensorFlow for explainer {explainer!r}, which is "
+                f"tf-keras-vis'. Received: KERAS_BACKEND = {backend!r}; 'gradcam' goes on either"
             )
         return _Peer(explainer, network, layers, batch_size, score)
     raise ValueError(

@@ -20,7 +20,7 @@ def sign(
     images: npt.ArrayLike,
     labels: npt.ArrayLike,
     *,
-    batch_size: int = batches.BATCH_SIZE,
+    batch_size: int | None = None,
     progress: bool = True,
 ) -> np.ndarray:
     """Sign of the gradient of the cross-entropy by the pixels, section 2.2 of the paper.
@@ -33,6 +33,7 @@ def sign(
         images: float, (N, H, W, 3), values in [0, 1].
         labels: int, (N,), the class to move away from.
         batch_size: how many images at a time; bounds the memory. Halved where that ends.
+            None for 8, and on a GPU for as many as suit its memory.
         progress: draw a bar, where there is a terminal.
 
     Returns:
@@ -46,7 +47,8 @@ def sign(
     network = networks.flatten(model)
     images = batches.check_images(network.input.shape, images)
     labels = batches.check_labels(labels, len(images), network.classes, "labels")
-    return compiled_sign(network, batch_size)(images, labels, progress=progress)
+    size = batches.size_for(batch_size, images.shape)
+    return compiled_sign(network, size)(images, labels, progress=progress)
 
 
 class compiled_sign:

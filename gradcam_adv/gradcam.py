@@ -33,7 +33,7 @@ def heatmaps(
     layers: Layers = "all",
     targets: Targets = "predicted",
     *,
-    batch_size: int = batches.BATCH_SIZE,
+    batch_size: int | None = None,
     progress: bool = True,
 ) -> dict[str, np.ndarray]:
     """Grad-CAM heatmaps of many layers from one forward and one backward pass a batch.
@@ -48,6 +48,7 @@ def heatmaps(
             int (N,), a class for each image; or a function from the logits, (n, classes), to
             scores, (n,), in ``keras.ops``.
         batch_size: how many images at a time; bounds the memory. Halved where that ends.
+            None for 8, and on a GPU for as many as suit its memory.
         progress: draw a bar, where there is a terminal.
 
     Returns:
@@ -62,7 +63,8 @@ def heatmaps(
     network = networks.flatten(model)
     images = batches.check_images(network.input.shape, images)
     score = targets if callable(targets) else 1
-    explain = Explainer(network, layers, batch_size, score)
+    size = batches.size_for(batch_size, images.shape)
+    explain = Explainer(network, layers, size, score)
     by_layer, _ = explain(images, classes_of(network, targets, len(images)), progress=progress)
     return {name: maps[:, 0] for name, maps in by_layer.items()}
 
@@ -145,16 +147,14 @@ def resize(maps: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
     return np.clip(resized, 0, 1).reshape(*maps.shape[:-2], height, width)
 
 
-def predict(
-    model: keras.Model, images: npt.ArrayLike, batch_size: int = batches.BATCH_SIZE
-) -> np.ndarray:
+def predict(model: keras.Model, images: npt.ArrayLike, batch_size: int | None = None) -> np.ndarray:
     """Logits, float32 (N, classes), in batches of one padded shape.
 
     Args:
         model: any classifier that :func:`gradcam_adv.networks.flatten` takes, from pixels in
             [0, 1] to logits or their softmax.
         images: float, (N, H, W, 3), values in [0, 1].
-        batch_size: how many images at a time.
+        batch_size: how many images at a time; None as for :func:`heatmaps`.
 
     Raises:
         ValueError: a model without logits, images that it doesn't take, or logits that aren't
@@ -162,7 +162,8 @@ def predict(
     """
     network = networks.flatten(model)
     pixels = batches.check_images(network.input.shape, images)
-    return Predictor(network.classifier(), batch_size)(pixels)
+    size = batches.size_for(batch_size, pixels.shape)
+    return Predictor(network.classifier(), size)(pixels)
 
 
 class Predictor:

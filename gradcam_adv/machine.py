@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,23 @@ def backend() -> str:
             f"Received: {name!r}"
         )
     return name
+
+
+def gpu_memory() -> float:
+    """Bytes of the smallest NVIDIA GPU that this process may use; 0 where it may use none.
+
+    By the driver's own tool, for asking a backend takes seconds; that may still not use it.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    chosen = [] if visible is None else [f"--id={visible}"]
+    if visible in ("", "-1"):
+        return 0.0
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits", *chosen]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        return min(float(line) for line in told.stdout.split()) * 2**20
+    except (OSError, subprocess.SubprocessError, ValueError):  # no tool, no driver, no number
+        return 0.0
 
 
 def memory() -> tuple[float, float]:

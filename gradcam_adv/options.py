@@ -88,7 +88,9 @@ OWN_MODEL = (
         "--output", type=click.Path(path_type=Path, file_okay=False), help="With --model: where to."
     ),
     click.option(
-        "--batch-size", type=click.IntRange(1), help="With --model: images at a time (8)."
+        "--batch-size",
+        type=click.IntRange(1),
+        help="With --model: images at a time (8; on a GPU what suits its memory).",
     ),
 )
 
@@ -109,7 +111,7 @@ def own_model_given(
         options: of the command; those for a model are taken out.
         with_model: further options given that are none without --model.
     """
-    from gradcam_adv import batches, whole_model
+    from gradcam_adv import whole_model
 
     own = {
         key: options.pop(key)
@@ -139,5 +141,5 @@ def own_model_given(
         "layers": [int(s) if s.lstrip("-").isdigit() else s for s in own["layers"]] or "last",
         "epsilons": own["epsilon"] or whole_model.EPSILONS,
         "explainer": own["explainer"] or "gradcam",
-        "batch_size": own["batch_size"] or batches.BATCH_SIZE,
+        "batch_size": own["batch_size"],
     }

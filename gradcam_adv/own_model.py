@@ -155,7 +155,7 @@ def explain(
     layers: Layers,
     epsilons: Sequence[float],
     explainer: str,
-    batch_size: int,
+    batch_size: int | None,
 ) -> str:
     """Attack the images of a folder on a saved model, explain them, and write what came of it.
 
@@ -269,7 +269,7 @@ def score(
     layers: Layers,
     epsilons: Sequence[float],
     explainer: str,
-    batch_size: int,
+    batch_size: int | None,
 ) -> tuple[whole_model.Dissimilarity, str]:
     """MOD and VID of a saved model on the images of a folder, by layer, with their controls.
 

@@ -55,7 +55,7 @@ def dissimilarity(
     size: Literal["input", "native"] = "input",
     explainer: str = "gradcam",
     controls: bool = True,
-    batch_size: int = batches.BATCH_SIZE,
+    batch_size: int | None = None,
     progress: bool = True,
 ) -> Dissimilarity:
     """Attack every image at every epsilon, explain both, and measure how far the maps moved.
@@ -78,7 +78,7 @@ def dissimilarity(
             "scorecam" by tf-keras-vis, see :mod:`gradcam_adv.explainers`.
         controls: measure also what a MOD is to be read between: noise of the same size with random
             signs, and unrelated images. Nearly doubles the time.
-        batch_size: how many images at a time.
+        batch_size: how many images at a time; None as for :func:`gradcam_adv.heatmaps`.
         progress: draw a bar, where there is a terminal.
 
     Raises:
@@ -160,7 +160,7 @@ def attacked_batches(
     targets: Targets | Literal["clean"],
     explainer: str,
     controls: bool,
-    batch_size: int,
+    batch_size: int | None,
 ) -> Iterator[Batch]:
     """Attack and explain images batch by batch; the arguments are those of :func:`dissimilarity`.
 
@@ -176,17 +176,18 @@ def attacked_batches(
     levels = _levels(epsilons)
     of_clean = isinstance(targets, str) and targets == "clean"
     wanted = gradcam.classes_of(network, "predicted" if of_clean else targets, count)[:, 0]
-    attack = fgsm.compiled_sign(network, batch_size)
+    size = batches.size_for(batch_size, network.input.shape)
+    attack = fgsm.compiled_sign(network, size)
     score = targets if callable(targets) else None
-    explain = explainers.compiled(explainer, network, layers, batch_size, score)
+    explain = explainers.compiled(explainer, network, layers, size, score)
 
     def level(epsilon: float, pixels: np.ndarray, classes: np.ndarray) -> Level:
         maps, logits = explain(pixels, classes[:, None])
         heatmaps = {name: values[:, 0] for name, values in maps.items()}
         return Level(epsilon, pixels, logits.argmax(axis=1), heatmaps)
 
-    for start in range(0, count, batch_size):
-        own = slice(start, min(start + batch_size, count))
+    for start in range(0, count, size):
+        own = slice(start, min(start + size, count))
         numbers = range(own.start, own.stop)
         pixels = batches.check_images(network.input.shape, np.asarray(images[own]))
         noise: list[Level] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import importlib.machinery
 import os
 import re
 import shutil
@@ -11,24 +10,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-
-
-class _WithoutTensorFlow:
-    """Finds TensorFlow, so that nobody who only asks for it is in trouble, and does not import it."""
-
-    def find_spec(self, name, path=None, target=None):
-        known = name.partition(".")[0] == "tensorflow"
-        return importlib.machinery.ModuleSpec(name, self) if known else None
-
-    def create_module(self, spec):
-        raise ImportError(f"{spec.name} is blocked: Keras is on PyTorch here")
-
-    exec_module = None  # of what was never made
-
-
-# Before anything can have imported it: nothing is to need it where Keras is on another backend.
-if os.environ.get("KERAS_BACKEND") == "torch":
-    sys.meta_path.insert(0, _WithoutTensorFlow())
 
 import keras
 import numpy as np

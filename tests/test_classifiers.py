@@ -39,6 +39,21 @@ def test_one_flat_graph_that_ends_in_logits(parts):
     assert trainable == {"hidden", "logits"}
 
 
+@pytest.mark.parametrize(("precision", "digits"), [("mixed_bfloat16", 0.05), ("float64", 1e-5)])
+def test_in_another_precision_it_is_the_same_network(parts, precision, digits):
+    *_, model = parts
+    other = classifiers.in_precision(model, precision)
+    computed = precision.removeprefix("mixed_")
+    assert other.get_layer("block3_conv1").output.dtype == computed
+    assert [layer.name for layer in other.layers] == [layer.name for layer in model.layers]
+    pixels = np.random.default_rng(0).random((3, 32, 32, 3), dtype=np.float32)
+    expected = gradcam.predict(model, pixels, 2)
+    np.testing.assert_allclose(
+        gradcam.predict(other, pixels, 2), expected, atol=digits * np.abs(expected).max()
+    )
+    assert model.get_layer("block3_conv1").output.dtype == "float32"
+
+
 def test_flattening_head():
     base = backbones.build("vgg16", 64, weights.Weights("random"))
     assert classifiers.features(base, "flatten").output_shape == (None, 2 * 2 * 512)

@@ -10,14 +10,30 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from gradcam_adv import batches, explainers, flatten, gradcam, gradients, heatmaps, sign
+from gradcam_adv import (
+    batches,
+    explainers,
+    flatten,
+    gradcam,
+    gradients,
+    heatmaps,
+    machine,
+    sign,
+)
 from gradcam_adv.data import faces
 from gradcam_adv.files import checkpoints
 from gradcam_adv.models import backbones
 from gradcam_adv.studies import stages, study
 
+
+class OutOfMemoryError(RuntimeError):
+    """As PyTorch's on a GPU is called."""
+
+
 ERRORS = {
     "python": MemoryError,
+    "torch": OutOfMemoryError,
+    "torch on a processor": lambda: RuntimeError("[enforce fail] DefaultCPUAllocator: can't"),
     "tensorflow": lambda: tf.errors.ResourceExhaustedError(None, None, "OOM when allocating"),
     "onednn": lambda: tf.errors.AbortedError(None, None, "could not create a memory object"),
 }
@@ -107,6 +123,41 @@ def test_not_even_one_is_an_error_of_one_line():
     ):
         list(run(np.arange(2)))
     assert len(halvings(caught)) == 1
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "side", "expected"),
+    [(0, 224, 8), (80, 224, 64), (24, 224, 16), (80, 448, 16), (4, 224, 8), (80, None, 8)],
+)
+def test_a_gpus_memory_decides_where_no_batch_size_is_given(monkeypatch, gigabytes, side, expected):
+    monkeypatch.setattr(machine, "gpu_memory", lambda: gigabytes * 2.0**30)
+    assert batches.size_for(None, (None, side, side, 3)) == expected
+    assert batches.size_for(5, (None, side, side, 3)) == 5
+    with pytest.raises(ValueError, match="batch_size as a whole number above 0. Received: 0"):
+        batches.size_for(0, (None, side, side, 3))
+
+
+@pytest.mark.parametrize(
+    ("says", "visible", "expected"),
+    [
+        ("echo 81559; echo 40960", None, 40960 * 2**20),
+        ('[ "$3" = --id=1 ] && echo 81559', "1", 81559 * 2**20),
+        ("echo 81559", "-1", 0),
+        ("echo 81559", "", 0),
+        ("echo no devices were found; exit 6", None, 0),
+        ("echo", None, 0),
+        (None, None, 0),
+    ],
+)
+def test_the_drivers_own_tool_tells_of_gpus(monkeypatch, tmp_path, says, visible, expected):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    if says is not None:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{says}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    assert machine.gpu_memory() == expected
 
 
 def test_other_errors_are_not_taken_for_it():

@@ -178,6 +178,25 @@ def load(path: Path | str) -> keras.Model:
     return model
 
 
+def in_precision(model: keras.Model, precision: str) -> keras.Model:
+    """The same network computing in another precision, on copies of its weights.
+
+    Args:
+        model: functional, flat.
+        precision: a dtype policy of Keras', such as "mixed_float16"; weights stay float32 in it.
+    """
+    import keras
+
+    def other(operation: Any) -> Any:
+        # Operations of keras.ops compute in what they are given.
+        policy = {"dtype": precision} if isinstance(operation, keras.layers.Layer) else {}
+        return type(operation).from_config(operation.get_config() | policy)
+
+    copy = keras.models.clone_model(model, clone_function=other)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def check_classes(model: keras.Model, facts: dict[str, Any], identities: Sequence[str]) -> None:
     """ValueError when a model's classes are not the identities of the photos."""
     classes = facts.get("classes")

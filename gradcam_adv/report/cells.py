@@ -35,10 +35,11 @@ def caveat(setting: Setting) -> str:
         bases = "RANDOM BASES, batch norm calibrated, no ImageNet"
     else:
         bases = f"RANDOM BASES (no ImageNet): {', '.join(random)}"
+    precision = "" if options.precision == "float32" else f"{options.precision.upper()}; "
     return (
         f"{setting.listing.title}{other}, {how}, {table['identity'].nunique()} people, "
         f"{len(table)} photos, {len(setting.test)} in the test set; {options.image_size} px; "
-        f"{bases}"
+        f"{precision}{bases}"
     )
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -76,6 +76,9 @@ class Pipeline:
             allow_left_out: go on however many photos can't be used.
             given: what the user gave for that, to be kept in the run's manifest.
         """
+        # Here and nowhere else, so that all that hangs on it sees one number.
+        shape = (None, study.image_size, study.image_size, 3)
+        study = replace(study, batch_size=batches.size_for(study.batch_size, shape))
         self.study = study
         self.folder = folder
         self.models = models

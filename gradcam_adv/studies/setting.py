@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from gradcam_adv import fgsm, machine
+from gradcam_adv import batches, fgsm, machine
 from gradcam_adv.data import photos
 from gradcam_adv.data.sources import Listing
 from gradcam_adv.files import artifacts
@@ -53,6 +53,11 @@ class Setting:
     weights: dict[str, Weights]
     folders: dict[str, Path]
     fingerprints: dict[str, str]
+
+    @property
+    def batch_size(self) -> int:
+        size = self.study.image_size
+        return batches.size_for(self.study.batch_size, (None, size, size, 3))
 
     @functools.cached_property
     def table(self) -> pd.DataFrame:
@@ -94,7 +99,9 @@ class Setting:
         model = classifiers.load(path)
         facts = artifacts.read_json(path.with_suffix(".json"))
         classifiers.check_classes(model, facts, self.identities)
-        return model
+        if self.study.precision == "float32":
+            return model
+        return classifiers.in_precision(model, self.study.precision)
 
     def perturb(
         self, network: str, clean: np.ndarray, signs: np.ndarray, epsilon: float

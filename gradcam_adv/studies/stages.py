@@ -54,7 +54,7 @@ def features(setting: Setting, folder: Path, network: str) -> list[Path]:
             artifacts.write_arrays(files[0], backbones.batch_norm_statistics(base))
         (folder / CHECKPOINT).unlink(missing_ok=True)
     extractor = classifiers.features(base, study.readings.pooling)
-    features_of = gradcam.Predictor(extractor, study.batch_size, "features")
+    features_of = gradcam.Predictor(extractor, setting.batch_size, "features")
     for name, rows in slices(setting.table, f"features {network}, {setting.arm}"):
         path = folder / f"features-{name}.npy"
         if not artifacts.is_whole(path):
@@ -120,7 +120,7 @@ def train(setting: Setting, folder: Path, network: str) -> list[Path]:
         _set_statistics(base, cached / BATCH_NORM)
     model = classifiers.assemble(classifiers.features(base, study.readings.pooling), head)
     parts = []
-    logits_of = gradcam.Predictor(head, study.batch_size)
+    logits_of = gradcam.Predictor(head, setting.batch_size)
     for part, names in zip(features, photos, strict=True):
         with batches.naming(names, f"the head of {network}"):
             parts.append(logits_of(part))
@@ -212,7 +212,7 @@ def _check_same_logits(
 ) -> None:
     rows = setting.table.iloc[: len(head_logits)]
     with batches.naming(rows["photo"].tolist(), network):
-        logits = gradcam.Predictor(model, setting.study.batch_size)(setting.pixels(rows))
+        logits = gradcam.Predictor(model, setting.batch_size)(setting.pixels(rows))
     scale = max(1.0, float(np.abs(head_logits).max()))
     difference = float(np.abs(logits - head_logits).max()) / scale
     if not difference <= 1e-4:  # NaN is no small difference
@@ -225,8 +225,8 @@ def _check_same_logits(
 def attack(setting: Setting, folder: Path, network: str) -> list[Path]:
     study = setting.study
     model = setting.model(network)
-    make_sign = fgsm.compiled_sign(networks.flatten(model), study.batch_size)
-    logits_of = gradcam.Predictor(model, study.batch_size)
+    make_sign = fgsm.compiled_sign(networks.flatten(model), setting.batch_size)
+    logits_of = gradcam.Predictor(model, setting.batch_size)
     files = []
     for name, rows in slices(setting.test, f"attack {network}, {setting.arm}"):
         path = folder / f"{name}.npy"
@@ -247,7 +247,7 @@ def evaluate(setting: Setting, folder: Path, network: str) -> list[Path]:
     model = setting.model(network)
     last = backbones.BACKBONES[network].last_activation
     explain_last = gradcam.Explainer(
-        networks.flatten(model), last, setting.study.batch_size, len(TARGETS)
+        networks.flatten(model), last, setting.batch_size, len(TARGETS)
     )
     files = []
     for name, rows in slices(setting.test, f"evaluate {network}, {setting.arm}"):
@@ -328,7 +328,7 @@ def explain(setting: Setting, folder: Path, network: str) -> list[Path]:
     study = setting.study
     flat = networks.flatten(setting.model(network))
     table = predictions(setting, network)
-    explain_layers = gradcam.Explainer(flat, study.layers_of(network), study.batch_size)
+    explain_layers = gradcam.Explainer(flat, study.layers_of(network), setting.batch_size)
     files = [folder / BLOCKS]
     artifacts.write_json(files[0], {"blocks": _block_ends(flat, explain_layers.layers)})
     rows_of = example_rows(setting)

@@ -21,6 +21,8 @@ def _reading(default: str, question: str, unoffered: str = "") -> Any:
 
 Arm = Literal["plain", "aligned"]
 Extra = Literal["white-box", "transfer"]
+# Keras' own names of how networks compute.
+Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,9 @@ class Study:
             on each at the largest epsilon.
         layers: "all" or, by network, names of the layers explained for the example photos.
         examples: how many test photos get heatmaps of all those layers.
-        batch_size: the one batch shape of all passes through the networks.
+        batch_size: the one batch shape of all passes through the networks; None for 8, and where
+            there is a GPU for what suits its memory.
+        precision: of the passes that attack, evaluate and explain; heads are trained in float32.
         threads: of Keras' backend; None for as many as there are cores.
         seed: of every other choice of chance.
         readings: what the paper leaves open.
@@ -115,7 +119,8 @@ class Study:
     attacks: tuple[Extra, ...] = get_args(Extra)
     layers: Literal["all"] | dict[str, tuple[str, ...]] = "all"
     examples: int = 4
-    batch_size: int = 8
+    batch_size: int | None = None
+    precision: Precision = "float32"
     threads: int | None = None
     seed: int = 0
     readings: Readings = Readings()
@@ -193,6 +198,8 @@ def parse(content: dict[str, Any]) -> Study:
         values["attacks"] = _some_of("attacks", content["attacks"], get_args(Extra))
         if "white-box" not in values["attacks"]:  # of which a report has tables and figures
             raise _wrong("attacks", "a list with white-box", content["attacks"])
+    if "precision" in content:
+        values["precision"] = _one_of("precision", content["precision"], get_args(Precision))
     if "seeds" in content:
         values["seeds"] = _seeds(content["seeds"])
     if "margin" in content:
@@ -272,6 +279,12 @@ def _split(value: object) -> tuple[float, float, float]:
     return train, validation, test
 
 
+def _one_of(key: str, value: object, known: tuple[str, ...]) -> Any:
+    if value not in known:
+        raise _wrong(key, f"one of {', '.join(known)}", value)
+    return value
+
+
 def _some_of(key: str, value: object, known: tuple[str, ...]) -> Any:
     """The ones named out of those known, in their order."""
     if (
@@ -334,9 +347,7 @@ def _readings(value: object) -> Readings:
         raise _wrong("readings", "a table", value)
     _refuse_unknown(value, Readings, "readings.")
     for key, choice in value.items():
-        choices = reading_choices(key)
-        if choice not in choices:
-            raise _wrong(f"readings.{key}", f"one of {', '.join(choices)}", choice)
+        _one_of(f"readings.{key}", choice, reading_choices(key))
     return Readings(**value)
 
 

@@ -237,6 +237,7 @@ class Graph:
         return {
             "train": setting.fingerprints[f"train/{network}"],
             "attacked_label": self._study.readings.attacked_label,
+            **_precision(self._study),
         }
 
     def _evaluate(self, setting: Setting, network: str) -> dict[str, Any]:
@@ -252,6 +253,7 @@ class Graph:
             "epsilon_unit": readings.epsilon_unit,
             "perturbed_set": readings.perturbed_set,
             "seed": study.seed,
+            **_precision(study),
         }
 
     def _explain(self, setting: Setting, network: str) -> dict[str, Any]:
@@ -308,6 +310,11 @@ class Graph:
         self._of_arm(
             setting, f"{kind}/summary", stage, inputs, lambda folder: make(setting, folder)
         )
+
+
+def _precision(study: Study) -> dict[str, Any]:
+    """An input of what networks compute but in training; none in float32, as in older runs."""
+    return {} if study.precision == "float32" else {"precision": study.precision}
 
 
 _MAKERS = {
