@@ -151,8 +151,8 @@ import hashlib, sys, time
 from gradcam_adv import interrupts
 interrupts.GRACE_SECONDS = {grace}
 with interrupts.ending_with("To go on: gradcam-adv x"):
-    print("at work", flush=True)
     try:
+        print("at work", flush=True)  # inside, or a signal may come before there is an end to tidy
         {work}
     finally:
         {ending}
