@@ -79,6 +79,6 @@ def _lacking(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"Expected room on the disk for{where or ' a file'}. Received: {error.strerror}. What "
-            "is done is kept; the same command goes on once there is room"
+            "is done is kept; give the same command again once there is room"
         )
     return f"Expected to read or write{where or ' a file'}. Received: {error.strerror}"

@@ -91,6 +91,24 @@ def check_output(folder: Path, output: Path) -> None:
         )
 
 
+def _check_no_others(output: Path, names: Sequence[str]) -> None:
+    """ValueError for an output with pictures of other images, which would lie among these.
+
+    They are not deleted: nothing tells whether their owner still wants them.
+    """
+    for place, suffix in (("heatmaps", ".npz"), ("overlays", ".png")):
+        top = output / place
+        own = {f"{name}{suffix}" for name in names}
+        # Hidden are those that a killed process was writing.
+        found = (path for path in top.rglob("*") if path.is_file() and path.name[0] != ".")
+        other = sorted(path for path in found if path.relative_to(top).as_posix() not in own)
+        if other:
+            raise ValueError(
+                f"Expected an output without {place} of other images, such as an earlier call's; "
+                f"give another folder, or delete this one. Received: {other[0]}"
+            )
+
+
 def images_of(folder: Path, model: keras.Model) -> tuple[Images, pd.DataFrame]:
     """The images below a folder that can be read, and a table image, reason of the others.
 
@@ -167,12 +185,17 @@ def explain(
 
     Returns:
         One line on what was written.
+
+    Raises:
+        ValueError: as :func:`images_of`, an output among the images, or one that holds pictures of
+            others.
     """
     check_output(folder, output)
     model = classifiers.load(path)
     network = networks.flatten(model)
     names = [step.path for step in network.find(layers)]
     images, excluded = images_of(folder, model)
+    _check_no_others(output, images.names)
     attacked = whole_model.attacked_batches(
         network,
         images,

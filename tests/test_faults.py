@@ -217,7 +217,7 @@ FAULTS = {
     "sync": ("sync", fail_with(errno.EIO), "Received: Input/output error"),
     "rename": ("rename", fail_with(errno.EIO), "Received: Input/output error"),
     "write": ("open", no_more_bytes, "Expected to read or write "),
-    "no space": ("open", no_more_bytes, "Expected room on the disk for "),
+    "no space": ("open", no_more_bytes, "give the same command again once there is room"),
     "line of a journal": ("append", no_more_bytes, "Received: File too large"),
 }
 

@@ -21,9 +21,9 @@ from gradcam_adv import (
     sign,
 )
 from gradcam_adv.data import faces
-from gradcam_adv.files import checkpoints
+from gradcam_adv.files import checkpoints, records
 from gradcam_adv.models import backbones
-from gradcam_adv.studies import stages, study
+from gradcam_adv.studies import arms, pipeline, stages, study
 
 
 class OutOfMemoryError(RuntimeError):
@@ -274,6 +274,25 @@ def test_statistics_that_do_not_fit_say_what_to_lower(monkeypatch, tmp_path):
     checkpoint = checkpoints.Checkpoint(tmp_path / "checkpoint.npz")
     with pytest.raises(MemoryError, match="statistics of resnet50 .*image_size = 96; lower it"):
         stages._calibrate(few, None, "resnet50", checkpoint)
+
+
+def test_a_study_says_so_and_writes_it_into_the_task_s_manifest(
+    photo_folder, tmp_path, monkeypatch, capsys
+):
+    choose = arms.data
+
+    def halving(*arguments):
+        list(batches.Batches(doubled_up_to(2, []), 4)(np.arange(3)))
+        return choose(*arguments)
+
+    monkeypatch.setattr(arms, "data", halving)
+    content = {"name": "x", "photos": str(photo_folder), "weights": "random", "arms": ["plain"]}
+    own = study.parse(content)
+    run = pipeline.Pipeline(own, tmp_path / "run", tmp_path / "models")
+    run.run("data")
+    message = "out of memory with batches of 4: going on with 2"
+    assert records.manifest(run.settings["plain"].folders["data"]).notes == [message]
+    assert capsys.readouterr().err == f"warning: {message}\n"
 
 
 def test_more_than_the_system_has_is_refused_before_it_is_used(small_cnn):

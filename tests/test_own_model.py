@@ -81,6 +81,27 @@ def test_explain_writes_maps_overlays_tables_and_a_sheet(folder):
             assert image.width > 400
 
 
+def test_explain_does_not_mix_pictures_of_two_folders(folder, tmp_path):
+    model, photos, out = folder / "my.keras", tmp_path / "photos", tmp_path / "out"
+    options = {"layers": "last", "epsilons": [0.1], "explainer": "gradcam", "batch_size": 4}
+    for number in range(2):
+        write_photo(photos / "ann" / f"{number}.png", number)
+    own_model.explain(model, photos, out, **options)
+    # What a killed process was at does not keep the same images from being explained again.
+    (out / "heatmaps" / "ann" / ".0.png.partial.npz").write_bytes(b"half")
+    own_model.explain(model, photos, out, **options)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    (photos / "ann" / "1.png").rename(photos / "2.png")
+    with pytest.raises(
+        ValueError,
+        match=r"^Expected an output without heatmaps of other images.*"
+        r"Received: .*out/heatmaps/ann/1.png.npz$",
+    ):
+        own_model.explain(model, photos, out, **options)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    own_model.explain(model, photos, tmp_path / "other", **options)
+
+
 def test_score_gives_mod_and_vid_by_layer(folder):
     arguments = ["--model", "my.keras", "--images", "photos", "--output", "scores"]
     result = command(folder, "score", *arguments, "--layers", "all", "--epsilon", "0.05")

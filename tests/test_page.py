@@ -517,6 +517,13 @@ def test_names_are_text_in_the_page(tmp_path):
     assert people == HOSTILE
 
 
+def test_markup_that_nobody_escaped_is_text_all_the_same(tmp_path):
+    parts = ["# Run a", "<script>x</script>", "| a |\n|---|\n| <img src=x> [b](http://c) |"]
+    (section,) = markup.sections_of(parts, tmp_path)
+    assert "&lt;script&gt;x&lt;/script&gt;" in section.body
+    assert "&lt;img src=x&gt; [b](http://c)" in section.body
+
+
 @pytest.mark.browser
 def test_names_are_text_in_the_browser(chromium, tmp_path):
     (tmp_path / "report.html").write_text(hostile_page(tmp_path))

@@ -560,14 +560,17 @@ def test_clean_leaves_what_others_made_or_changed(tmp_path):
     (run / "mine").mkdir()
     (run / "empty").mkdir()
     mine = run / "mine" / artifacts.MANIFEST
-    mine.write_text(json.dumps({"files": {"notes.txt": {}}}))
-    (run / "mine" / "notes.txt").write_text("mine")
+    notes = run / "mine" / "notes.txt"
+    notes.write_text("mine")
+    # All that a record of ours has, but for the task.
+    files = artifacts.describe_files([notes], notes.parent)
+    mine.write_text(json.dumps({"files": files, "needs": {}, "seconds": 1}))
     result = command(folder, "clean", "study.toml")
     assert result.returncode == 0, result.stderr
     left = f"left alone, for it is not as it was made: {photos_csv.relative_to(folder)}"
     assert left in result.stdout
     files = {path for path in run.rglob("*") if path.is_file()}
-    assert files == {photos_csv, mine, run / "mine" / "notes.txt"}
+    assert files == {photos_csv, mine, notes}
     assert (run / "empty").is_dir()
 
 

@@ -392,3 +392,23 @@ def test_bytes_are_on_the_disk_before_the_name_and_both_before_the_record(tmp_pa
         ("sync", folder_of(root).name),
         ("sync", "journal.jsonl"),
     ]
+
+
+def test_what_is_published_has_its_new_name_on_the_disk_before_it_is_on_record(tmp_path):
+    path, target = folder_of(tmp_path) / "report.md", places(tmp_path)[0] / "report.md"
+    artifacts.write_text(path, "new")
+    artifacts.write_text(target, "old")
+    told = []
+    with (
+        records.Journal(folder_of(tmp_path), ABOUT, places(tmp_path)) as journal,
+        artifacts.observed(journal),
+        watched(lambda kind, at: told.append((kind, at.name))),
+    ):
+        artifacts.publish(path, target)
+    assert [step for step in told if step[0] != "make folder"] == [
+        ("rename", "report.md"),
+        ("sync", "tiny"),
+        ("sync", "journal.jsonl"),
+    ]
+    assert (path.exists(), target.read_text()) == (False, "new")
+    assert journal.record.files.keys() == {"../../../report.md"}

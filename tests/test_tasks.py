@@ -3,12 +3,13 @@
 import dataclasses
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from gradcam_adv.data import sources
 from gradcam_adv.files import artifacts, records
 from gradcam_adv.models import weights
-from gradcam_adv.studies import study, tasks, variations
+from gradcam_adv.studies import arms, study, tasks, variations
 from gradcam_adv.studies.setting import Setting
 from gradcam_adv.studies.tasks import Graph, make_task
 
@@ -26,10 +27,11 @@ def graph(photo_folder):
     random = weights.resolve("random", NETWORKS)
     runs = photo_folder.parent / "runs"
 
-    def made(own: study.Study):
+    def made(own: study.Study, bases=random, **changed):
         models = photo_folder.parent / "models"
+        found = dataclasses.replace(listing, **changed)
         settings = {
-            arm: Setting(own, arm, models / arm, listing, random, {}, {})
+            arm: Setting(own, arm, models / arm, found, bases, {}, {})
             for arm in ("plain", "aligned")
         }
         return Graph(own, settings, runs, allow_left_out=False, layers=True).tasks
@@ -37,17 +39,84 @@ def graph(photo_folder):
     return made
 
 
-def differing(first, second) -> set[str]:
-    """Tasks of the plain arm that are others in the second, without their arm."""
+def differing(first, second, arm="plain") -> set[str]:
+    """Tasks of an arm that are others in the second, without their arm."""
     return {
-        name.removeprefix("plain/")
+        name.removeprefix(f"{arm}/")
         for name, task in second.items()
-        if name.startswith("plain/") and name in first and first[name].folder != task.folder
+        if name.startswith(f"{arm}/") and name in first and first[name].folder != task.folder
     }
 
 
 def kinds(names: set[str]) -> set[str]:
     return {name.split("/")[0] for name in names}
+
+
+LAYERS = {
+    "vgg16": ["block5_conv3"],
+    "resnet50": ["conv1_relu"],
+    "xception": ["block14_sepconv2_act"],
+}
+# From each kind of task on, what follows from it.
+AFTER = {
+    "explain": {"explain", "layers"},
+    "evaluate": {"evaluate", "explain", "score", "layers"},
+}
+AFTER["train"] = {"train", "attack", *AFTER["evaluate"]}
+AFTER["features"] = {"features", *AFTER["train"]}
+AFTER["data"] = {"data", "faces", *AFTER["features"]}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kind"),
+    [
+        ("classes", 2, "data"),
+        ("min_photos", 4, "data"),
+        ("max_photos", 9, "data"),
+        ("split", [0.5, 0.25, 0.25], "data"),
+        ("seed", 1, "data"),
+        ("image_size", 160, "features"),
+        ("batch_size", 4, "features"),
+        ("readings", {"pooling": "flatten"}, "features"),
+        ("epochs", 7, "train"),
+        ("epsilons", [0.07], "evaluate"),
+        ("layers", LAYERS, "explain"),
+        ("examples", 1, "explain"),
+    ],
+)
+def test_what_each_key_of_a_study_makes_anew(graph, key, value, kind):
+    found = differing(graph(parse()), graph(parse(**{key: value})))
+    assert kinds(found) == AFTER[kind]
+
+
+def test_other_photos_weights_and_faces_make_anew_what_follows_from_them(graph, monkeypatch):
+    first = graph(parse())
+    files = first["plain/data"].inputs["files"]
+    other = pd.DataFrame(files, columns=["photo", "identity", "sha256"])
+    other.loc[3, "sha256"] = "0" * 64
+    assert kinds(differing(first, graph(parse(), files=other))) == AFTER["data"]
+    assert kinds(differing(first, graph(parse(), stray=("x.png",)))) == AFTER["data"]
+
+    # Of one network: another file of weights, of the same origin.
+    bases = [
+        weights.resolve("random", NETWORKS) | {"vgg16": weights.Weights("file", None, sha256)}
+        for sha256 in ("0" * 64, "1" * 64)
+    ]
+    found = differing(graph(parse(), bases[0]), graph(parse(), bases[1]))
+    assert {"features/vgg16", "train/vgg16", "attack/vgg16", "evaluate/resnet50"} <= found
+    assert not {"data", "features/resnet50", "train/resnet50", "attack/resnet50"} & found
+
+    def of_aligned(second) -> set[str]:
+        return kinds(differing(first, second, "aligned"))
+
+    wide = graph(parse(margin=0.3))
+    assert of_aligned(wide) == AFTER["data"] - {"faces"}
+    assert differing(first, wide) == set()
+    # Crops are cut to the networks' size.
+    assert "data" in of_aligned(graph(parse(image_size=160)))
+    monkeypatch.setattr(arms, "DETECTOR", "another")
+    assert differing(first, graph(parse())) == {"faces"}
+    assert of_aligned(graph(parse())) == AFTER["data"] - {"faces"}
 
 
 def test_what_each_reading_makes_anew(graph):
