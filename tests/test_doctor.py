@@ -357,6 +357,7 @@ def test_another_backend_is_a_problem_and_is_not_started(place, monkeypatch):
 
 def test_faces_on_another_backend_are_a_problem(place, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "torch")
+    (place / "study.toml").write_text(STUDY.replace('["plain"]', '["plain", "aligned"]'))
     real = metadata.version
     monkeypatch.setattr(setting, "version", lambda name: "2" if name == "torch" else real(name))
     monkeypatch.setattr(doctor, "_gpus", lambda: [])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradcam_adv import fgsm, perturb, sign
+from gradcam_adv import fgsm, gradients, perturb, sign
 
 EPSILONS = (0.01, 0.05, 0.1)
 
@@ -49,8 +49,12 @@ def art_fgsm(model, images, labels, epsilon):
 )
 @pytest.mark.parametrize("epsilon", EPSILONS)
 def test_equals_foolbox_and_art(small_cnn, images, labels, peer, epsilon):
+    """But where the gradient is at rounding level, whose sign is another on some processors."""
     ours = perturb(images, sign(small_cnn, images, labels, batch_size=4), epsilon)
-    np.testing.assert_array_equal(ours, peer(small_cnn, images, labels, epsilon))
+    differ = ours != peer(small_cnn, images, labels, epsilon)
+    gradient, _ = gradients.loss_gradient(small_cnn, len(images))(images, labels)
+    assert differ.sum() <= 2
+    assert (np.abs(gradient[differ]) < 1e-5 * np.abs(gradient).mean()).all()
 
 
 class Counting(keras.layers.Layer):
