@@ -119,13 +119,15 @@ bench: $(VENV)/.installed-test $(VENV)-torch/.installed  ## measure the ratios o
 lock: $(VENV)/.installed-lock  ## resolve setup.cfg's ranges anew into constraints.txt
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-emit-options --no-header \
+		--extra torch --extra ray \
 		--extra test --extra lint --extra notebooks --extra docs --extra release --extra lock \
 		--output-file constraints.txt setup.cfg
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-emit-options --no-header \
 		--output-file benchmarks/torch-constraints.txt benchmarks/torch.in
-	sed -i.bak 's/+cpu//' benchmarks/torch-constraints.txt  # an index may have a build of its own
-	rm benchmarks/torch-constraints.txt.bak
+	# An index may have a build of its own.
+	sed -i.bak 's/+cpu//' constraints.txt benchmarks/torch-constraints.txt
+	rm constraints.txt.bak benchmarks/torch-constraints.txt.bak
 
 clean:  ## delete the study's run and models (what the tool recorded as made), and caches
 	if [ -x $(BIN)/gradcam-adv ]; then $(BIN)/gradcam-adv clean $(STUDY); fi
