@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -16,13 +14,13 @@ from typing import Any, get_args
 import click
 import pandas as pd
 
-from gradcam_adv import batches, metrics
+from gradcam_adv import batches, networks
 from gradcam_adv.claims import outcomes, readings
 from gradcam_adv.data import sources
 from gradcam_adv.files import artifacts, locks, records
-from gradcam_adv.models import backbones, weights
+from gradcam_adv.models import weights
 from gradcam_adv.report import report
-from gradcam_adv.studies import cleaning, scoring, variations
+from gradcam_adv.studies import checks, cleaning, scoring, variations
 from gradcam_adv.studies.setting import Setting, versions
 from gradcam_adv.studies.study import Arm, Study
 from gradcam_adv.studies.tasks import STAGES, Graph, Task, make_task
@@ -271,7 +269,7 @@ class Pipeline:
                     with artifacts.observed(journal), _noting(journal):
                         files = task.make(task.folder)
                 finally:
-                    _forget_networks()
+                    networks.forget()
                 seconds = journal.finish(files)
             click.echo(f"{task.name}: {seconds:.1f} s")
         return worked
@@ -300,18 +298,15 @@ class Pipeline:
         """Look at what only a built network can tell, where a study leaves the defaults.
 
         Raises:
-            ValueError: a weights file that isn't the network's, or as :func:`_check_layers`.
+            ValueError: a weights file that isn't the network's, or as :func:`checks.layers`.
         """
-        if "train" in stages_to_do:
-            for network, chosen in self.weights.items():
-                if chosen.origin == "file":
-                    self._start()
-                    backbones.build(network, self.study.image_size, chosen)
-                    _forget_networks()
+        if "train" in stages_to_do and any(w.origin == "file" for w in self.weights.values()):
+            self._start()
+            checks.files(self.study, self.weights)
         native = self.study.readings.heatmap_size == "native"
         if "explain" in stages_to_do and (native or self.study.layers != "all"):
             self._start()
-            _check_layers(self.study)
+            checks.layers(self.study)
 
     def results(self, stage: str) -> list[Path]:
         """What a user wants to look at after ``stage``."""
@@ -340,9 +335,9 @@ class Pipeline:
         for network, chosen in self.weights.items():
             if chosen.note:
                 notes.setdefault(chosen.note, []).append(network)
-        for note, networks in notes.items():
+        for note, which in notes.items():
             click.echo(
-                f"warning: RANDOM WEIGHTS for {', '.join(networks)}: ImageNet's are {note}. "
+                f"warning: RANDOM WEIGHTS for {', '.join(which)}: ImageNet's are {note}. "
                 "Give a directory of weights files by --weights DIR.",
                 err=True,
             )
@@ -392,34 +387,3 @@ def _noting(journal: records.Journal) -> Iterator[None]:
         warnings.simplefilter("always", batches.BatchHalved)
         warnings.showwarning = show
         yield
-
-
-def _check_layers(study: Study) -> None:
-    """ValueError for layers that a network doesn't have or whose maps are too small to compare."""
-    from gradcam_adv import networks
-    from gradcam_adv.models import classifiers
-
-    native = study.readings.heatmap_size == "native"
-    for network in study.networks:
-        backbone = backbones.find(network)
-        base = backbones.build(network, study.image_size, weights.Weights("random"))
-        extractor = classifiers.features(base)
-        head = classifiers.dense_head(extractor.output.shape[-1], 2, seed=0)
-        model = classifiers.assemble(extractor, head)
-        networks.flatten(model).find(study.layers_of(network))
-        height, width = base.get_layer(backbone.last_activation).output.shape[1:3]
-        if native and min(height, width) < metrics.WINDOW:
-            raise ValueError(
-                f"Expected heatmaps of at least {metrics.WINDOW} x {metrics.WINDOW} for "
-                f"readings.heatmap_size = 'native'. Received: {height} x {width} at "
-                f"{backbone.last_activation} of {backbone.title} with image_size = "
-                f"{study.image_size}"
-            )
-        _forget_networks()
-
-
-def _forget_networks() -> None:
-    """Give back what Keras keeps of graphs and names, or five networks pile up in memory."""
-    if "keras" in sys.modules:
-        sys.modules["keras"].utils.clear_session()
-        gc.collect()

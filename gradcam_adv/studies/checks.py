@@ -1,0 +1,46 @@
+"""What only a built network can tell of a study, looked at before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gradcam_adv import metrics, networks
+from gradcam_adv.models import backbones, classifiers, weights
+from gradcam_adv.studies.study import Study
+
+
+def files(study: Study, chosen: Mapping[str, weights.Weights]) -> None:
+    """Read the weights that come from files of the user's.
+
+    Raises:
+        ValueError: a file isn't its network's.
+    """
+    for network, own in chosen.items():
+        if own.origin == "file":
+            backbones.build(network, study.image_size, own)
+            networks.forget()
+
+
+def layers(study: Study) -> None:
+    """Find the layers to explain, and the size of the heatmaps to compare.
+
+    Raises:
+        ValueError: a network doesn't have a layer, or its maps are too small.
+    """
+    native = study.readings.heatmap_size == "native"
+    for network in study.networks:
+        backbone = backbones.find(network)
+        base = backbones.build(network, study.image_size, weights.Weights("random"))
+        extractor = classifiers.features(base)
+        head = classifiers.dense_head(extractor.output.shape[-1], 2, seed=0)
+        model = classifiers.assemble(extractor, head)
+        networks.flatten(model).find(study.layers_of(network))
+        height, width = base.get_layer(backbone.last_activation).output.shape[1:3]
+        if native and min(height, width) < metrics.WINDOW:
+            raise ValueError(
+                f"Expected heatmaps of at least {metrics.WINDOW} x {metrics.WINDOW} for "
+                f"readings.heatmap_size = 'native'. Received: {height} x {width} at "
+                f"{backbone.last_activation} of {backbone.title} with image_size = "
+                f"{study.image_size}"
+            )
+        networks.forget()
