@@ -21,6 +21,7 @@ from gradcam_adv.files import artifacts, locks, records
 from gradcam_adv.models import weights
 from gradcam_adv.report import report
 from gradcam_adv.studies import checks, cleaning, scoring, variations
+from gradcam_adv.studies.engines import LOCAL, Engine, WorkerLost
 from gradcam_adv.studies.setting import Setting, versions
 from gradcam_adv.studies.study import Arm, Study
 from gradcam_adv.studies.tasks import STAGES, Graph, Task, make_task
@@ -65,6 +66,7 @@ class Pipeline:
         *,
         allow_left_out: bool = False,
         given: Mapping[str, Any] | None = None,
+        engine: Engine = LOCAL,
     ) -> None:
         """
         Args:
@@ -73,6 +75,7 @@ class Pipeline:
             models: for the ``.keras`` files, a folder an arm.
             allow_left_out: go on however many photos can't be used.
             given: what the user gave for that, to be kept in the run's manifest.
+            engine: does the slices of the stages.
         """
         self.study = study
         self.folder = folder
@@ -83,6 +86,7 @@ class Pipeline:
         self.weights = weights.resolve(study.weights, study.networks)
         self._allow_left_out = allow_left_out
         self._given = dict(given or {})
+        self._engine = engine
         self._places = (folder, models)
         self._own = self._branch(study, layers=True)
         self.settings = self._own.settings
@@ -96,7 +100,12 @@ class Pipeline:
             for arm in get_args(Arm)
         }
         graph = Graph(
-            study, settings, self.folder, allow_left_out=self._allow_left_out, layers=layers
+            study,
+            settings,
+            self.folder,
+            allow_left_out=self._allow_left_out,
+            layers=layers,
+            engine=self._engine,
         )
         return Branch(study, settings, graph.tasks)
 
@@ -231,7 +240,8 @@ class Pipeline:
         started = time.perf_counter()
         tasks = self._tasks(until)
         self._check_networks({task.stage for task in tasks if not self.is_done(task)})
-        with locks.alone_in(self.folder), locks.alone_in(self.models):
+        alone = locks.alone_in(self.folder), locks.alone_in(self.models)
+        with alone[0], alone[1], contextlib.closing(self._engine):
             worked = self._run(tasks, until, all_readings)
         if worked:
             click.echo(f"{self.study.name}: {time.perf_counter() - started:.0f} s in all")
@@ -374,16 +384,18 @@ class Pipeline:
 
 @contextlib.contextmanager
 def _noting(journal: records.Journal) -> Iterator[None]:
-    """Say it, and write it into the task's record, when batches have to become smaller."""
+    """Say it, and write it into the task's record, when batches shrink or a worker is lost."""
     shown = warnings.showwarning
+    noted = batches.BatchHalved, WorkerLost
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-        if not issubclass(category, batches.BatchHalved):
+        if not issubclass(category, noted):
             return shown(message, category, *where, **more)
         journal.note(str(message))
         return click.echo(f"warning: {message}", err=True)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("always", batches.BatchHalved)
+        for category in noted:
+            warnings.simplefilter("always", category)
         warnings.showwarning = show
         yield
