@@ -11,7 +11,7 @@ NOTEBOOKS := $(patsubst notebooks/%.py,notebooks/executed/%.ipynb,$(wildcard not
 
 .DEFAULT_GOAL := help
 .PHONY: help install data train attack evaluate explain score report reproduce readings \
-	test test-slow torture lint hooks notebooks docs bench dist lock clean
+	test test-slow torture lint hooks notebooks docs bench bench-ray dist lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/' | expand -t 14
@@ -116,12 +116,15 @@ $(VENV)-torch/.installed: benchmarks/torch-constraints.txt
 bench: $(VENV)/.installed-test $(VENV)-torch/.installed  ## measure the ratios of docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
+bench-ray: $(VENV)/.installed-test $(VENV)/.installed-ray  ## one and two Ray workers against this process
+	$(BIN)/python -m benchmarks.engines
+
 lock: $(VENV)/.installed-lock  ## resolve setup.cfg's ranges anew into constraints.txt
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-emit-options --no-header \
 		--extra torch --extra ray \
 		--extra test --extra lint --extra notebooks --extra docs --extra release --extra lock \
-		--output-file constraints.txt setup.cfg
+		--extra ray --output-file constraints.txt setup.cfg
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-emit-options --no-header \
 		--output-file benchmarks/torch-constraints.txt benchmarks/torch.in

@@ -203,6 +203,9 @@ class NotFiniteError(ValueError):
         self.item = item
         self.received = received
 
+    def __reduce__(self) -> tuple[type[NotFiniteError], tuple[str, int | str, str]]:
+        return type(self), (self.what, self.item, self.received)  # for a worker's to come here
+
 
 def check_finite(values: np.ndarray, what: str, first: int = 0) -> np.ndarray:
     """``values``, (n, ...), one item an image, the first of which has the number ``first``.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gradcam_adv import batches
 from gradcam_adv.errors import as_typed, in_one_line
 from gradcam_adv.options import (
     JSON,
@@ -17,11 +18,13 @@ from gradcam_adv.options import (
     own_model_given,
     reproducing,
     study_command,
+    working_command,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gradcam_adv.studies import engines
     from gradcam_adv.studies.pipeline import Pipeline
     from gradcam_adv.studies.study import Arm
 
@@ -45,10 +48,12 @@ def _pipeline(
     runs: Path,
     models: Path,
     allow_left_out: bool,
+    engine: engines.Name,
+    address: str | None,
     command: str | None = None,
 ) -> Pipeline:
     """What does a study; ``command``, or else the one typed, goes on with it."""
-    from gradcam_adv.studies import pipeline
+    from gradcam_adv.studies import engines, pipeline
     from gradcam_adv.studies import study as studies
 
     read = studies.read(study, photos=photos, weights=weights)
@@ -59,8 +64,14 @@ def _pipeline(
         "allow_left_out": allow_left_out,
         "command": command or as_typed(),
     }
+    chosen = engines.choose(engine, address, read.threads or batches.cores())
     return pipeline.Pipeline(
-        read, runs / read.name, models / read.name, allow_left_out=allow_left_out, given=given
+        read,
+        runs / read.name,
+        models / read.name,
+        allow_left_out=allow_left_out,
+        given=given,
+        engine=chosen,
     )
 
 
@@ -88,7 +99,7 @@ def _run(until: str, options: dict[str, Any]) -> None:
 
 def _stage(name: str, until: str, says: str) -> None:
     @main.command(name, help=f"{says}\n\nExample: gradcam-adv {name} studies/quick.toml")
-    @study_command
+    @working_command
     @in_one_line
     def stage(**options: Any) -> None:
         _run(until, options)
@@ -103,7 +114,7 @@ _stage("reproduce", "report", "All stages: the whole study.")
 
 
 @main.command()
-@study_command
+@working_command
 @in_one_line
 def readings(**options: Any) -> None:
     """All stages, then again under other readings of what the paper leaves open, and pairs of them.
@@ -186,7 +197,7 @@ def layers(model: Path, as_json: bool) -> None:
 
 
 @main.command()
-@study_command
+@working_command
 @click.option("--network", required=True, help="The network on which the attack was made.")
 @click.option(
     "--arm",

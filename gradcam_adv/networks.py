@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
+import gc
 import itertools
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -365,3 +367,10 @@ def _chosen(
     if name not in names:
         raise ValueError(f"Expected output as one of {', '.join(names)}. Received: {name!r}")
     return outputs[names.index(name)]
+
+
+def forget() -> None:
+    """Give back what Keras keeps of graphs and names, or five networks pile up in memory."""
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.clear_session()
+        gc.collect()

@@ -52,9 +52,34 @@ def study_command(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+ENGINE = (
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="What computes: this process, or workers of Ray.",
+    ),
+    click.option(
+        "--address",
+        metavar="ADDR",
+        help="With --engine ray: a cluster to join (auto, HOST:PORT, ray://HOST:PORT); without "
+        "it Ray starts on this machine.",
+    ),
+)
+
+
+def working_command(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that does a study's work ENGINE, after all that study_command gives."""
+    for decorate in reversed(ENGINE):
+        command = decorate(command)
+    return study_command(command)
+
+
 def reproducing(study: Path, *, allow_left_out: bool = False, **options: Any) -> str:
     """The command that does the whole study, with options that were given to another."""
-    usual = {"photos": None, "weights": None, "runs": Path("runs"), "models": Path("models")}
+    usual: dict[str, Any] = dict.fromkeys(("photos", "weights", "address")) | {"engine": "local"}
+    usual |= {"runs": Path("runs"), "models": Path("models")}
     words = ["gradcam-adv", "reproduce", str(study)]
     for name, value in options.items():
         words += [] if value == usual[name] else [f"--{name}", str(value)]
@@ -99,7 +124,7 @@ def own_model_command(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command of a study what it takes in its place as well: OWN_MODEL."""
     for decorate in reversed(OWN_MODEL):
         command = decorate(command)
-    return study_command(command)
+    return working_command(command)
 
 
 def own_model_given(

@@ -1,4 +1,4 @@
-"""Work that leaves the interpreter (decoding, hashing) in as many threads as there are cores."""
+"""Work that leaves the interpreter (decoding, hashing) beside other work, in threads."""
 
 from __future__ import annotations
 
@@ -27,3 +27,15 @@ def ordered(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterat
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """``map(function, items)``, each item's while whoever asks is at work on the one before."""
+    with ThreadPoolExecutor(1) as pool:
+        coming: Future[Result] | None = None
+        for item in items:
+            before, coming = coming, pool.submit(function, item)
+            if before is not None:
+                yield before.result()
+        if coming is not None:
+            yield coming.result()

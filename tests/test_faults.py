@@ -20,10 +20,10 @@ from conftest import write_photo
 from disk import watched
 from keras.src.saving import saving_lib
 
-from gradcam_adv import cli, fgsm, gradcam, gradients
+from gradcam_adv import cli, fgsm, gradcam, gradients, networks
 from gradcam_adv.files import artifacts, locks, records
 from gradcam_adv.models import backbones, training
-from gradcam_adv.studies import pipeline, setting, stages
+from gradcam_adv.studies import setting, stages
 
 STUDY = """
 name = "tiny"
@@ -80,7 +80,7 @@ def cheap(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(saving_lib, "is_memory_sufficient", lambda _: True)
     # As always, but for the collection of garbage, which takes longer than all the rest.
     forget = functools.partial(keras.utils.clear_session, free_memory=False)
-    monkeypatch.setattr(pipeline, "_forget_networks", forget)
+    monkeypatch.setattr(networks, "forget", forget)
     monkeypatch.setattr(
         fgsm,
         "compiled_sign",

@@ -23,7 +23,7 @@ from gradcam_adv import (
 from gradcam_adv.data import sources
 from gradcam_adv.files import artifacts
 from gradcam_adv.models import backbones, classifiers, weights
-from gradcam_adv.studies import arms, scoring, setting, stages, study
+from gradcam_adv.studies import arms, explaining, scoring, setting, stages, study
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -261,10 +261,10 @@ def test_explain(own, monkeypatch, tmp_path):
     table = pd.concat(
         predicted.assign(attack=a, epsilon=e, predicted=0, predicted_clean=0) for a, e in levels
     )
-    monkeypatch.setattr(stages, "predictions", lambda *_: table)
+    monkeypatch.setattr(explaining, "predictions", lambda *_: table)
     folder = tmp_path / "explain"
     with pytest.raises(ValueError, match=received("Grad-CAM sums of layer 'breaks'", ", clean")):
-        stages.explain(own, folder, "vgg16")
+        explaining.explain(own, folder, "vgg16")
     place = own.test.index[own.test["photo"] == BLACK].item()
     assert len(list(folder.glob("example-*.npz"))) == place  # those before it are kept
 

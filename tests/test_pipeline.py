@@ -22,7 +22,7 @@ from gradcam_adv.data import photos
 from gradcam_adv.files import artifacts
 from gradcam_adv.models import classifiers
 from gradcam_adv.report import layer_sheets, page, sheets
-from gradcam_adv.studies import export, pipeline, setting, stages, study
+from gradcam_adv.studies import explaining, export, pipeline, setting, study
 
 STUDY = """
 name = "tiny"
@@ -340,9 +340,9 @@ def test_the_ends_of_blocks_are_shown_and_every_layer_is_in_a_sheet(run):
 def test_of_layers_that_end_no_block_all_are_shown(small_cnn):
     flat = networks.flatten(small_cnn)
     every = [step.path for step in flat.places]
-    assert stages._block_ends(flat, every) == [step.path for step in flat.find("blocks")]
-    assert len(stages._block_ends(flat, every)) < len(every)
-    assert stages._block_ends(flat, ["conv_a"]) == ["conv_a"]
+    assert explaining._block_ends(flat, every) == [step.path for step in flat.find("blocks")]
+    assert len(explaining._block_ends(flat, every)) < len(every)
+    assert explaining._block_ends(flat, ["conv_a"]) == ["conv_a"]
 
 
 @pytest.mark.browser

@@ -60,6 +60,20 @@ def is_whole(path: Path) -> bool:
     return path.exists() if observer is None else observer.holds(path)
 
 
+def begin(path: Path) -> None:
+    """Say that ``path`` is about to be written, here or by a worker elsewhere."""
+    observer = _OBSERVER.get()
+    if observer is not None:
+        observer.begin(path)
+
+
+def end(path: Path) -> None:
+    """Say that ``path`` is whole and on the disk."""
+    observer = _OBSERVER.get()
+    if observer is not None:
+        observer.end(path)
+
+
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it takes the place of ``path``.
@@ -71,9 +85,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         OSError: it can't be written; where the disk is full, whatever the writer said of that.
     """
-    observer = _OBSERVER.get()
-    if observer is not None:
-        observer.begin(path)
+    begin(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_of(path)
     temporary.unlink(missing_ok=True)  # what a killed process left, or a link to elsewhere
@@ -93,20 +105,16 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # of a folder that is gone, say; the first error counts
             temporary.unlink(missing_ok=True)
-    if observer is not None:
-        observer.end(path)
+    end(path)
 
 
 def publish(path: Path, target: Path) -> Path:
     """Move a whole file to its place for readers, over what is there; the new path."""
-    observer = _OBSERVER.get()
-    if observer is not None:
-        observer.begin(target)
+    begin(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     path.replace(target)
     _sync(target.parent)
-    if observer is not None:
-        observer.end(target)
+    end(target)
     return target
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import pandas as pd
 from gradcam_adv import batches, threads
 from gradcam_adv.data import datasets, faces, photos
 from gradcam_adv.files import artifacts, records
-from gradcam_adv.studies.setting import Setting, slices
+from gradcam_adv.studies.engines import LOCAL, Engine, Sliced, Write
+from gradcam_adv.studies.setting import Setting, cut
 
 # What a detection hangs on besides the photo: two that agree in it are the same.
 DETECTOR = f"mtcnn {version('mtcnn')}, {faces.DETECTION_SIDE} px, rule 2"
@@ -23,14 +25,16 @@ NO_FACE = "no face found"
 CHECKED = 512
 
 
-def data(setting: Setting, folder: Path, allow_left_out: bool) -> list[Path]:
+def data(
+    setting: Setting, folder: Path, allow_left_out: bool, engine: Engine = LOCAL
+) -> list[Path]:
     """Choose, check and split the photos.
 
     Raises:
         ValueError: too many were left out, and ``allow_left_out`` does not allow it.
     """
     study = setting.study
-    checked_files = _check(setting, folder)
+    checked_files = _check(setting, folder, engine)
     checked = pd.concat(map(artifacts.read_table, checked_files), ignore_index=True)
     table = datasets.make_table(
         setting.listing,
@@ -49,46 +53,68 @@ def data(setting: Setting, folder: Path, allow_left_out: bool) -> list[Path]:
     return [*checked_files, *files]
 
 
-def _check(setting: Setting, folder: Path) -> list[Path]:
+def _check(setting: Setting, folder: Path, engine: Engine) -> list[Path]:
     """What each photo says of its use, as tables of a slice each."""
-    root = setting.listing.root
-    files = []
-    for name, rows in slices(setting.listing.files, "reading photos", CHECKED):
-        path = folder / "checked" / f"{name}.csv"
+    place = folder / "checked"
+    for path in place.glob("*.csv"):
         # A disk that failed may be mended since.
-        if not artifacts.is_whole(path) or datasets.may_pass(artifacts.read_table(path)):
-            artifacts.write_table(path, datasets.check_photos(root, rows))
-        files.append(path)
-    return files
+        if artifacts.is_whole(path) and datasets.may_pass(artifacts.read_table(path)):
+            path.unlink()
+    sliced = Sliced(
+        "reading photos",
+        setting.listing.files,
+        lambda name, _: [place / f"{name}.csv"],
+        partial(_begin_check, setting.listing.root, place),
+        CHECKED,
+    )
+    return engine.run(sliced)
 
 
-def detect(setting: Setting, folder: Path) -> list[Path]:
+def _begin_check(root: Path, folder: Path) -> Write:
+    def write(name: str, rows: pd.DataFrame) -> None:
+        artifacts.write_table(folder / f"{name}.csv", datasets.check_photos(root, rows))
+
+    return write
+
+
+def detect(setting: Setting, folder: Path, engine: Engine = LOCAL) -> list[Path]:
     """The face that counts in every photo, as tables of a slice each.
 
     What an earlier choice of photos left beside ``folder`` is looked up by the photo's sha256. A
     slice with a photo that is not known yet is looked at whole: MTCNN decides near-ties by a
     photo's place in its batch, so an interrupted run and an undisturbed one see the same batches.
     """
+    sliced = Sliced(
+        "detect faces",
+        setting.table,
+        lambda name, _: [folder / f"faces-{name}.csv"],
+        partial(_begin_detect, setting, folder),
+    )
+    return engine.run(sliced)
+
+
+def _begin_detect(setting: Setting, folder: Path) -> Write:
+    # Also of this folder's own slices, which no other hangs on: no photo is in two of them.
     known = _known_faces(folder.parent)
     detector = None
-    files = []
-    for name, rows in slices(setting.table, "detect faces"):
-        path = folder / f"faces-{name}.csv"
-        if not artifacts.is_whole(path):
-            if not known.keys() >= set(rows["sha256"]):
-                detector = detector or faces.Detector()
-                with photos.quiet():
-                    images = list(threads.ordered(_for_detection, setting.paths(rows)))
-                with batches.naming(rows["photo"].tolist(), "MTCNN"):
-                    found = detector(images)
-                for sha256, face in zip(rows["sha256"], found, strict=True):
-                    known.setdefault(sha256, _as_row(face))
-            table = pd.DataFrame([known[sha256] for sha256 in rows["sha256"]])
-            artifacts.write_table(
-                path, rows[["photo", "sha256"]].join(table).assign(detector=DETECTOR)
-            )
-        files.append(path)
-    return files
+
+    def write(name: str, rows: pd.DataFrame) -> None:
+        nonlocal detector
+        own = {sha256: known[sha256] for sha256 in rows["sha256"] if sha256 in known}
+        if len(own) < len(rows):
+            detector = detector or faces.Detector()
+            with photos.quiet():
+                images = list(threads.ordered(_for_detection, setting.paths(rows)))
+            with batches.naming(rows["photo"].tolist(), "MTCNN"):
+                found = detector(images)
+            own = dict(zip(rows["sha256"], map(_as_row, found), strict=True)) | own
+        table = pd.DataFrame([own[sha256] for sha256 in rows["sha256"]])
+        artifacts.write_table(
+            folder / f"faces-{name}.csv",
+            rows[["photo", "sha256"]].join(table).assign(detector=DETECTOR),
+        )
+
+    return write
 
 
 _GAPS = dict.fromkeys((field.name for field in fields(faces.Face)), float("nan"))
@@ -121,36 +147,30 @@ def _for_detection(path: Path) -> np.ndarray:
     return faces.for_detection(photos.read_known(path))
 
 
-def crop(setting: Setting, folder: Path, allow_left_out: bool) -> list[Path]:
+def crop(
+    setting: Setting, folder: Path, allow_left_out: bool, engine: Engine = LOCAL
+) -> list[Path]:
     """The aligned arm's photos: crops, a table of those that have a face, a list of the others.
 
     Args:
         setting: of the plain arm, whose photos are cropped.
         folder: for the files.
         allow_left_out: whether any share of the photos may have no face.
+        engine: does the slices.
     """
-    size, margin = setting.study.image_size, setting.study.margin
-    files = []
     parts = []
-    for name, rows in slices(setting.table, "align faces"):
+    for name, rows in cut(setting.table):
         found = artifacts.read_table(setting.folders["faces"] / f"faces-{name}.csv")
         rows = rows.join(found[list(_GAPS)])
-        rows = rows.assign(crops=f"crops-{name}.npy", crop=rows["faces"].gt(0).cumsum() - 1)
-        with_face = rows[rows["faces"] > 0]
-        path = folder / f"crops-{name}.npy"
-        if len(with_face) and not artifacts.is_whole(path):
-            photos_of = zip(setting.paths(with_face), _rows(with_face), strict=True)
-            crops = threads.ordered(
-                lambda pair: faces.align(
-                    photos.read_known(pair[0]), faces.Face(**pair[1]), size, margin
-                ),
-                photos_of,
-            )
-            with photos.quiet():
-                artifacts.write_array(path, np.stack(list(crops)))
-        files += [path] if len(with_face) else []
-        parts.append(rows)
+        parts.append(rows.assign(crops=f"crops-{name}.npy", crop=rows["faces"].gt(0).cumsum() - 1))
     table = pd.concat(parts, ignore_index=True)
+    sliced = Sliced(
+        "align faces",
+        table,
+        lambda name, rows: [folder / f"crops-{name}.npy"] if rows["faces"].any() else [],
+        partial(_begin_crop, setting, folder),
+    )
+    files = engine.run(sliced)
     kept, without = table[table["faces"] > 0], table[table["faces"] == 0]
     excluded = without[["photo", "identity", "sha256"]].assign(reason=NO_FACE)
     files += artifacts.write_tables(folder, excluded=excluded, photos=kept)
@@ -158,6 +178,23 @@ def crop(setting: Setting, folder: Path, allow_left_out: bool) -> list[Path]:
     _check_left_out(len(excluded) / len(table), folder, allow_left_out)
     _check_splits(setting, kept)
     return files
+
+
+def _begin_crop(setting: Setting, folder: Path) -> Write:
+    size, margin = setting.study.image_size, setting.study.margin
+
+    def aligned(photo: tuple[Path, dict[str, Any]]) -> np.ndarray:
+        path, face = photo
+        return faces.align(photos.read_known(path), faces.Face(**face), size, margin)
+
+    def write(name: str, rows: pd.DataFrame) -> None:
+        with_face = rows[rows["faces"] > 0]
+        photos_of = zip(setting.paths(with_face), _rows(with_face), strict=True)
+        with photos.quiet():
+            crops = np.stack(list(threads.ordered(aligned, photos_of)))
+        artifacts.write_array(folder / f"crops-{name}.npy", crops)
+
+    return write
 
 
 def _check_left_out(share: float, folder: Path, allowed: bool) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from gradcam_adv.data import photos
 from gradcam_adv.files import artifacts
-from gradcam_adv.studies.setting import signs_of, slices
+from gradcam_adv.studies.setting import bar, cut, signs_of
 
 if TYPE_CHECKING:
     from gradcam_adv.studies.setting import Setting
@@ -32,9 +32,11 @@ def perturbed_slices(
     Yields:
         The rows of the table of photos, and float32 (n, H, W, 3) in [0, 1].
     """
-    for name, rows in slices(setting.test, f"export {network}"):
-        signs = signs_of(setting, "white-box", network, name, rows)
-        yield rows, setting.perturb(network, setting.pixels(rows), signs, epsilon)
+    with bar(f"export {network}", setting.test) as moved:
+        for name, rows in cut(setting.test):
+            signs = signs_of(setting, "white-box", network, name, rows)
+            yield rows, setting.perturb(network, setting.pixels(rows), signs, epsilon)
+            moved.update(len(rows))
 
 
 def perturbed_set(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
-import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -16,13 +14,14 @@ from typing import Any, get_args
 import click
 import pandas as pd
 
-from gradcam_adv import batches, machine, metrics
+from gradcam_adv import batches, networks
 from gradcam_adv.claims import outcomes, readings
 from gradcam_adv.data import sources
 from gradcam_adv.files import artifacts, locks, records
-from gradcam_adv.models import backbones, weights
+from gradcam_adv.models import weights
 from gradcam_adv.report import report
-from gradcam_adv.studies import cleaning, scoring, variations
+from gradcam_adv.studies import checks, cleaning, scoring, variations
+from gradcam_adv.studies.engines import LOCAL, Engine, WorkerLost
 from gradcam_adv.studies.setting import Setting, versions
 from gradcam_adv.studies.study import Arm, Study
 from gradcam_adv.studies.tasks import STAGES, Graph, Task, make_task
@@ -67,6 +66,7 @@ class Pipeline:
         *,
         allow_left_out: bool = False,
         given: Mapping[str, Any] | None = None,
+        engine: Engine = LOCAL,
     ) -> None:
         """
         Args:
@@ -75,6 +75,7 @@ class Pipeline:
             models: for the ``.keras`` files, a folder an arm.
             allow_left_out: go on however many photos can't be used.
             given: what the user gave for that, to be kept in the run's manifest.
+            engine: does the slices of the stages.
         """
         # Here and nowhere else, so that all that hangs on it sees one number.
         shape = (None, study.image_size, study.image_size, 3)
@@ -88,6 +89,7 @@ class Pipeline:
         self.weights = weights.resolve(study.weights, study.networks)
         self._allow_left_out = allow_left_out
         self._given = dict(given or {})
+        self._engine = engine
         self._places = (folder, models)
         self._own = self._branch(study, layers=True)
         self.settings = self._own.settings
@@ -101,7 +103,12 @@ class Pipeline:
             for arm in get_args(Arm)
         }
         graph = Graph(
-            study, settings, self.folder, allow_left_out=self._allow_left_out, layers=layers
+            study,
+            settings,
+            self.folder,
+            allow_left_out=self._allow_left_out,
+            layers=layers,
+            engine=self._engine,
         )
         return Branch(study, settings, graph.tasks)
 
@@ -235,9 +242,11 @@ class Pipeline:
         """
         started = time.perf_counter()
         tasks = self._tasks(until)
-        _check_backend(task.name for task in tasks if not self.is_done(task))
-        self._check_networks({task.stage for task in tasks if not self.is_done(task)})
-        with locks.alone_in(self.folder), locks.alone_in(self.models):
+        to_do = [task for task in tasks if not self.is_done(task)]
+        checks.backend(task.name for task in to_do)
+        self._check_networks({task.stage for task in to_do})
+        alone = locks.alone_in(self.folder), locks.alone_in(self.models)
+        with alone[0], alone[1], contextlib.closing(self._engine):
             worked = self._run(tasks, until, all_readings)
         if worked:
             click.echo(f"{self.study.name}: {time.perf_counter() - started:.0f} s in all")
@@ -275,7 +284,7 @@ class Pipeline:
                     with artifacts.observed(journal), _noting(journal):
                         files = task.make(task.folder)
                 finally:
-                    _forget_networks()
+                    networks.forget()
                 seconds = journal.finish(files)
             click.echo(f"{task.name}: {seconds:.1f} s")
         return worked
@@ -304,18 +313,15 @@ class Pipeline:
         """Look at what only a built network can tell, where a study leaves the defaults.
 
         Raises:
-            ValueError: a weights file that isn't the network's, or as :func:`_check_layers`.
+            ValueError: a weights file that isn't the network's, or as :func:`checks.layers`.
         """
-        if "train" in stages_to_do:
-            for network, chosen in self.weights.items():
-                if chosen.origin == "file":
-                    self._start()
-                    backbones.build(network, self.study.image_size, chosen)
-                    _forget_networks()
+        if "train" in stages_to_do and any(w.origin == "file" for w in self.weights.values()):
+            self._start()
+            checks.files(self.study, self.weights)
         native = self.study.readings.heatmap_size == "native"
         if "explain" in stages_to_do and (native or self.study.layers != "all"):
             self._start()
-            _check_layers(self.study)
+            checks.layers(self.study)
 
     def results(self, stage: str) -> list[Path]:
         """What a user wants to look at after ``stage``."""
@@ -344,9 +350,9 @@ class Pipeline:
         for network, chosen in self.weights.items():
             if chosen.note:
                 notes.setdefault(chosen.note, []).append(network)
-        for note, networks in notes.items():
+        for note, which in notes.items():
             click.echo(
-                f"warning: RANDOM WEIGHTS for {', '.join(networks)}: ImageNet's are {note}. "
+                f"warning: RANDOM WEIGHTS for {', '.join(which)}: ImageNet's are {note}. "
                 "Give a directory of weights files by --weights DIR.",
                 err=True,
             )
@@ -383,58 +389,18 @@ class Pipeline:
 
 @contextlib.contextmanager
 def _noting(journal: records.Journal) -> Iterator[None]:
-    """Say it, and write it into the task's record, when batches have to become smaller."""
+    """Say it, and write it into the task's record, when batches shrink or a worker is lost."""
     shown = warnings.showwarning
+    noted = batches.BatchHalved, WorkerLost
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-        if not issubclass(category, batches.BatchHalved):
+        if not issubclass(category, noted):
             return shown(message, category, *where, **more)
         journal.note(str(message))
         return click.echo(f"warning: {message}", err=True)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("always", batches.BatchHalved)
+        for category in noted:
+            warnings.simplefilter("always", category)
         warnings.showwarning = show
         yield
-
-
-def _check_backend(tasks_to_do: Iterable[str]) -> None:
-    """ValueError where faces are to be found and Keras is not on TensorFlow, as MTCNN has to be."""
-    backend = machine.backend()
-    if backend != "tensorflow" and "plain/faces" in tasks_to_do:
-        raise ValueError(
-            "Expected Keras on TensorFlow for the aligned arm, whose faces MTCNN finds. "
-            f"Received: KERAS_BACKEND = {backend!r}; arms = ['plain'] in the study does without, "
-            "and faces found once serve any backend"
-        )
-
-
-def _check_layers(study: Study) -> None:
-    """ValueError for layers that a network doesn't have or whose maps are too small to compare."""
-    from gradcam_adv import networks
-    from gradcam_adv.models import classifiers
-
-    native = study.readings.heatmap_size == "native"
-    for network in study.networks:
-        backbone = backbones.find(network)
-        base = backbones.build(network, study.image_size, weights.Weights("random"))
-        extractor = classifiers.features(base)
-        head = classifiers.dense_head(extractor.output.shape[-1], 2, seed=0)
-        model = classifiers.assemble(extractor, head)
-        networks.flatten(model).find(study.layers_of(network))
-        height, width = base.get_layer(backbone.last_activation).output.shape[1:3]
-        if native and min(height, width) < metrics.WINDOW:
-            raise ValueError(
-                f"Expected heatmaps of at least {metrics.WINDOW} x {metrics.WINDOW} for "
-                f"readings.heatmap_size = 'native'. Received: {height} x {width} at "
-                f"{backbone.last_activation} of {backbone.title} with image_size = "
-                f"{study.image_size}"
-            )
-        _forget_networks()
-
-
-def _forget_networks() -> None:
-    """Give back what Keras keeps of graphs and names, or five networks pile up in memory."""
-    if "keras" in sys.modules:
-        sys.modules["keras"].utils.clear_session()
-        gc.collect()

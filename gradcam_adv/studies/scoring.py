@@ -6,17 +6,18 @@ import contextlib
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from gradcam_adv import batches, gradcam, metrics, regions
 from gradcam_adv.files import artifacts
 from gradcam_adv.models import backbones
 from gradcam_adv.studies import tables
+from gradcam_adv.studies.engines import LOCAL, Engine, Sliced, Write
 from gradcam_adv.studies.setting import (
     SLICE,
     TARGETS,
@@ -27,7 +28,6 @@ from gradcam_adv.studies.setting import (
     layers_in,
     levels_of,
     predictions,
-    slices,
     targets,
     under,
     with_white_box_of_source,
@@ -38,31 +38,48 @@ from gradcam_adv.studies.study import Study
 CEILING_PAIRS = 5
 
 
-def score(setting: Setting, folder: Path, network: str) -> list[Path]:
+def score(setting: Setting, folder: Path, network: str, engine: Engine = LOCAL) -> list[Path]:
+    sliced = Sliced(
+        f"score {network}, {setting.arm}",
+        setting.test,
+        lambda name, _: [folder / f"nissim-{name}.csv"],
+        partial(_begin_score, setting, folder, network),
+    )
+    ceiling = folder / "ceiling.csv"
+    return [*engine.run(sliced), _whole(ceiling, lambda: _ceiling(setting, network))]
+
+
+def _begin_score(setting: Setting, folder: Path, network: str) -> Write:
     table = predictions(setting, network)
     evaluated = setting.folders[f"evaluate/{network}"]
-    files = []
-    for name, rows in slices(setting.test, f"score {network}, {setting.arm}"):
-        path = folder / f"nissim-{name}.csv"
-        if not artifacts.is_whole(path):
-            with artifacts.read_arrays(evaluated / f"last-{name}.npz") as maps:
-                scored = _score_slice(setting, network, rows, maps, table)
-            artifacts.write_table(path, scored)
-        files.append(path)
-    return [*files, _whole(folder / "ceiling.csv", lambda: _ceiling(setting, network))]
+
+    def write(name: str, rows: pd.DataFrame) -> None:
+        with artifacts.read_arrays(evaluated / f"last-{name}.npz") as maps:
+            scored = _score_slice(setting, network, rows, maps, table)
+        artifacts.write_table(folder / f"nissim-{name}.csv", scored)
+
+    return write
 
 
-def layers(setting: Setting, folder: Path, network: str) -> list[Path]:
+def layers(setting: Setting, folder: Path, network: str, engine: Engine = LOCAL) -> list[Path]:
     """NISSIM of every layer for the example photos, one file a photo, and its ceiling."""
-    files = []
-    what = f"score {network}, {setting.arm}, layers"
-    for row in tqdm(example_rows(setting), what, unit="photo", disable=None):
-        path = folder / f"layers-{row:07d}.csv"
-        if not artifacts.is_whole(path):
-            artifacts.write_table(path, _score_layers(setting, network, row))
-        files.append(path)
-    depth_ceiling = _whole(folder / "depth-ceiling.csv", lambda: _depth_ceiling(setting, network))
-    return [*files, depth_ceiling]
+    sliced = Sliced(
+        f"score {network}, {setting.arm}, layers",
+        setting.test.iloc[example_rows(setting)],
+        lambda name, _: [folder / f"layers-{name}.csv"],
+        partial(_begin_layers, setting, folder, network),
+        length=1,
+    )
+    ceiling = folder / "depth-ceiling.csv"
+    return [*engine.run(sliced), _whole(ceiling, lambda: _depth_ceiling(setting, network))]
+
+
+def _begin_layers(setting: Setting, folder: Path, network: str) -> Write:
+    def write(name: str, _: pd.DataFrame) -> None:
+        scored = _score_layers(setting, network, int(name))
+        artifacts.write_table(folder / f"layers-{name}.csv", scored)
+
+    return write
 
 
 def _whole(path: Path, make: Callable[[], pd.DataFrame]) -> Path:

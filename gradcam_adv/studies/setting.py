@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import platform
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -58,6 +58,12 @@ class Setting:
     def batch_size(self) -> int:
         size = self.study.image_size
         return batches.size_for(self.study.batch_size, (None, size, size, 3))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without its tables: a worker elsewhere is given its photos, and reads the rest."""
+        state = {field.name: getattr(self, field.name) for field in fields(self)}
+        listing = replace(self.listing, files=self.listing.files.iloc[:0])
+        return state | {"listing": listing}
 
     @functools.cached_property
     def table(self) -> pd.DataFrame:
@@ -116,22 +122,26 @@ class Setting:
         return photos.as_stored(images, self.study.readings.perturbed_set)
 
 
-def slices(
-    rows: pd.DataFrame, what: str, length: int | None = None
-) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Cut a table of photos into slices, each with the name of its file; draws a bar."""
+def cut(rows: pd.DataFrame, length: int | None = None) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Cut a table of photos into slices, each called after the index of its first photo."""
     length = length or SLICE
-    with tqdm(total=len(rows), desc=what, unit="photo", disable=None) as bar:
-        for start in range(0, len(rows), length):
-            part = rows.iloc[start : start + length].reset_index(drop=True)
-            yield f"{start:07d}", part
-            bar.update(len(part))
+    for start in range(0, len(rows), length):
+        part = rows.iloc[start : start + length]
+        yield f"{part.index[0]:07d}", part.reset_index(drop=True)
 
 
-def slice_of(setting: Setting, row: int) -> tuple[str, pd.DataFrame, list[int]]:
+def bar(what: str, rows: pd.DataFrame) -> tqdm[Any]:
+    """A bar to be moved on by every photo of ``rows`` that is done."""
+    return tqdm(total=len(rows), desc=what, unit="photo", disable=None)
+
+
+def slice_of(
+    setting: Setting, row: int, length: int | None = None
+) -> tuple[str, pd.DataFrame, list[int]]:
     """The slice that a test photo is in: its name, its photos, and the photo's place, of one."""
-    start = row - row % SLICE
-    rows = setting.test.iloc[start : start + SLICE].reset_index(drop=True)
+    length = length or SLICE
+    start = row - row % length
+    rows = setting.test.iloc[start : start + length].reset_index(drop=True)
     return f"{start:07d}", rows, [row - start]
 
 

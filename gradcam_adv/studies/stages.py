@@ -1,7 +1,8 @@
-"""The stages train to explain: a slice of photos in, whole files out, nothing else touched."""
+"""The stages train to evaluate: a slice of photos in, whole files out, nothing else touched."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,18 +15,14 @@ from gradcam_adv.data import datasets
 from gradcam_adv.files import artifacts, checkpoints
 from gradcam_adv.models import backbones, classifiers
 from gradcam_adv.studies import tables
+from gradcam_adv.studies.engines import LOCAL, Engine, Sliced, Write
 from gradcam_adv.studies.setting import (
-    BLOCKS,
     TARGETS,
     Setting,
     condition_key,
-    conditions,
-    example_rows,
     levels_of,
     predictions,
     signs_of,
-    slice_of,
-    slices,
     under,
     versions,
     with_white_box_of_source,
@@ -40,30 +37,42 @@ BATCH_NORM = "batch-norm.npz"
 CHECKPOINT = "checkpoint.npz"
 
 
-def features(setting: Setting, folder: Path, network: str) -> list[Path]:
+def features(setting: Setting, folder: Path, network: str, engine: Engine = LOCAL) -> list[Path]:
     """What the frozen base makes of every photo, and the statistics of a random one's layers."""
-    study = setting.study
-    base = _base(setting, network)
     files = []
     if setting.weights[network].origin == "random":
         files.append(folder / BATCH_NORM)
-        if artifacts.is_whole(files[0]):
-            _set_statistics(base, files[0])
-        else:
+        if not artifacts.is_whole(files[0]):
+            base = _base(setting, network)
             _calibrate(setting, base, network, checkpoints.Checkpoint(folder / CHECKPOINT))
             artifacts.write_arrays(files[0], backbones.batch_norm_statistics(base))
+            del base
+            networks.forget()  # or those of the next one get other names
         (folder / CHECKPOINT).unlink(missing_ok=True)
+    sliced = Sliced(
+        f"features {network}, {setting.arm}",
+        setting.table,
+        lambda name, _: [folder / f"features-{name}.npy"],
+        partial(_begin_features, setting, folder, network),
+        read=setting.pixels,
+    )
+    return files + engine.run(sliced)
+
+
+def _begin_features(setting: Setting, folder: Path, network: str) -> Write:
+    study = setting.study
+    base = _base(setting, network)
+    if setting.weights[network].origin == "random":
+        _set_statistics(base, folder / BATCH_NORM)
     extractor = classifiers.features(base, study.readings.pooling)
     features_of = gradcam.Predictor(extractor, setting.batch_size, "features")
-    for name, rows in slices(setting.table, f"features {network}, {setting.arm}"):
-        path = folder / f"features-{name}.npy"
-        if not artifacts.is_whole(path):
-            pixels = setting.pixels(rows)
-            with batches.naming(rows["photo"].tolist(), network):
-                found = features_of(pixels)
-            artifacts.write_array(path, found)
-        files.append(path)
-    return files
+
+    def write(name: str, rows: pd.DataFrame, pixels: np.ndarray) -> None:
+        with batches.naming(rows["photo"].tolist(), network):
+            found = features_of(pixels)
+        artifacts.write_array(folder / f"features-{name}.npy", found)
+
+    return write
 
 
 def _base(setting: Setting, network: str) -> keras.Model:
@@ -222,42 +231,59 @@ def _check_same_logits(
         )
 
 
-def attack(setting: Setting, folder: Path, network: str) -> list[Path]:
+def attack(setting: Setting, folder: Path, network: str, engine: Engine = LOCAL) -> list[Path]:
+    sliced = Sliced(
+        f"attack {network}, {setting.arm}",
+        setting.test,
+        lambda name, _: [folder / f"{name}.npy"],
+        partial(_begin_attack, setting, folder, network),
+        read=setting.pixels,
+    )
+    return engine.run(sliced)
+
+
+def _begin_attack(setting: Setting, folder: Path, network: str) -> Write:
     study = setting.study
     model = setting.model(network)
     make_sign = fgsm.compiled_sign(networks.flatten(model), setting.batch_size)
     logits_of = gradcam.Predictor(model, setting.batch_size)
-    files = []
-    for name, rows in slices(setting.test, f"attack {network}, {setting.arm}"):
-        path = folder / f"{name}.npy"
-        if not artifacts.is_whole(path):
-            pixels = setting.pixels(rows)
-            labels = rows["label"].to_numpy()
-            with batches.naming(rows["photo"].tolist(), network):
-                if study.readings.attacked_label == "predicted":
-                    labels = logits_of(pixels).argmax(axis=1)
-                signs = make_sign(pixels, labels)
-            artifacts.write_array(path, signs)
-        files.append(path)
-    return files
+
+    def write(name: str, rows: pd.DataFrame, pixels: np.ndarray) -> None:
+        labels = rows["label"].to_numpy()
+        with batches.naming(rows["photo"].tolist(), network):
+            if study.readings.attacked_label == "predicted":
+                labels = logits_of(pixels).argmax(axis=1)
+            signs = make_sign(pixels, labels)
+        artifacts.write_array(folder / f"{name}.npy", signs)
+
+    return write
 
 
-def evaluate(setting: Setting, folder: Path, network: str) -> list[Path]:
+def evaluate(setting: Setting, folder: Path, network: str, engine: Engine = LOCAL) -> list[Path]:
     """What ``network`` predicts under every condition, and the last heatmap of that same pass."""
+    sliced = Sliced(
+        f"evaluate {network}, {setting.arm}",
+        setting.test,
+        lambda name, _: [folder / f"last-{name}.npz", folder / f"{name}.csv"],
+        partial(_begin_evaluate, setting, folder, network),
+        read=setting.pixels,
+    )
+    return engine.run(sliced)
+
+
+def _begin_evaluate(setting: Setting, folder: Path, network: str) -> Write:
     model = setting.model(network)
     last = backbones.BACKBONES[network].last_activation
     explain_last = gradcam.Explainer(
         networks.flatten(model), last, setting.batch_size, len(TARGETS)
     )
-    files = []
-    for name, rows in slices(setting.test, f"evaluate {network}, {setting.arm}"):
-        maps_path, path = folder / f"last-{name}.npz", folder / f"{name}.csv"
-        if not (artifacts.is_whole(path) and artifacts.is_whole(maps_path)):
-            table, maps = _evaluate_slice(setting, explain_last, network, name, rows)
-            artifacts.write_arrays(maps_path, maps)
-            artifacts.write_table(path, table)
-        files += [maps_path, path]
-    return files
+
+    def write(name: str, rows: pd.DataFrame, pixels: np.ndarray) -> None:
+        table, maps = _evaluate_slice(setting, explain_last, network, name, rows, pixels)
+        artifacts.write_arrays(folder / f"last-{name}.npz", maps)
+        artifacts.write_table(folder / f"{name}.csv", table)
+
+    return write
 
 
 def _evaluate_slice(
@@ -266,11 +292,11 @@ def _evaluate_slice(
     network: str,
     name: str,
     rows: pd.DataFrame,
+    exact: np.ndarray,
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     from gradcam_adv.gradients import PREDICTED
 
     (last,) = explain_last.layers
-    exact = setting.pixels(rows)
     clean = setting.read_again(exact)
     labels = rows["label"].to_numpy()
     maps = {}
@@ -321,60 +347,3 @@ def summarize(setting: Setting, folder: Path) -> list[Path]:
         psnr=tables.psnr(predicted),
         zero_gradients=tables.zero_gradients(predicted),
     )
-
-
-def explain(setting: Setting, folder: Path, network: str) -> list[Path]:
-    """Heatmaps of all the study's layers for the example photos, one file a photo."""
-    study = setting.study
-    flat = networks.flatten(setting.model(network))
-    table = predictions(setting, network)
-    explain_layers = gradcam.Explainer(flat, study.layers_of(network), setting.batch_size)
-    files = [folder / BLOCKS]
-    artifacts.write_json(files[0], {"blocks": _block_ends(flat, explain_layers.layers)})
-    rows_of = example_rows(setting)
-    what = f"explain {network}, {setting.arm}, {len(explain_layers.layers)} layers"
-    for row in tqdm(rows_of, what, unit="photo", disable=None):
-        path = folder / f"example-{row:07d}.npz"
-        if not artifacts.is_whole(path):
-            name, slice_rows, place = slice_of(setting, row)
-            rows = slice_rows.iloc[place].reset_index(drop=True)
-            exact = setting.pixels(rows)
-            levels = conditions(study, network)
-            images, classes = [], []
-            for attack, epsilon in levels:
-                attacked = setting.read_again(exact)
-                if attack != "clean":
-                    signs = signs_of(setting, attack, network, name, slice_rows)
-                    attacked = setting.perturb(network, exact, signs[place], epsilon)
-                images.append(attacked)
-                classes.append(_explained_class(setting, table, rows, attack, epsilon))
-            photo = rows["photo"].item()
-            with batches.naming([f"{photo}, {condition_key(*level)}" for level in levels], network):
-                maps, _ = explain_layers(np.concatenate(images), np.concatenate(classes)[:, None])
-            artifacts.write_arrays(
-                path,
-                {
-                    f"{condition_key(*level)}/{layer}": values[i, 0]
-                    for layer, values in maps.items()
-                    for i, level in enumerate(levels)
-                },
-            )
-        files.append(path)
-    return files
-
-
-def _block_ends(network: networks.Network, explained: list[str]) -> list[str]:
-    """Those of the explained layers that end a block; all of them where none does."""
-    ends = {step.path for step in network.find("blocks")}
-    return [layer for layer in explained if layer in ends] or explained
-
-
-def _explained_class(
-    setting: Setting, table: pd.DataFrame, rows: pd.DataFrame, attack: str, epsilon: float
-) -> np.ndarray:
-    """The class to explain on each photo, int (n,), from what ``evaluate`` found predicted."""
-    any_attack = "black-box" if attack == "clean" else attack
-    found = table[(table["attack"] == any_attack) & (table["epsilon"] == epsilon)]
-    column = {"predicted": "predicted", "clean": "predicted_clean", "true": "label"}
-    target = setting.study.readings.explained_class
-    return found.set_index("photo").loc[rows["photo"], column[target]].to_numpy()

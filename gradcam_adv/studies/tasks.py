@@ -6,12 +6,14 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gradcam_adv.files import artifacts, records
 from gradcam_adv.files.records import Record
-from gradcam_adv.studies import arms, scoring, stages
+from gradcam_adv.studies import arms, explaining, scoring, stages
+from gradcam_adv.studies.engines import LOCAL, Engine
 from gradcam_adv.studies.setting import Setting, levels_of, makers_of
 from gradcam_adv.studies.study import Arm, Study
 
@@ -129,13 +131,23 @@ class Graph:
         *,
         allow_left_out: bool,
         layers: bool,
+        engine: Engine = LOCAL,
     ) -> None:
-        """``layers``: also explain and score the example photos, layer by layer."""
+        """
+        Args:
+            study: what to do.
+            settings: by arm, what its stages share.
+            folder: of the run.
+            allow_left_out: go on however many photos can't be used.
+            layers: also explain and score the example photos, layer by layer.
+            engine: does the slices. It is no part of what a result depends on.
+        """
         self._study = study
         self._settings = settings
         self._folder = folder
         self._allow_left_out = allow_left_out
         self._layers = layers
+        self._engine = engine
         self.tasks: dict[str, Task] = {}
         self._add_all()
 
@@ -179,13 +191,13 @@ class Graph:
             "split": study.split,
             "seed": study.seed,
         }
-        self._of_arm(
-            plain, "data", "data", inputs, lambda f: arms.data(plain, f, self._allow_left_out)
-        )
+        make = partial(arms.data, plain, allow_left_out=self._allow_left_out, engine=self._engine)
+        self._of_arm(plain, "data", "data", inputs, make)
 
     def _faces(self, plain: Setting) -> None:
         inputs = {"data": plain.fingerprints["data"], "detector": arms.DETECTOR}
-        self._of_arm(plain, "faces", "data", inputs, lambda f: arms.detect(plain, f), networks=True)
+        make = partial(arms.detect, plain, engine=self._engine)
+        self._of_arm(plain, "faces", "data", inputs, make, networks=True)
 
     def _crops(self, plain: Setting, aligned: Setting) -> None:
         study = self._study
@@ -195,9 +207,8 @@ class Graph:
             "image_size": study.image_size,
             "margin": study.margin,
         }
-        self._of_arm(
-            aligned, "data", "data", inputs, lambda f: arms.crop(plain, f, self._allow_left_out)
-        )
+        make = partial(arms.crop, plain, allow_left_out=self._allow_left_out, engine=self._engine)
+        self._of_arm(aligned, "data", "data", inputs, make)
 
     def _of_networks(self, setting: Setting) -> None:
         self._each(setting, "features", "train", self._features)
@@ -291,7 +302,7 @@ class Graph:
                 f"{kind}/{network}",
                 stage,
                 inputs_of(setting, network),
-                _maker(setting, kind, network),
+                self._maker(setting, kind, network),
                 networks=True,
                 model=setting.models / f"{network}.keras" if kind == "train" else None,
             )
@@ -311,22 +322,22 @@ class Graph:
             setting, f"{kind}/summary", stage, inputs, lambda folder: make(setting, folder)
         )
 
+    def _maker(self, setting: Setting, kind: str, network: str) -> Callable[[Path], list[Path]]:
+        if kind == "train":  # of all features at once
+            return lambda folder: stages.train(setting, folder, network)
+        return lambda folder: _SLICED[kind](setting, folder, network, self._engine)
+
 
 def _precision(study: Study) -> dict[str, Any]:
     """An input of what networks compute but in training; none in float32, as in older runs."""
     return {} if study.precision == "float32" else {"precision": study.precision}
 
 
-_MAKERS = {
+_SLICED = {
     "features": stages.features,
-    "train": stages.train,
     "attack": stages.attack,
     "evaluate": stages.evaluate,
-    "explain": stages.explain,
+    "explain": explaining.explain,
     "score": scoring.score,
     "layers": scoring.layers,
 }
-
-
-def _maker(setting: Setting, kind: str, network: str) -> Callable[[Path], list[Path]]:
-    return lambda folder: _MAKERS[kind](setting, folder, network)
