@@ -3,7 +3,7 @@ from .gradcam import heatmaps, layer_names, predict, resize
 from .metrics import mod, nissim, psnr, vid
 from .models.classifiers import load
 from .networks import flatten
-from .overlays import overlay
+from .overlays import overlay, sheet
 from .profiles import depth_profile
 from .regions import shift
 from .whole_model import dissimilarity
@@ -22,6 +22,7 @@ __all__ = [
     "predict",
     "psnr",
     "resize",
+    "sheet",
     "shift",
     "sign",
     "vid",

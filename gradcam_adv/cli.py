@@ -85,8 +85,8 @@ def main() -> None:
 
     Example: gradcam-adv reproduce studies/quick.toml
 
-    Exit status: 0; 2 for what was given, 1 for what the machine lacks, each with one line on
-    stderr; 130 after Ctrl-C, 143 after SIGTERM.
+    Exit status: 0; 2 for what was given, 1 for what the machine lacks, each with one line "Error:
+    ..." on stderr; 130 after Ctrl-C, 143 after SIGTERM.
     """
 
 

@@ -70,10 +70,19 @@ def sheet(
 
     Returns:
         A figure whose axes are those of the tiles, row by row, and then that of the scale.
+
+    Raises:
+        ValueError: tiles of another shape, or no label for each row and column.
     """
     import matplotlib.pyplot as plt
 
     height, width = len(rows), len(columns)
+    shape = np.shape(tiles)
+    if len(shape) != 5 or shape[:2] != (height, width) or shape[-1] != 3:
+        raise ValueError(
+            f"Expected tiles ({height}, {width}, H, W, 3), a row and a column for each label. "
+            f"Received: shape {shape}"
+        )
     lines = max((text.count("\n") + 1 for line in captions or [] for text in line), default=0)
     figure, axes = plt.subplots(
         height,

@@ -90,6 +90,7 @@ for axis, (name, history) in zip(axes, histories.items(), strict=True):
               label="the epoch kept")  # fmt: skip
     axis.set_title(f"{name}, random base")
     axis.set_xlabel("epoch")
+    axis.set_xticks(range(0, 21, 5))
     axis.set_ylim(0, 1.05)
     axis.grid(alpha=0.3)
     axis.legend(frameon=False, loc="lower right")

@@ -20,6 +20,7 @@ from conftest import command, write_photo
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from test_contributing import MOBILENET
+from test_notebooks import is_public, used
 
 from gradcam_adv import cli
 from gradcam_adv.models import backbones
@@ -124,6 +125,12 @@ def test_python_runs_and_prints_what_the_page_says(page, request, tmp_path, monk
         with contextlib.redirect_stdout(io.StringIO()) as out:
             exec(code, names)
         printed = out.getvalue()
+
+
+@pytest.mark.parametrize("page", having("python"))
+def test_python_takes_public_names_alone(page):
+    source = "\n".join(block.text for block in blocks(page, "python"))
+    assert [name for name in used(source) if not is_public(name)] == []
 
 
 def assert_alike(printed: str, said: str) -> None:

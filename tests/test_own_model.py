@@ -10,7 +10,7 @@ from conftest import command, write_photo
 from PIL import Image
 
 import gradcam_adv
-from gradcam_adv import overlay, overlays, own_model
+from gradcam_adv import overlay, own_model, sheet
 
 
 @pytest.fixture(scope="module")
@@ -200,8 +200,15 @@ def test_overlay_refuses():
 
 def test_sheet_takes_names_as_they_are(tmp_path):
     rows = ["price $x_{$ y.png", "long" * 30]
-    figure = overlays.sheet(np.zeros((2, 1, 8, 8, 3)), rows, ["layer"], "$" + "x" * 200)
+    figure = sheet(np.zeros((2, 1, 8, 8, 3)), rows, ["layer"], "$" + "x" * 200)
     figure.savefig(tmp_path / "sheet.png")
     labels = [axis.get_ylabel() for axis in figure.axes[:2]]
     assert labels[0] == rows[0]
     assert len(labels[1]) <= 32 and "…" in labels[1]
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 3, 8, 8, 3), (2, 2, 8, 8, 3), (2, 3, 8, 8, 1)])
+def test_a_sheet_has_a_label_for_each_row_and_column(shape):
+    expected = r"Expected tiles \(2, 3, H, W, 3\).*Received: shape \("
+    with pytest.raises(ValueError, match=expected):
+        sheet(np.zeros(shape), ["a", "b"], ["c", "d", "e"], "title")

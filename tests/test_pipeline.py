@@ -513,7 +513,7 @@ def test_bad_input_is_refused_before_any_work(tmp_path):
         (folder / "wrong" / f"{network}.h5").write_text("no weights")
     (folder / "native.toml").write_text(STUDY + '[readings]\nheatmap_size = "native"\n')
     (folder / "epsilon.toml").write_text(STUDY.replace("0.02", "-0.02"))
-    (folder / "network.toml").write_text(STUDY.replace('"vgg16"', '"vgg"', 1))
+    (folder / "network.toml").write_text(STUDY.replace('"vgg16"', '"vgg6"', 1))
     cases = {
         ("reproduce", "none.toml"): "Expected a study file",
         ("reproduce", "epsilon.toml"): "Expected epsilons as numbers from 0 to 1",
@@ -524,7 +524,7 @@ def test_bad_input_is_refused_before_any_work(tmp_path):
         ("reproduce", "study.toml", "--photos", "people", "--weights", "empty"): "vgg16*.h5",
         ("reproduce", "layers.toml", "--photos", "people"): "Nearest: block1_conv",
         ("reproduce", "native.toml", "--photos", "people"): "Received: 3 x 3 at block5_conv3",
-        ("export", "study.toml", "--photos", "people", "--network", "vgg19", "--epsilon", "0.1",
+        ("export", "study.toml", "--photos", "people", "--network", "vgg6", "--epsilon", "0.1",
          "--output", "out"): "Nearest: vgg16",
         ("export", "study.toml", "--photos", "people", "--network", "xception", "--epsilon", "0.1",
          "--output", "out"): "Expected --network out of the study's",
