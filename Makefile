@@ -11,7 +11,7 @@ NOTEBOOKS := $(patsubst notebooks/%.py,notebooks/executed/%.ipynb,$(wildcard not
 
 .DEFAULT_GOAL := help
 .PHONY: help install data train attack evaluate explain score report reproduce readings \
-	test test-slow torture lint hooks notebooks docs bench dist lock clean
+	test test-slow torture lint hooks notebooks docs bench bench-gpu scale dist lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/' | expand -t 14
@@ -115,6 +115,13 @@ $(VENV)-torch/.installed: benchmarks/torch-constraints.txt
 
 bench: $(VENV)/.installed-test $(VENV)-torch/.installed  ## measure the ratios of docs/benchmarks.md
 	$(BIN)/python -m benchmarks
+
+# KERAS_BACKEND=torch measures PyTorch, where that is installed.
+bench-gpu: $(VENV)/.installed  ## photos a second on whatever device Keras finds, and a study's time
+	$(BIN)/python -m benchmarks.throughput --study $(ARGS)
+
+scale: $(VENV)/.installed  ## what large studies cost (docs/scale.md), by assumptions in ARGS
+	$(BIN)/python -m benchmarks.scale $(ARGS)
 
 lock: $(VENV)/.installed-lock  ## resolve setup.cfg's ranges anew into constraints.txt
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links \

@@ -36,10 +36,10 @@ def main(arguments: list[str] | None = None) -> None:
     size = costs.Size(given.people, given.people * given.each)
     if given.run:
         measured["run"], measured["rows"] = run(own, size)
-    if given.study:
-        print(estimate(measured, own, size))
     if given.save:
         artifacts.write_json(given.save, measured)
+    if given.study or given.run:
+        print(estimate(measured, own, size))
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
@@ -157,7 +157,7 @@ def estimate(measured: dict[str, Any], own: Study, size: costs.Size) -> str:
     rows.append({"stage": "all of these", "estimated (s)": f"{total:.0f}"})
     if took:
         of_stages = sum(took[stage] for stage in by_stage)
-        rows.append({"stage": "report", "estimated (s)": "none"})
+        rows += [{"stage": stage, "estimated (s)": "none"} for stage in ("summaries", "report")]
         for row in rows:
             row["took (s)"] = f"{took.get(row['stage'], of_stages):.0f}"
     head = f"{size.photos:,} photos of {size.people:,} people, {', '.join(own.networks)}:"
@@ -180,7 +180,8 @@ def run(own: Study, size: costs.Size) -> tuple[dict[str, Any], dict[str, Any]]:
         tried.run("score")
         report = timing.seconds(tried.run)
         plain = tried.settings["plain"]
-        by_stage = tried.seconds().groupby("stage")["seconds"].sum().to_dict()
+        seconds = tried.seconds()
+        by_stage = seconds.groupby(seconds["task"].map(stage_of))["seconds"].sum().to_dict()
         found = {
             "people": size.people,
             "photos": size.photos,
@@ -211,6 +212,14 @@ def run(own: Study, size: costs.Size) -> tuple[dict[str, Any], dict[str, Any]]:
             for stage, (table, paths) in kept.items()
         }
     return found, rows
+
+
+def stage_of(task: str) -> str:
+    """The stage of :func:`benchmarks.costs.times` that a task such as "layers/vgg16" is part of."""
+    kind, _, of = task.partition("/")
+    if of == "summary":
+        return "summaries"
+    return "score" if kind == "layers" else kind
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import keras
 import pytest
 
-from benchmarks import costs, flops, rates, throughput
+from benchmarks import costs, flops, rates, scale, throughput
 from gradcam_adv.studies.study import Study
 
 
@@ -131,3 +131,26 @@ def test_rates_of_the_processor_are_of_photos_that_can_be_read(tmp_path):
     paths = rates.write_photos(tmp_path, 2, 1)
     assert len(paths) == len({path.read_bytes() for path in paths}) == 2
     assert rates.per_second(lambda: None, 1, 1) > 0
+
+
+def test_hours_on_gpus_by_hand(measured):
+    measured["cores"] = 2
+    time = costs.Time(network=99, processor=7200, serial=3600, flops=7.2e16)
+    assumed = scale.Assumed(tflops=10, price=2, cores=4)
+    # Two hours of passes, 1 of the processor's, 1 that nobody can share.
+    assert scale.hours(time, measured, 1, assumed) == pytest.approx(2 + 1 + 1)
+    assert scale.hours(time, measured, 8, assumed) == pytest.approx(2 / 8 + 1 / 8 + 1)
+
+
+def test_the_pages_tables_are_those_that_the_command_makes():
+    page = scale.PAGE.read_text()
+    found = {name: make(scale.read(), scale.Assumed()) for name, make in scale.TABLES.items()}
+    assert all(f"<!-- made: {name} -->" in page for name in found)
+    assert scale.filled(page, found) == page
+
+
+def test_empty_places_one_after_another_are_each_filled():
+    empty = "<!-- made: a -->\n<!-- end -->\nbetween\n<!-- made: b -->\n<!-- end -->\n"
+    page = scale.filled(empty, {"a": "first", "b": "second"})
+    assert [page.count(word) for word in ("first", "between", "second", "end")] == [1, 1, 1, 2]
+    assert scale.filled(page, {"a": "first", "b": "second"}) == page
