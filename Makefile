@@ -11,7 +11,7 @@ NOTEBOOKS := $(patsubst notebooks/%.py,notebooks/executed/%.ipynb,$(wildcard not
 
 .DEFAULT_GOAL := help
 .PHONY: help install data train attack evaluate explain score report reproduce readings \
-	test test-slow torture lint hooks notebooks docs bench bench-ray dist lock clean
+	test test-slow test-torch torture lint hooks notebooks docs bench bench-gpu bench-ray scale dist lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/' | expand -t 14
@@ -68,7 +68,7 @@ test-torch: $(VENV)/.installed-test $(VENV)/.installed-torch  ## the numeric tes
 	KERAS_BACKEND=torch PYTHONPATH=tests $(BIN)/python -m pytest -p without_tensorflow \
 		-m "not slow and not tensorflow" $(TORCH_TESTS:%=tests/test_%.py)
 
-test-slow: $(VENV)/.installed-test $(VENV)/.installed-docs $(VENV)/.installed-notebooks  ## the tests on real networks, and of the site
+test-slow: $(VENV)/.installed-test $(VENV)/.installed-docs $(VENV)/.installed-notebooks $(VENV)/.installed-ray  ## the tests on real networks, on Ray, and of the site
 	$(BIN)/python -m pytest -m slow
 
 torture: $(VENV)/.installed-test  ## kill a study 50 times, resume, compare byte for byte
@@ -119,12 +119,19 @@ bench: $(VENV)/.installed-test $(VENV)-torch/.installed  ## measure the ratios o
 bench-ray: $(VENV)/.installed-test $(VENV)/.installed-ray  ## one and two Ray workers against this process
 	$(BIN)/python -m benchmarks.engines
 
+# KERAS_BACKEND=torch measures PyTorch, where that is installed.
+bench-gpu: $(VENV)/.installed  ## photos a second on whatever device Keras finds, and a study's time
+	$(BIN)/python -m benchmarks.throughput --study $(ARGS)
+
+scale: $(VENV)/.installed  ## what large studies cost (docs/scale.md), by assumptions in ARGS
+	$(BIN)/python -m benchmarks.scale $(ARGS)
+
 lock: $(VENV)/.installed-lock  ## resolve setup.cfg's ranges anew into constraints.txt
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-emit-options --no-header \
 		--extra torch --extra ray \
 		--extra test --extra lint --extra notebooks --extra docs --extra release --extra lock \
-		--extra ray --output-file constraints.txt setup.cfg
+		--output-file constraints.txt setup.cfg
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-emit-options --no-header \
 		--output-file benchmarks/torch-constraints.txt benchmarks/torch.in

@@ -47,12 +47,14 @@ def main() -> None:
 def page(rows: pd.DataFrame) -> str:
     """The measured rows as a page of Markdown, with what they were measured on."""
     versions = setting.versions() | {"tf-keras-vis": version("tf-keras-vis")}
+    system = f"{platform.system()} {platform.release()}"
+    machine = f"{processes.processor()}, {batches.cores()} cores, {system}"
     return f"""\
 # Benchmarks
 
 Written by `make bench` (`python -m benchmarks`) on {datetime.date.today()}.
 
-- Machine: {processor()}, {batches.cores()} cores, {platform.system()} {platform.release()}.
+- Machine: {machine}.
 - Versions: {", ".join(f"{name} {number}" for name, number in versions.items())}.
 - Explaining: batches of {batches.BATCH_SIZE} photos of {explaining.IMAGE_SIZE} px, random weights.
 - Every comparison has a process of its own. Its two sides take turns, and the ratio is the median
@@ -63,16 +65,6 @@ Written by `make bench` (`python -m benchmarks`) on {datetime.date.today()}.
 
 {rows.to_markdown(index=False, disable_numparse=True)}
 """
-
-
-def processor() -> str:
-    """The processor's own name where the system tells it."""
-    facts = Path("/proc/cpuinfo")
-    if facts.is_file():
-        for line in facts.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

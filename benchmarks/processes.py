@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import platform
 import resource
 import subprocess
 import sys
@@ -65,3 +66,13 @@ def measured(compare: Comparison, of: str) -> Row:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak *= 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
     return row | {PEAK: row.get(PEAK, f"{peak / 1e9:.2f}")}
+
+
+def processor() -> str:
+    """The processor's own name where the system tells it."""
+    facts = Path("/proc/cpuinfo")
+    if facts.is_file():
+        for line in facts.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -290,8 +290,14 @@ def test_every_module_stands_in_the_reference():
     said = "".join(page.read_text() for page in (ROOT / "docs/reference").glob("*.md"))
     listed = sorted(re.findall(r"^::: ([\w.]+)$", said, re.MULTILINE))
     package = ROOT / "gradcam_adv"
-    modules = [path.relative_to(ROOT) for path in package.rglob("*.py") if path.stem != "__init__"]
-    assert listed == sorted(".".join(path.with_suffix("").parts) for path in modules)
+    # A package counts as a module where it defines something itself.
+    modules = [
+        path.relative_to(ROOT)
+        for path in package.rglob("*.py")
+        if path.stem != "__init__" or "\ndef " in path.read_text()
+    ]
+    names = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in modules]
+    assert listed == sorted(names)
 
 
 def test_the_built_site_is_looked_through(tmp_path):

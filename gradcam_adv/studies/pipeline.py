@@ -245,8 +245,11 @@ class Pipeline:
         to_do = [task for task in tasks if not self.is_done(task)]
         checks.backend(task.name for task in to_do)
         self._check_networks({task.stage for task in to_do})
-        alone = locks.alone_in(self.folder), locks.alone_in(self.models)
-        with alone[0], alone[1], contextlib.closing(self._engine):
+        with (
+            locks.alone_in(self.folder),
+            locks.alone_in(self.models),
+            contextlib.closing(self._engine),
+        ):
             worked = self._run(tasks, until, all_readings)
         if worked:
             click.echo(f"{self.study.name}: {time.perf_counter() - started:.0f} s in all")
