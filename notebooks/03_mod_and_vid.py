@@ -249,7 +249,7 @@ figure.get_layout_engine().set(wspace=0.08)
 drawn = axes[0].scatter(nissim[known], shift.moved[known], c=shift.lost[known], cmap="cividis",
                         vmin=0, vmax=1, edgecolor="grey", linewidth=0.5)  # fmt: skip
 axes[0].set_xlabel("NISSIM")
-axes[0].set_ylabel("way of the middle, in sides")
+axes[0].set_ylabel("how far its middle moved, in sides")
 axes[0].set_title("how far")
 axes[0].grid(alpha=0.3)
 figure.colorbar(drawn, ax=axes[0], label="share of the region that was lost")
