@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -156,6 +157,44 @@ def test_what_was_begun_ends_with_who_began_it():
     with warden.ending_all():
         child = subprocess.Popen(["sleep", "100"], start_new_session=True)
     assert child.wait(10) == -signal.SIGKILL
+
+
+def test_a_slice_is_read_while_the_one_before_is_written(tmp_path):
+    reading = {name: threading.Event() for name in "adg"}  # their first photos
+
+    def read(rows):
+        reading[rows["photo"][0]].set()
+        return "".join(rows["photo"])
+
+    def begin():
+        def write(name, rows, given):
+            following = {"a": "d", "d": "g"}.get(rows["photo"][0])
+            assert following is None or reading[following].wait(5)
+            assert following != "d" or not reading["g"].is_set()  # and no further ahead
+            (tmp_path / f"{name}.csv").write_text(given)
+
+        return write
+
+    files = engines.LOCAL.run(dataclasses.replace(sliced(tmp_path, begin), read=read))
+    assert [path.read_text() for path in files] == ["abc", "def", "gh"]
+    reading["d"].clear()
+    files[1].unlink()
+    engines.LOCAL.run(dataclasses.replace(sliced(tmp_path, begin), read=read))
+    assert reading["d"].is_set()
+
+
+def test_what_reading_raises_is_raised_where_the_slice_is_due(tmp_path):
+    def read(rows):
+        if rows["photo"][0] == "d":
+            raise FileNotFoundError(2, "No such file", "d.png")
+        return None
+
+    def begin():
+        return lambda name, rows, _: (tmp_path / f"{name}.csv").write_text("whole")
+
+    with pytest.raises(FileNotFoundError, match="No such file: 'd.png'"):
+        engines.LOCAL.run(dataclasses.replace(sliced(tmp_path, begin), read=read))
+    assert [path.stem for path in tmp_path.glob("*.csv")] == NAMES[:1]
 
 
 def ends(pid: int, seconds: float = 10) -> bool:
