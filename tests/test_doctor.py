@@ -342,7 +342,39 @@ def test_version_1_without_limits(cgroups):
     assert machine.processor_quota() == math.inf
 
 
-# --- TensorFlow ---
+# --- The backend ---
+
+
+@pytest.mark.parametrize(
+    ("variable", "configured", "expected"),
+    [
+        (None, None, "tensorflow"),
+        ("", '{"backend": "torch"}', "torch"),
+        ("torch", None, "torch"),
+        ("tensorflow", '{"backend": "torch"}', "tensorflow"),
+        (None, "[no JSON", "tensorflow"),
+        (None, '{"floatx": "float32"}', "tensorflow"),
+        (None, '["backend"]', "tensorflow"),
+    ],
+)
+def test_the_backend_is_the_one_that_keras_would_start(
+    tmp_path, monkeypatch, variable, configured, expected
+):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("KERAS_BACKEND", variable)
+    if configured is not None:
+        (tmp_path / "keras.json").write_text(configured)
+    assert machine.backend() == expected
+
+
+def test_a_backend_of_keras_json_that_is_not_known_names_the_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    (tmp_path / "keras.json").write_text('{"backend": "jax"}')
+    with pytest.raises(ValueError, match=r"Expected .*keras.json to name .*Received: 'jax'"):
+        machine.backend()
 
 
 def test_another_backend_is_a_problem_and_is_not_started(place, monkeypatch):
