@@ -240,8 +240,11 @@ class Pipeline:
         started = time.perf_counter()
         tasks = self._tasks(until)
         self._check_networks({task.stage for task in tasks if not self.is_done(task)})
-        alone = locks.alone_in(self.folder), locks.alone_in(self.models)
-        with alone[0], alone[1], contextlib.closing(self._engine):
+        with (
+            locks.alone_in(self.folder),
+            locks.alone_in(self.models),
+            contextlib.closing(self._engine),
+        ):
             worked = self._run(tasks, until, all_readings)
         if worked:
             click.echo(f"{self.study.name}: {time.perf_counter() - started:.0f} s in all")
