@@ -96,12 +96,11 @@ def memory(folder: Path, slices: int) -> Row:
     count = slices * setting.SLICE
     table = pd.DataFrame({"photo": [f"person/{i:07d}.jpg" for i in range(count)], "label": 0})
     work = folder / str(slices)
-    sliced = engines.Sliced(
-        "memory",
-        table,
-        lambda name, _: [work / f"{name}.csv"],
-        functools.partial(_begin_writing, work),
-    )
+
+    def begin() -> engines.Write:  # in here, or a worker would look for it in its own __main__
+        return lambda name, rows: artifacts.write_table(work / f"{name}.csv", rows)
+
+    sliced = engines.Sliced("memory", table, lambda name, _: [work / f"{name}.csv"], begin)
     about = {"task": "memory"}
     with engine("ray 2") as chosen, records.Journal(work, about, [folder]) as journal:
         with artifacts.observed(journal):
@@ -109,10 +108,6 @@ def memory(folder: Path, slices: int) -> Row:
         journal.finish(files)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"slices": slices, "peak RSS of the driver (MB)": f"{peak / 1024:.0f}"}
-
-
-def _begin_writing(folder: Path) -> engines.Write:
-    return lambda name, rows: artifacts.write_table(folder / f"{name}.csv", rows)
 
 
 def _alone(measure: Callable[..., Row], *given: object) -> Row:
