@@ -281,9 +281,9 @@ def test_a_study_says_so_and_writes_it_into_the_task_s_manifest(
 ):
     choose = arms.data
 
-    def halving(*arguments):
+    def halving(*arguments, **options):
         list(batches.Batches(doubled_up_to(2, []), 4)(np.arange(3)))
-        return choose(*arguments)
+        return choose(*arguments, **options)
 
     monkeypatch.setattr(arms, "data", halving)
     content = {"name": "x", "photos": str(photo_folder), "weights": "random", "arms": ["plain"]}
