@@ -37,7 +37,7 @@ def test_signs_equal_foolboxs_on_vgg16(pixels, inside):
 
 
 def test_signs_equal_the_cross_entropys_on_resnet50(resnet, inside):
-    """Bit for bit in one compiled function; Foolbox' eager one rounds otherwise here and there."""
+    """In one compiled function; Foolbox' eager one rounds otherwise here and there."""
     labels = np.arange(8)
     signs = sign(resnet, inside, labels, batch_size=8)
 
@@ -50,12 +50,15 @@ def test_signs_equal_the_cross_entropys_on_resnet50(resnet, inside):
         return tape.gradient(loss, images)
 
     gradient = cross_entropy_gradient(tf.constant(inside)).numpy()
-    np.testing.assert_array_equal(signs, np.sign(gradient))
+    scale = np.abs(gradient).mean(axis=(1, 2, 3), keepdims=True)
+    # Bit for bit on some processors; on others a gradient within rounding of zero may turn.
+    otherwise = signs != np.sign(gradient)
+    assert otherwise.mean() <= 1e-5
+    assert (np.abs(gradient / scale)[otherwise] < 1e-3).all()
 
     differ = signs != np.sign(foolbox_fgsm(resnet, inside, labels, 0.05) - inside)
     assert differ.mean() <= 3e-4
     # Where they differ the gradient is small beside the photo's mean: rounding decides.
-    scale = np.abs(gradient).mean(axis=(1, 2, 3), keepdims=True)
     assert (np.abs(gradient / scale)[differ] < 0.05).all()
 
 
