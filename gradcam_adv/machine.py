@@ -15,7 +15,7 @@ OWN_CGROUPS = Path("/proc/self/cgroup")
 MEMORY_FACTS = Path("/proc/meminfo")
 
 
-# What Keras can start, by the name that it has there: its title, which is its package's name, too.
+# What Keras can start here: by its name there, which is also that of its package, its title.
 TITLES = {"tensorflow": "TensorFlow", "torch": "PyTorch"}
 
 

@@ -77,7 +77,7 @@ class Pipeline:
             given: what the user gave for that, to be kept in the run's manifest.
             engine: does the slices of the stages.
         """
-        # Here and nowhere else, so that all that hangs on it sees one number.
+        # Before anything is fingerprinted, so that all that hangs on it sees one number.
         shape = (None, study.image_size, study.image_size, 3)
         study = replace(study, batch_size=batches.size_for(study.batch_size, shape))
         self.study = study
