@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from types import FrameType
 
@@ -19,10 +18,6 @@ GRACE_SECONDS = 1.5
 class Stopped(KeyboardInterrupt):
     """A signal asked for the end."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.status = 128 + number  # as shells have it
-
 
 @contextlib.contextmanager
 def ending_with(line: str) -> Iterator[None]:
@@ -30,30 +25,31 @@ def ending_with(line: str) -> Iterator[None]:
 
     Python itself gets to a signal only between two of its steps, and one step may be a batch on a
     large network or the loading of TensorFlow. So a thread watches for the signal, too, and ends
-    the process where the work has not ended by itself after GRACE_SECONDS.
+    the process where the work has not ended by itself after GRACE_SECONDS, or can't.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread gets signals
         return
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    saying = threading.Lock()
+    ending = threading.Lock()
+    cut_off = threading.Event()
+    heard: list[int] = []
 
-    def say_once() -> bool:
-        if not saying.acquire(blocking=False):
-            return False
+    def end(number: int) -> None:
+        ending.acquire()  # for good: whoever comes second waits for the end
         with contextlib.suppress(OSError, ValueError):  # a terminal that is gone
             sys.stdout.flush()
             sys.stderr.write(f"\n{line}\n")
             sys.stderr.flush()
-        return True
+        # Not sys.exit: threads of others, which it would wait for, may be in the middle of a batch.
+        os._exit(128 + number)  # as shells have it
 
     def watch() -> None:
         number = os.read(reading, 1)
         if number and number[0]:
-            time.sleep(GRACE_SECONDS)
-            if say_once():
-                os._exit(128 + number[0])
+            cut_off.wait(GRACE_SECONDS)
+            end(number[0])
 
     # A shell starts a job in the background with Ctrl-C ignored: it is meant for the one in front.
     signals = [
@@ -62,10 +58,14 @@ def ending_with(line: str) -> Iterator[None]:
         if signal.getsignal(number) is not signal.SIG_IGN
     ]
 
-    def stop(number: int, _: FrameType | None) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         for further in signals:  # which would cut off the tidying up, or the line itself
             signal.signal(further, signal.SIG_IGN)
-        raise Stopped(number)
+        heard.append(number)
+        if _in_tensorflow(frame):
+            cut_off.set()
+        else:
+            raise Stopped
 
     before = [signal.signal(number, stop) for number in signals]
     wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -73,10 +73,11 @@ def ending_with(line: str) -> Iterator[None]:
     watcher.start()
     try:
         yield
-    except Stopped as stopped:
-        say_once()
-        # Not sys.exit: threads of others, which it would wait for, may be in the middle of a batch.
-        os._exit(stopped.status)
+    except BaseException:
+        # Code in C may make another error of Stopped; what comes after a signal comes of it.
+        if not heard:
+            raise
+        end(heard[0])
     finally:
         signal.set_wakeup_fd(wakeup)
         for number, handler in zip(signals, before, strict=True):
@@ -85,3 +86,16 @@ def ending_with(line: str) -> Iterator[None]:
         watcher.join()
         os.close(reading)
         os.close(writing)
+
+
+def _in_tensorflow(frame: FrameType | None) -> bool:
+    """Whether TensorFlow is at work, whose C++ crashes when Python that it calls raises.
+
+    It calls Python while it traces a graph. Then there is nothing to wait for: what could be
+    tidied up around it is what a power cut leaves, too.
+    """
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] == "tensorflow":
+            return True
+        frame = frame.f_back
+    return False

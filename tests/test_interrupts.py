@@ -191,6 +191,35 @@ def test_work_that_hears_nothing_is_ended(number):
     assert seconds < 3
 
 
+@pytest.mark.parametrize("number", STATUS)
+def test_in_tensorflow_nothing_is_raised(number):
+    """Whose C++ crashes when Python that it calls while it traces a graph raises."""
+    loop = "while True: int()"
+    traced = f"try:\n  {loop}\nexcept BaseException:\n  print('raised', flush=True)\n  {loop}"
+    module = {"__name__": "tensorflow.python.framework.ops"}
+    process = begin_work(f"exec({traced!r}, {module!r})", grace=20)
+    time.sleep(0.2)
+    process.send_signal(number)
+    began = time.perf_counter()
+    assert process.communicate(timeout=30) == ("", "\nTo go on: gradcam-adv x\n")
+    assert process.returncode == STATUS[number]
+    assert time.perf_counter() - began < 3
+
+
+def test_what_is_made_of_the_stop_is_no_error():
+    work = "\n        ".join(
+        [
+            "try: time.sleep(60)",
+            "except BaseException: raise SystemError('a function returned with an exception set')",
+        ]
+    )
+    process = begin_work(work, grace=20)
+    process.send_signal(signal.SIGTERM)
+    status, said, seconds = end_of(process)
+    assert (status, said) == (143, "\nTo go on: gradcam-adv x\n")
+    assert seconds < 3
+
+
 def test_ending_that_takes_too_long_is_ended():
     process = begin_work("time.sleep(60)", ending="time.sleep(60)")
     process.send_signal(signal.SIGINT)
