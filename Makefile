@@ -57,19 +57,22 @@ reproduce: $(VENV)/.installed  ## the whole study (STUDY=studies/quick.toml)
 readings: $(VENV)/.installed  ## the whole study, and the paper read in other ways (long)
 	$(BIN)/gradcam-adv readings $(STUDY) $(ARGS)
 
+# In two processes; the tests of a file stay together, for what they share is made once.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
 test: $(VENV)/.installed-test  ## the tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # The numeric part of the tests, with Keras on PyTorch and the import of TensorFlow blocked.
 TORCH_TESTS := torch backbones classifiers fgsm gradcam metrics networks numbers profiles regions \
 	training whole_model
 
 test-torch: $(VENV)/.installed-test $(VENV)/.installed-torch  ## the numeric tests with Keras on PyTorch
-	KERAS_BACKEND=torch PYTHONPATH=tests $(BIN)/python -m pytest -p without_tensorflow \
+	KERAS_BACKEND=torch PYTHONPATH=tests $(PYTEST) -p without_tensorflow \
 		-m "not slow and not tensorflow" $(TORCH_TESTS:%=tests/test_%.py)
 
 test-slow: $(VENV)/.installed-test $(VENV)/.installed-docs $(VENV)/.installed-notebooks $(VENV)/.installed-ray  ## the tests on real networks, on Ray, and of the site
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 torture: $(VENV)/.installed-test  ## kill a study 50 times, resume, compare byte for byte
 	$(BIN)/python tests/torture.py --kills 50

@@ -30,11 +30,12 @@ def classifier(name: str, pixels: np.ndarray):
     return classifiers.assemble(extractor, head)
 
 
-def rounding_scales(network, images, classes) -> list[np.ndarray]:
-    """By place, (N,): what the weighted sums would be if nothing in them cancelled.
+def sums_and_scales(network, images, classes) -> list[tuple[np.ndarray, np.ndarray]]:
+    """By place Grad-CAM's sums by its equations in NumPy, (N, h, w), and their scale, (N,).
 
-    Rounding is relative to that: in early layers the means of the gradients all but cancel, and two
-    right orders of summing can differ in the third digit of a sum.
+    The scale is what the sums would be if nothing in them cancelled. Rounding is relative to that:
+    in early layers the means of the gradients all but cancel, and two right orders of summing can
+    differ in the third digit of a sum.
     """
     import tensorflow as tf
 
@@ -42,9 +43,14 @@ def rounding_scales(network, images, classes) -> list[np.ndarray]:
         tape.watch(pixels := tf.constant(images))
         *activations, logits = network.extractor(network.places)(pixels, training=False)
         score = tf.gather(logits, classes, batch_dims=1)
-    scales = []
+    found = []
     for values, gradient in zip(activations, tape.gradient(score, activations), strict=True):
-        weights = np.abs(gradient).mean(axis=(1, 2))
-        sums = np.einsum("bhwc,bc->bhw", np.abs(values), weights)
-        scales.append(sums.max(axis=(1, 2)))
-    return scales
+        sums, sizes = (
+            np.einsum("bhwc,bc->bhw", maps, weights, dtype=np.float64)
+            for maps, weights in (
+                (values, np.mean(gradient, axis=(1, 2), dtype=np.float64)),
+                (np.abs(values), np.abs(gradient).mean(axis=(1, 2))),
+            )
+        )
+        found.append((sums, sizes.max(axis=(1, 2))))
+    return found

@@ -54,15 +54,16 @@ def test_every_option_says_what_it_is():
 STUDY = """
 name = "{name}"
 photos = "people"
-image_size = 75
-networks = ["resnet50", "vgg16"]
+image_size = 48
+networks = {networks}
+source = "vgg16"
 weights = "random"
 epochs = 2
 epsilons = [0.1]
 arms = ["plain"]
 examples = 1
-layers = {{resnet50 = ["conv5_block3_out"], vgg16 = ["block5_conv3"]}}
 """
+LAYERS = {"vgg16": "block5_conv3", "resnet50": "conv5_block3_out"}
 
 
 @pytest.fixture
@@ -72,14 +73,19 @@ def folder(tmp_path, small_cnn) -> Path:
         for number in range(6):
             write_photo(tmp_path / "people" / name / f"{number}.png", 100 * person + number)
     (tmp_path / "studies").mkdir()
-    for name in ("quick", "two", "paper"):
-        (tmp_path / "studies" / f"{name}.toml").write_text(STUDY.format(name=name))
+    for name, networks in (
+        ("quick", ["vgg16", "resnet50"]),
+        ("two", ["vgg16"]),  # of which all readings are made
+        ("paper", ["vgg16"]),
+    ):
+        text = STUDY.format(name=name, networks=networks)
+        text += "".join(f'layers.{network} = ["{LAYERS[network]}"]\n' for network in networks)
+        (tmp_path / "studies" / f"{name}.toml").write_text(text)
     shutil.copytree(tmp_path / "people" / "ann", tmp_path / "photos")
     small_cnn.save(tmp_path / "my.keras")
     (tmp_path / "weights").mkdir()
-    for name, application in (("resnet50", "ResNet50"), ("vgg16", "VGG16")):
-        base = getattr(keras.applications, application)(weights=None, include_top=False)
-        base.save_weights(tmp_path / "weights" / f"{name}.weights.h5")
+    base = keras.applications.VGG16(weights=None, include_top=False)
+    base.save_weights(tmp_path / "weights" / "vgg16.weights.h5")
     return tmp_path
 
 

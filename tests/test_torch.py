@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from real_networks import LAYERS, classifier, orl_photos, rounding_scales
+from real_networks import LAYERS, classifier, orl_photos, sums_and_scales
 
 from gradcam_adv import batches, dissimilarity, gradients, networks, predict, sign
 from gradcam_adv.files import artifacts
@@ -42,8 +42,8 @@ def save_results(folder: Path) -> None:
     model, images = classifiers.load(folder / "model.keras"), np.load(folder / "images.npy")
     network = networks.flatten(model)
     labels = np.arange(len(images)) % network.classes
-    scales = rounding_scales(network, images, labels)
-    named = {f"scale {p.path}": own for p, own in zip(network.places, scales, strict=True)}
+    found = sums_and_scales(network, images, labels)
+    named = {f"scale {p.path}": own for p, (_, own) in zip(network.places, found, strict=True)}
     np.savez(folder / "reference.npz", **results(model, images), **named)
 
 
