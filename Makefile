@@ -11,7 +11,7 @@ NOTEBOOKS := $(patsubst notebooks/%.py,notebooks/executed/%.ipynb,$(wildcard not
 
 .DEFAULT_GOAL := help
 .PHONY: help install data train attack evaluate explain score report reproduce readings \
-	test test-slow test-torch torture lint hooks notebooks docs bench bench-gpu bench-ray scale dist lock clean
+	test test-slow test-torch test-jax torture lint hooks notebooks docs bench bench-gpu bench-ray scale dist lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/' | expand -t 14
@@ -63,13 +63,15 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 test: $(VENV)/.installed-test  ## the tests
 	$(PYTEST)
 
-# The numeric part of the tests, with Keras on PyTorch and the import of TensorFlow blocked.
-TORCH_TESTS := torch backbones classifiers fgsm gradcam metrics networks numbers profiles regions \
+# The numeric part of the tests, with Keras on another backend and the import of TensorFlow blocked.
+NUMERIC := backends backbones classifiers fgsm gradcam metrics networks numbers profiles regions \
 	training whole_model
 
-test-torch: $(VENV)/.installed-test $(VENV)/.installed-torch  ## the numeric tests with Keras on PyTorch
-	KERAS_BACKEND=torch PYTHONPATH=tests $(PYTEST) -p without_tensorflow \
-		-m "not slow and not tensorflow" $(TORCH_TESTS:%=tests/test_%.py)
+test-torch: $(VENV)/.installed-torch  ## the numeric tests with Keras on PyTorch
+test-jax: $(VENV)/.installed-jax  ## ... and on JAX
+test-torch test-jax: $(VENV)/.installed-test
+	KERAS_BACKEND=$(@:test-%=%) PYTHONPATH=tests $(PYTEST) --dist load -p without_tensorflow \
+		-m "not slow and not tensorflow" $(NUMERIC:%=tests/test_%.py)
 
 test-slow: $(VENV)/.installed-test $(VENV)/.installed-docs $(VENV)/.installed-notebooks $(VENV)/.installed-ray  ## the tests on real networks, on Ray, and of the site
 	$(PYTEST) -m slow
@@ -132,7 +134,7 @@ scale: $(VENV)/.installed  ## what large studies cost (docs/scale.md), by assump
 lock: $(VENV)/.installed-lock  ## resolve setup.cfg's ranges anew into constraints.txt
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-emit-options --no-header \
-		--extra torch --extra ray \
+		--extra torch --extra jax --extra ray \
 		--extra test --extra lint --extra notebooks --extra docs --extra release --extra lock \
 		--output-file constraints.txt setup.cfg
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links \

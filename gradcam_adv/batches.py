@@ -127,11 +127,13 @@ def out_of_memory(error: Exception) -> bool:
 
     By the names of the backends' errors, which are not imported for it. AbortedError is what
     oneDNN's operations make of any failure in TensorFlow, nearly always of one to get memory. On a
-    processor PyTorch has no error of its own for it, but words.
+    processor PyTorch has no error of its own for it, but words, and so has JAX anywhere.
     """
     names = {kind.__name__ for kind in type(error).__mro__}
     known = {"MemoryError", "ResourceExhaustedError", "AbortedError", "OutOfMemoryError"}
-    return bool(names & known) or "DefaultCPUAllocator" in str(error)
+    return bool(names & known) or any(
+        words in str(error) for words in ("DefaultCPUAllocator", "RESOURCE_EXHAUSTED")
+    )
 
 
 def check_images(shape: Sequence[int | None], images: npt.ArrayLike) -> np.ndarray:

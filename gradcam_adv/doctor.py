@@ -181,6 +181,7 @@ def _gpu(checkup: Checkup) -> None:
         lacking = {
             "tensorflow": 'pip install ".[gpu]" brings what it lacks',
             "torch": "it needs a build of PyTorch for CUDA",
+            "jax": 'pip install "jax[cuda12]" brings what it lacks',
         }
         checkup.warnings.append(
             f"an NVIDIA GPU seems to be there that {title} does not use: "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,14 +17,14 @@ _SATURATING = ("HardSigmoid", "HardTanh", "LogSigmoid", "Sigmoid", "SoftSign", "
 
 
 def logits(
-    steps: Sequence[Step], output: keras.KerasTensor, pixels: keras.KerasTensor
+    steps: list[Step], output: keras.KerasTensor, pixels: keras.KerasTensor
 ) -> keras.KerasTensor:
     """What every softmax at the end is taken of, or the output itself where there is none.
 
     A dense layer with a softmax is called anew without it, on a copy of its weights.
 
     Args:
-        steps: of the flat graph.
+        steps: of the flat graph; the call of such a copy is added.
         output: of the model.
         pixels: its input.
 
@@ -36,7 +36,7 @@ def logits(
     made_by = {id(step.output): step for step in steps}
     end = output
     while (step := made_by.get(id(end))) is not None:
-        before = _before_softmax(step)
+        before = _before_softmax(step, steps)
         if before is None:
             if not isinstance(step.operation, keras.layers.Dense):
                 _refuse_probabilities(step, keras.Model(pixels, end))
@@ -45,7 +45,7 @@ def logits(
     return end
 
 
-def _before_softmax(step: Step) -> keras.KerasTensor | None:
+def _before_softmax(step: Step, steps: list[Step]) -> keras.KerasTensor | None:
     """What the step's softmax is taken of; None where it has none."""
     import keras
 
@@ -74,6 +74,7 @@ def _before_softmax(step: Step) -> keras.KerasTensor | None:
     linear = type(operation).from_config(operation.get_config() | {"activation": None})
     before = linear(step.inputs[0])
     linear.set_weights(operation.get_weights())
+    steps.append(dataclasses.replace(step, operation=linear, outputs=(before,)))
     return before
 
 

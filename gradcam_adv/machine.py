@@ -16,7 +16,7 @@ MEMORY_FACTS = Path("/proc/meminfo")
 
 
 # What Keras can start here: by its name there, which is also that of its package, its title.
-TITLES = {"tensorflow": "TensorFlow", "torch": "PyTorch"}
+TITLES = {"tensorflow": "TensorFlow", "torch": "PyTorch", "jax": "JAX"}
 
 
 def backend() -> str:

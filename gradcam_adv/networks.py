@@ -33,14 +33,22 @@ class Step:
             "resnet50/conv1_conv"; at a further call of a shared layer with its number behind it,
             as in "conv#2".
         operation: the layer, or an operation of ``keras.ops``.
-        inputs: tensors that it is called on.
+        arguments: what it is called with, by place and by name.
         outputs: what it gives.
     """
 
     path: str
     operation: Any
-    inputs: tuple[keras.KerasTensor, ...]
+    arguments: tuple[tuple[Any, ...], dict[str, Any]]
     outputs: tuple[keras.KerasTensor, ...]
+
+    @functools.cached_property
+    def inputs(self) -> tuple[keras.KerasTensor, ...]:
+        """Tensors that it is called on."""
+        import keras
+
+        given = keras.tree.flatten(self.arguments)
+        return tuple(tensor for tensor in given if isinstance(tensor, keras.KerasTensor))
 
     @property
     def output(self) -> keras.KerasTensor:
@@ -58,7 +66,8 @@ class Network:
 
     Attributes:
         input: the model's input, (None, H, W, C).
-        steps: all calls in an order in which they can be made.
+        steps: all calls in an order in which they can be made; at the end that which gives the
+            logits, where it is none of the model's own.
         output: what the model gives, logits or their softmax.
         logits: (None, classes). Behind a dense layer with a softmax they are of a copy of its
             weights, so flatten anew after training.
@@ -230,6 +239,30 @@ class Network:
 
         return keras.Model(self.input, [*(place.output for place in places), self.logits])
 
+    def tapped(self, places: Sequence[Step]) -> keras.Model:
+        """The extractor with taps: further inputs, which are added to the places' outputs.
+
+        For backends that differentiate by a function's inputs alone: at taps of zeros the gradient
+        by a tap is the one by the place's output, and all outputs are as without taps.
+        """
+        import keras
+
+        taps = {
+            id(place.output): keras.Input(batch_shape=place.shape, dtype=place.output.dtype)
+            for place in places
+        }
+        made = {id(self.input): self.input}
+        for step in self.steps:
+            args, kwargs = keras.tree.map_structure(
+                lambda given: made.get(id(given), given), step.arguments
+            )
+            outputs = keras.tree.flatten(step.operation(*args, **kwargs))
+            for tensor, output in zip(step.outputs, outputs, strict=True):
+                tap = taps.get(id(tensor))
+                made[id(tensor)] = output if tap is None else keras.ops.add(output, tap)
+        outputs = [made[id(tensor)] for tensor in (*(p.output for p in places), self.logits)]
+        return keras.Model([self.input, *taps.values()], outputs)
+
 
 def _keeps_digits(normalization: keras.layers.BatchNormalization) -> bool:
     """Whether what is normalized can be had back from its result, beside the offset of that.
@@ -336,9 +369,7 @@ def _walk(
             outputs = _walk(operation, tensors, f"{path}/", steps)
             return keras.tree.pack_sequence_as(operation.output, outputs)
         output = operation(*args, **kwargs)
-        tensors = keras.tree.flatten([args, kwargs])
-        read = tuple(t for t in tensors if isinstance(t, keras.KerasTensor))
-        steps.append(Step(path, operation, read, tuple(keras.tree.flatten(output))))
+        steps.append(Step(path, operation, (args, kwargs), tuple(keras.tree.flatten(output))))
         return output
 
     with contextlib.suppress(_WalkedError):

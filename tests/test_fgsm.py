@@ -22,6 +22,11 @@ def foolbox_fgsm(model, images, labels, epsilon):
 
         tensors = torch.tensor(images), torch.tensor(labels)
         wrapped = foolbox.PyTorchModel(model.eval(), bounds=(0, 1), device="cpu")
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        tensors = jax.numpy.asarray(images), jax.numpy.asarray(labels)
+        wrapped = foolbox.JAXModel(lambda x: model(x, training=False), bounds=(0, 1))
     else:
         import tensorflow as tf
 
@@ -29,7 +34,7 @@ def foolbox_fgsm(model, images, labels, epsilon):
         wrapped = foolbox.TensorFlowModel(model, bounds=(0, 1))
     attack = foolbox.attacks.LinfFastGradientAttack()
     raw, _, _ = attack(wrapped, *tensors, epsilons=epsilon)
-    return raw.numpy()
+    return np.asarray(raw if keras.backend.backend() == "jax" else raw.numpy())
 
 
 def art_fgsm(model, images, labels, epsilon):

@@ -34,6 +34,7 @@ ERRORS = {
     "python": MemoryError,
     "torch": OutOfMemoryError,
     "torch on a processor": lambda: RuntimeError("[enforce fail] DefaultCPUAllocator: can't"),
+    "jax": lambda: RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9"),
     "tensorflow": lambda: tf.errors.ResourceExhaustedError(None, None, "OOM when allocating"),
     "onednn": lambda: tf.errors.AbortedError(None, None, "could not create a memory object"),
 }

@@ -252,6 +252,31 @@ def test_a_nested_model_called_twice(flat, pixels):
     assert list(heatmaps(model, pixels)) == ["twice/conv", "twice#2/conv"]
 
 
+def test_a_tap_is_added_to_what_its_place_gives(pixels):
+    """In front of a softmax, in a nested model, and at each call of a shared layer."""
+    inputs = keras.Input((SIZE, SIZE, 3))
+    shared = keras.layers.Conv2D(8, 3, padding="same", name="shared")
+    x = base()(inputs)
+    x = keras.layers.Add(name="sum")([shared(x), shared(shared(x))])
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    network = flatten(keras.Model(inputs, keras.layers.Dense(4, activation="softmax")(x)))
+    places = network.places
+    assert {"base/out1", "shared", "shared#2", "shared#3", "sum"} <= {p.path for p in places}
+    expected = network.extractor(places).predict_on_batch(pixels)
+    tapped = network.tapped(places)
+    taps = [np.zeros((len(pixels), *place.shape[1:]), np.float32) for place in places]
+    for own, other in zip(tapped.predict_on_batch([pixels, *taps]), expected, strict=True):
+        np.testing.assert_array_equal(own, other)
+    for number, tap in enumerate(taps):
+        tap += 1
+        *maps, logits = tapped.predict_on_batch([pixels, *taps])
+        tap -= 1
+        np.testing.assert_allclose(maps[number], expected[number] + 1, atol=1e-5)
+        for own, other in zip(maps[:number], expected[:number], strict=True):
+            np.testing.assert_allclose(own, other, atol=1e-5)
+        assert np.abs(logits - expected[-1]).max() > 1e-3, places[number].path
+
+
 def test_layers_by_name_path_index_and_group(flat, pixels):
     nested = sequential(flat)
     names = gradcam_adv.layer_names(nested)

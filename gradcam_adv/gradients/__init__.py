@@ -1,8 +1,8 @@
 """All automatic differentiation: the gradient of a loss by the pixels, of a score by the layers.
 
 What is computed stands here, in ``keras.ops``. What only a backend can do (differentiate, compile,
-choose threads, tell of GPUs) is in ``on_tensorflow`` and ``on_torch``; no other module of the
-package knows which of them is at work.
+choose threads, tell of GPUs) is in ``on_tensorflow``, ``on_torch`` and ``on_jax``; no other module
+of the package knows which of them is at work.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ WeightedSums = Callable[[np.ndarray, np.ndarray], tuple[list[np.ndarray], np.nda
 def configure(threads: int) -> None:
     """Fix what the last digits of a result hang on: the thread count and the order of sums.
 
-    Has to come before the backend's first computation; TensorFlow can't be changed afterwards.
+    Has to come before the backend's first computation; TensorFlow and JAX can't be changed
+    afterwards, and JAX can't be asked what it has been started with by others.
     A GPU then computes in float32 proper, not in its faster TF32.
 
     Raises:
-        ValueError: TensorFlow already runs with another number of threads.
+        ValueError: TensorFlow already runs with another number of threads, or JAX was told so.
     """
     _backend.configure(threads)
 
@@ -101,7 +102,8 @@ def loss_gradient(model: keras.Model, batch_size: int) -> LossGradient:
     reserve(model, batch_size)
 
     def gradient(images: Any, labels: Any) -> tuple[Any, Any]:
-        def margin(images: Any) -> tuple[list[Any], list[Any], Any]:
+        def margin(images: Any, taps: Sequence[Any] = ()) -> tuple[list[Any], list[Any], Any]:
+            images = sum(taps, images)
             logits = keras.ops.cast(model(images, training=False), "float32")
             classes = keras.ops.arange(logits.shape[-1], dtype="int32")
             is_label = keras.ops.equal(labels[:, None], classes)
@@ -157,6 +159,7 @@ def gradcam_sums(
     read = [normalized.get(place.path, place) for place in places]
     unique = {step.path: step for step in read}
     extractor = network.extractor(list(unique.values()))
+    tapped: Any = network.tapped(list(unique.values())) if _backend.NEEDS_TAPS else None
     reserve(extractor, batch_size)
     # Half-precision gradients of early layers would fade to zero: scaled up on their way there, by
     # less where they then overflow.
@@ -182,8 +185,9 @@ def gradcam_sums(
         return [scores[:, i] for i in range(count)]
 
     def sums(images: Any, classes: Any, scale: Any) -> tuple[list[Any], Any]:
-        def explained(images: Any) -> tuple[list[Any], list[Any], Any]:
-            *activations, logits = extractor(images, training=False)
+        def explained(images: Any, taps: Sequence[Any] = ()) -> tuple[list[Any], list[Any], Any]:
+            model, given = (tapped, [images, *taps]) if taps else (extractor, images)
+            *activations, logits = model(given, training=False)
             logits = keras.ops.cast(logits, "float32")
             return activations, [score * scale for score in scores_of(logits, classes)], logits
 

@@ -9,6 +9,9 @@ import tensorflow as tf
 
 from gradcam_adv import batches
 
+# Whether ``differentiate`` gives ``forward`` taps: see Network.tapped.
+NEEDS_TAPS = False
+
 
 def configure(threads: int) -> None:
     try:

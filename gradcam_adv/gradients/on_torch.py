@@ -9,6 +9,9 @@ from typing import Any
 import keras
 import torch
 
+# Whether ``differentiate`` gives ``forward`` taps: see Network.tapped.
+NEEDS_TAPS = False
+
 
 def configure(threads: int) -> None:
     torch.set_num_threads(threads)

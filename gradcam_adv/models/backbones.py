@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -249,9 +249,16 @@ def calibrate_batch_norm(
     class Observer(keras.Model):
         """Its training step is a forward pass in training mode, compiled by ``fit``'s machinery."""
 
-        def train_step(self, data: tuple[object, ...]) -> dict[str, object]:
-            self(data[0], training=True)
-            return {"loss": keras.ops.zeros(())}
+        def train_step(self, *given: Any) -> Any:
+            *state, data = given
+            logs = {"loss": keras.ops.zeros(())}
+            if not state:
+                self(data[0], training=True)
+                return logs
+            # On JAX nothing is changed in place: Keras hands the values over, and takes them back.
+            trainable, observed, *further = state[0]
+            _, observed = self.stateless_call(trainable, observed, data[0], training=True)
+            return logs, (trainable, observed, *further)
 
     usual = layers[0].momentum
     for layer in layers:
