@@ -247,9 +247,12 @@ class Network:
         """
         import keras
 
+        # Names of their own, for those that Keras would give may be those of the model's layers.
         taps = {
-            id(place.output): keras.Input(batch_shape=place.shape, dtype=place.output.dtype)
-            for place in places
+            id(place.output): keras.Input(
+                batch_shape=place.shape, dtype=place.output.dtype, name=f"tap_{number}_of_places"
+            )
+            for number, place in enumerate(places)
         }
         made = {id(self.input): self.input}
         for step in self.steps:
@@ -258,8 +261,10 @@ class Network:
             )
             outputs = keras.tree.flatten(step.operation(*args, **kwargs))
             for tensor, output in zip(step.outputs, outputs, strict=True):
-                tap = taps.get(id(tensor))
-                made[id(tensor)] = output if tap is None else keras.ops.add(output, tap)
+                if (tap := taps.get(id(tensor))) is not None:
+                    added = keras.layers.Add(name=f"with_{tap.name}", dtype=tap.dtype)
+                    output = added([output, tap])
+                made[id(tensor)] = output
         outputs = [made[id(tensor)] for tensor in (*(p.output for p in places), self.logits)]
         return keras.Model([self.input, *taps.values()], outputs)
 

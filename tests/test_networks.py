@@ -264,6 +264,11 @@ def test_a_tap_is_added_to_what_its_place_gives(pixels):
     assert {"base/out1", "shared", "shared#2", "shared#3", "sum"} <= {p.path for p in places}
     expected = network.extractor(places).predict_on_batch(pixels)
     tapped = network.tapped(places)
+    # Keras' own choice, "add", may be the name of a layer already: one of Xception's, for instance.
+    own = {operation.name for operation in network.extractor(places).operations}
+    new = {operation.name for operation in tapped.operations} - own
+    assert len(new) == 2 * len(places)
+    assert all("_of_places" in name for name in new)
     taps = [np.zeros((len(pixels), *place.shape[1:]), np.float32) for place in places]
     for own, other in zip(tapped.predict_on_batch([pixels, *taps]), expected, strict=True):
         np.testing.assert_array_equal(own, other)
