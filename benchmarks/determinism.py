@@ -38,6 +38,7 @@ OTHERS: dict[str, tuple[int, int, str, dict[str, str]]] = {
     "SSE4.1 for them": (2, 8, "float32", {"ONEDNN_MAX_CPU_ISA": "SSE41"}),
     "oneDNN's kernels off": (2, 8, "float32", {"TF_ENABLE_ONEDNN_OPTS": "0"}),
     "Keras on PyTorch": (2, 8, "float32", {"KERAS_BACKEND": "torch"}),
+    "Keras on JAX": (2, 8, "float32", {"KERAS_BACKEND": "jax"}),
     "mixed_bfloat16": (2, 8, "mixed_bfloat16", {}),
     "mixed_float16": (2, 8, "mixed_float16", {}),
 }
