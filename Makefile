@@ -67,6 +67,7 @@ test: $(VENV)/.installed-test  ## the tests
 NUMERIC := backends backbones classifiers fgsm gradcam metrics networks numbers profiles regions \
 	training whole_model
 
+# Each test to whichever process is free: one file has nearly all the work.
 test-torch: $(VENV)/.installed-torch  ## the numeric tests with Keras on PyTorch
 test-jax: $(VENV)/.installed-jax  ## ... and on JAX
 test-torch test-jax: $(VENV)/.installed-test

@@ -19,7 +19,9 @@ _threads: int | None = None
 
 def configure(threads: int) -> None:
     global _threads
-    if _threads not in (None, threads):
+    if _threads == threads:
+        return
+    if _threads is not None:
         raise ValueError(
             f"Expected JAX to run with {threads} threads. Received: it has already been told to "
             f"start with {_threads} threads in this process"
