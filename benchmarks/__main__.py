@@ -11,10 +11,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from benchmarks import attacking, detecting, explaining, memory, processes, scoring, training
-from gradcam_adv import batches
+from gradcam_adv import batching as batches
 from gradcam_adv.files import artifacts
 from gradcam_adv.models import backbones
-from gradcam_adv.studies import setting
+from gradcam_adv.study import setting
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 

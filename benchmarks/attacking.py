@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks import explaining, timing
-from gradcam_adv import fgsm, networks, whole_model
+from gradcam_adv import robustness as whole_model
+from gradcam_adv.attacks import fgsm
+from gradcam_adv.graph import network as networks
 from gradcam_adv.models import backbones
 
 RUNS = 5

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import flops, rates
-from gradcam_adv.metrics import WINDOW
-from gradcam_adv.studies import setting
-from gradcam_adv.studies.scoring import CEILING_PAIRS
-from gradcam_adv.studies.study import Study
+from gradcam_adv.metrics.nissim import WINDOW
+from gradcam_adv.study import setting
+from gradcam_adv.study.config import Study
+from gradcam_adv.study.stages.score import CEILING_PAIRS
 
 FLOAT = 4  # bytes
 # Of a .npy file; in an .npz each array has one, and its name twice beside.

@@ -8,7 +8,7 @@ from PIL import Image
 from benchmarks import timing
 from gradcam_adv import threads
 from gradcam_adv.data import faces, photos, sources
-from gradcam_adv.studies import setting
+from gradcam_adv.study import setting
 
 PHOTOS = 96
 IMAGE_SIZE = 224

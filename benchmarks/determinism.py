@@ -16,8 +16,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from gradcam_adv import fgsm, gradcam, metrics, networks
+from gradcam_adv.attacks import fgsm
 from gradcam_adv.data import photos, sources
+from gradcam_adv.explain import gradcam
+from gradcam_adv.graph import network as networks
+from gradcam_adv.metrics import nissim as metrics
 from gradcam_adv.models import backbones, classifiers, training, weights
 
 if TYPE_CHECKING:
@@ -158,7 +161,7 @@ def classifier(network: str, pixels: np.ndarray) -> keras.Model:
 def _in_this_process(
     network: str, model: str, threads: str, batch_size: str, precision: str, output: str
 ) -> None:
-    from gradcam_adv import gradients
+    from gradcam_adv import backends as gradients
 
     gradients.configure(int(threads))
     np.savez(output, **measure(network, Path(model), int(batch_size), precision))

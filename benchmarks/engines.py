@@ -20,8 +20,12 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.processes import Row
-from gradcam_adv.files import artifacts, records
-from gradcam_adv.studies import engines, pipeline, setting, stages, study
+from gradcam_adv.app import pipeline
+from gradcam_adv.files import artifacts
+from gradcam_adv.runs import engines, records
+from gradcam_adv.study import config as study
+from gradcam_adv.study import setting
+from gradcam_adv.study.stages import networks as stages
 
 STUDY = {
     "name": "engines",
@@ -50,7 +54,7 @@ def engine(name: str) -> Iterator[engines.Engine]:
         return
     from ray.cluster_utils import Cluster
 
-    from gradcam_adv.studies.ray_engine import Ray
+    from gradcam_adv.runs.ray_engine import Ray
 
     os.environ |= {"RAY_worker_niceness": "0"}  # as this process has it
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": int(name[-1])})

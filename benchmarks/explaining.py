@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks import processes, timing
-from gradcam_adv import batches, gradcam, networks
+from gradcam_adv import batching as batches
+from gradcam_adv.explain import gradcam
+from gradcam_adv.graph import network as networks
 from gradcam_adv.models import backbones, classifiers, weights
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def photos() -> np.ndarray:
 
 def explain_all(model: keras.Model, names: list[str], images: np.ndarray) -> Explain:
     """What is timed: the weighted sums of the layers ``names``, and the logits, of one batch."""
-    from gradcam_adv import gradients
+    from gradcam_adv import backends as gradients
 
     network = networks.flatten(model)
     sums = gradients.gradcam_sums(network, network.find(names), len(images))
@@ -62,7 +64,7 @@ def against_input_gradient(network: str) -> dict[str, str | int]:
     The input gradient is what FGSM needs of the same network and batch, and the least that any
     backward pass costs: a ratio of 1 says that the heatmaps themselves come for nothing.
     """
-    from gradcam_adv import gradients
+    from gradcam_adv import backends as gradients
 
     model, images = classifier(network), photos()
     names = gradcam.layer_names(model)

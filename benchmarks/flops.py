@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from gradcam_adv import networks
+from gradcam_adv.graph import network as networks
 
 if TYPE_CHECKING:
     import keras
@@ -18,7 +18,7 @@ def multiply_adds(model: keras.Model) -> int:
     """Those of convolutions and dense layers for one photo; all else is left out as small.
 
     Args:
-        model: any classifier that :func:`gradcam_adv.networks.flatten` takes.
+        model: any classifier that :func:`gradcam_adv.graph.network.flatten` takes.
 
     Raises:
         ValueError: a layer with a kernel that is not known how to count.

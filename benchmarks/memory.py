@@ -7,7 +7,8 @@ import functools
 import numpy as np
 
 from benchmarks import explaining, processes
-from gradcam_adv import batches, whole_model
+from gradcam_adv import batching as batches
+from gradcam_adv import robustness as whole_model
 from gradcam_adv.models import backbones
 
 FEW, MANY = 100, 1000

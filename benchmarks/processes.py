@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from gradcam_adv import batches
+from gradcam_adv import batching as batches
 
 Row = dict[str, str | int]
 Comparison = Callable[[str], Row]
@@ -59,7 +59,7 @@ def measured(compare: Comparison, of: str) -> Row:
 
     A comparison that measures in processes of its own brings their peak along, which stays.
     """
-    from gradcam_adv import gradients
+    from gradcam_adv import backends as gradients
 
     gradients.configure(batches.cores())
     row = compare(of)

@@ -13,11 +13,15 @@ import pandas as pd
 from PIL import Image
 
 from benchmarks import explaining, flops, timing
-from gradcam_adv import fgsm, gradcam, metrics, networks, regions
+from gradcam_adv.attacks import fgsm
 from gradcam_adv.data import datasets, photos
+from gradcam_adv.explain import gradcam
 from gradcam_adv.files import artifacts
+from gradcam_adv.graph import network as networks
+from gradcam_adv.metrics import nissim as metrics
+from gradcam_adv.metrics import regions
 from gradcam_adv.models import backbones, classifiers, training
-from gradcam_adv.studies.setting import SLICE, TARGETS
+from gradcam_adv.study.setting import SLICE, TARGETS
 
 # The side of VGGFace2's photos is mostly larger, that of LFW's is this.
 PHOTO_SIDE = 250
@@ -45,7 +49,7 @@ def of_device(of: str, runs: int) -> dict[str, Any]:
     import keras
 
     from benchmarks import processes
-    from gradcam_adv import gradients
+    from gradcam_adv import backends as gradients
 
     def product(matrix: Any) -> None:
         # Reading one number waits for all of it, on a GPU, too.
@@ -69,7 +73,7 @@ def of_device(of: str, runs: int) -> dict[str, Any]:
 
 def of_network(network: str, batch_size: int, runs: int) -> dict[str, Any]:
     """Photos a second of all that is done with one network, and what its results are sized by."""
-    from gradcam_adv.gradients import PREDICTED
+    from gradcam_adv.backends import PREDICTED
 
     side = explaining.IMAGE_SIZE
     model = explaining.classifier(network)

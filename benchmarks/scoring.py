@@ -6,7 +6,7 @@ import numpy as np
 from skimage.metrics import structural_similarity
 
 from benchmarks import timing
-from gradcam_adv import metrics
+from gradcam_adv.metrics import nissim as metrics
 
 # Pairs of maps of a side.
 PAIRS = {7: 10_000, 224: 400}

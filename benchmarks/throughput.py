@@ -13,11 +13,12 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import costs, explaining, processes, rates, timing
-from gradcam_adv import batches
+from gradcam_adv import batching as batches
 from gradcam_adv.files import artifacts
 from gradcam_adv.models import backbones
-from gradcam_adv.studies import setting, study
-from gradcam_adv.studies.study import Study
+from gradcam_adv.study import config as study
+from gradcam_adv.study import setting
+from gradcam_adv.study.config import Study
 
 PAPER = Path(__file__).resolve().parents[1] / "studies" / "paper.toml"
 PIECES = {
@@ -169,7 +170,8 @@ def run(own: Study, size: costs.Size) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Statistics of random bases, which a study with true weights does without, count as features.
     """
-    from gradcam_adv.studies import pipeline, scoring
+    from gradcam_adv.app import pipeline
+    from gradcam_adv.study.stages import score as scoring
 
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)

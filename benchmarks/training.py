@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import timing
-from gradcam_adv import batches, gradcam
+from gradcam_adv import batching as batches
+from gradcam_adv.explain import gradcam
 from gradcam_adv.models import backbones, classifiers, training, weights
 
 IMAGE_SIZE = 160

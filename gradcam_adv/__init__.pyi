@@ -1,12 +1,12 @@
-from .fgsm import perturb, sign
-from .gradcam import heatmaps, layer_names, predict, resize
-from .metrics import mod, nissim, psnr, vid
+from .attacks.fgsm import perturb, sign
+from .explain.gradcam import heatmaps, layer_names, predict, resize
+from .graph.network import flatten
+from .metrics.nissim import mod, nissim, psnr, vid
+from .metrics.regions import shift
 from .models.classifiers import load
-from .networks import flatten
-from .overlays import overlay, sheet
-from .profiles import depth_profile
-from .regions import shift
-from .whole_model import dissimilarity
+from .plots.depth import depth_profile
+from .plots.overlays import overlay, sheet
+from .robustness import dissimilarity
 
 __all__ = [
     "depth_profile",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from gradcam_adv import batches
+from gradcam_adv import batching as batches
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -28,16 +28,9 @@ import numpy as np
 import pandas as pd
 
 import gradcam_adv
-from gradcam_adv.claims import paper
 from gradcam_adv.data import read_people
-from gradcam_adv.models import (
-    BACKBONES,
-    Weights,
-    build,
-    calibrate_batch_norm,
-    epsilon_unit,
-    train,
-)
+from gradcam_adv.models import BACKBONES, Weights, build, calibrate_batch_norm, epsilon_unit, train
+from gradcam_adv.paper import tables as paper
 
 SIZE = 72
 NETWORKS = ("vgg16", "xception")

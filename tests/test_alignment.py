@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from gradcam_adv.report import report
-from gradcam_adv.studies import scoring
+from gradcam_adv.study.stages import score as scoring
 
 KEYS = {"network": "vgg16", "target": "predicted", "size": "input"}
 PHOTOS = {"photo": ["a1", "b1"], "identity": ["a", "b"]}

@@ -10,7 +10,9 @@ from PIL import Image
 
 from gradcam_adv.data import faces, photos, sources
 from gradcam_adv.files import artifacts
-from gradcam_adv.studies import arms, setting, study
+from gradcam_adv.study import config as study
+from gradcam_adv.study import setting
+from gradcam_adv.study.stages import photos as arms
 
 PEOPLE, PHOTOS = 4, 8
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from gradcam_adv import gradcam
+from gradcam_adv.explain import gradcam
 from gradcam_adv.models import backbones, classifiers, weights
 from gradcam_adv.models.backbones import BACKBONES
 from gradcam_adv.models.weights import Weights

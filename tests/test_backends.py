@@ -11,10 +11,15 @@ import numpy as np
 import pytest
 from real_networks import LAYERS, classifier, orl_photos, sums_and_scales
 
-from gradcam_adv import batches, dissimilarity, gradients, networks, predict, sign
+from gradcam_adv import backends as gradients
+from gradcam_adv import batching as batches
+from gradcam_adv import dissimilarity, predict, sign
+from gradcam_adv.app import pipeline
 from gradcam_adv.files import artifacts
+from gradcam_adv.graph import network as networks
 from gradcam_adv.models import classifiers
-from gradcam_adv.studies import pipeline, setting, study
+from gradcam_adv.study import config as study
+from gradcam_adv.study import setting
 
 pytestmark = pytest.mark.backends
 
@@ -93,7 +98,7 @@ def test_a_small_network_gives_what_it_gives_on_tensorflow(tmp_path, small_cnn, 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="PyTorch can be told at any time")
 def test_jax_is_told_once_how_many_threads_it_has():
-    script = "from gradcam_adv import gradients\nfor n in (2, 2, 3): gradients.configure(n)"
+    script = "from gradcam_adv import backends\nfor n in (2, 2, 3): backends.configure(n)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert "Expected JAX to run with 3 threads. Received: it has already been told" in done.stderr
 

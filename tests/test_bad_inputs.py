@@ -30,12 +30,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_malformed import MALFORMED
 
-from gradcam_adv.cli import main
+from gradcam_adv.app.cli import main
 from gradcam_adv.data import sources
-from gradcam_adv.files import artifacts, records, untrusted
+from gradcam_adv.files import artifacts, untrusted
 from gradcam_adv.models import classifiers
 from gradcam_adv.report import compare
-from gradcam_adv.studies import cleaning, export, study
+from gradcam_adv.runs import cleaning, records
+from gradcam_adv.study import config as study
+from gradcam_adv.study import export
 
 FIFO = object()
 FOLDER = object()

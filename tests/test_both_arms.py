@@ -7,9 +7,10 @@ from conftest import command, write_photo
 from PIL import Image
 
 import gradcam_adv
-from gradcam_adv import gradcam, metrics
 from gradcam_adv.data import photos, sources
+from gradcam_adv.explain import gradcam
 from gradcam_adv.files import artifacts
+from gradcam_adv.metrics import nissim as metrics
 
 STUDY = """
 name = "arms"

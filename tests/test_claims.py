@@ -8,11 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gradcam_adv.claims import claims, evidence, findings, paper, printed, rules
-from gradcam_adv.claims.effects import Effect
-from gradcam_adv.claims.evidence import Evidence, Run
-from gradcam_adv.claims.findings import Findings
-from gradcam_adv.studies.study import Readings
+from gradcam_adv.paper import evidence, rules
+from gradcam_adv.paper import judge as claims
+from gradcam_adv.paper import on_paper as printed
+from gradcam_adv.paper import on_run as findings
+from gradcam_adv.paper import tables as paper
+from gradcam_adv.paper.effects import Effect
+from gradcam_adv.paper.evidence import Evidence, Run
+from gradcam_adv.paper.on_run import Findings
+from gradcam_adv.study.config import Readings
 
 NETWORKS = ("vgg16", "resnet50", "xception")
 EPSILONS = (0.0, 0.05, 0.1)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from gradcam_adv import gradcam
+from gradcam_adv.explain import gradcam
 from gradcam_adv.models import backbones, classifiers, weights
 
 

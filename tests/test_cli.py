@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import command, write_photo
 
-from gradcam_adv.cli import main
+from gradcam_adv.app.cli import main
 
 # In the order in which somebody would come to them.
 COMMANDS = (

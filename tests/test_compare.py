@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from gradcam_adv import cli
+from gradcam_adv.app import cli
 from gradcam_adv.files import artifacts
 from gradcam_adv.report import compare, compared
-from gradcam_adv.studies import tables
-from gradcam_adv.studies.study import Readings, Study
+from gradcam_adv.study import tables
+from gradcam_adv.study.config import Readings, Study
 
 STUDY = Study(
     name="one",
@@ -421,7 +421,7 @@ def test_the_commands_errors_are_one_line_and_status_2(tmp_path):
 def test_tensorflow_stays_out_of_it(tmp_path):
     run = str(write_run(tmp_path / "1"))
     code = (
-        "import sys; from gradcam_adv import cli; "
+        "import sys; from gradcam_adv.app import cli; "
         f"cli.main(['compare', {run!r}, {run!r}], standalone_mode=False); "
         "assert not {'tensorflow', 'keras'} & set(sys.modules)"
     )

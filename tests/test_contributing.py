@@ -9,10 +9,11 @@ import pytest
 import yaml
 from conftest import write_photo
 
-from gradcam_adv.claims import paper
+from gradcam_adv.app import pipeline
 from gradcam_adv.files import artifacts
 from gradcam_adv.models import backbones
-from gradcam_adv.studies import pipeline, study
+from gradcam_adv.paper import tables as paper
+from gradcam_adv.study import config as study
 
 TOP = Path(__file__).parents[1]
 STUDY = """

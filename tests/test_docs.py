@@ -22,9 +22,9 @@ from markdown_it.token import Token
 from test_contributing import MOBILENET
 from test_notebooks import is_public, used
 
-from gradcam_adv import cli
+from gradcam_adv.app import cli
 from gradcam_adv.models import backbones
-from gradcam_adv.studies import study
+from gradcam_adv.study import config as study
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

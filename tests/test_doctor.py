@@ -13,9 +13,10 @@ import h5py
 import pytest
 from click.testing import CliRunner
 
-from gradcam_adv import cli, doctor, machine
+from gradcam_adv import machine
+from gradcam_adv.app import cli, doctor
 from gradcam_adv.models import backbones, weights
-from gradcam_adv.studies import setting
+from gradcam_adv.study import setting
 
 STUDY = """
 name = "small"

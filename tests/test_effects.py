@@ -10,7 +10,7 @@ import statsmodels.formula.api
 from sklearn.metrics import roc_auc_score
 
 from gradcam_adv import statistics
-from gradcam_adv.claims import effects
+from gradcam_adv.paper import effects
 
 
 def test_mcnemar_is_the_binomial_test_of_the_photos_that_differ():

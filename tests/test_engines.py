@@ -18,10 +18,12 @@ import pytest
 import torture
 from conftest import command
 
-from gradcam_adv import batches
+from gradcam_adv import batching as batches
 from gradcam_adv.data import sources
-from gradcam_adv.files import artifacts, records
-from gradcam_adv.studies import engines, setting, study, warden
+from gradcam_adv.files import artifacts
+from gradcam_adv.runs import engines, records, warden
+from gradcam_adv.study import config as study
+from gradcam_adv.study import setting
 
 PHOTOS = pd.DataFrame({"photo": list("abcdefgh")})
 SMALL = 'name = "x"\nphotos = "orl"\nclasses = 3\narms = ["plain"]\n'
@@ -32,7 +34,7 @@ NAMES = ["0000000", "0000003", "0000006"]
 def ray_engine():
     """Ray's engine; where Ray is missing the test is skipped, or fails where it is due."""
     try:
-        from gradcam_adv.studies import ray_engine
+        from gradcam_adv.runs import ray_engine
     except ModuleNotFoundError:
         reason = "no Ray, so nothing is computed on its workers"
         if os.environ.get("GRADCAM_ADV_NEEDS_RAY") == "1":
@@ -92,7 +94,7 @@ def test_an_address_is_for_ray():
 
 def test_missing_ray_is_one_line_on_how_to_get_it(tmp_path):
     script = (
-        "import sys; sys.modules['ray'] = None; from gradcam_adv import cli; "
+        "import sys; sys.modules['ray'] = None; from gradcam_adv.app import cli; "
         "cli.main(['data', 'study.toml', '--engine', 'ray'])"
     )
     (tmp_path / "study.toml").touch()
@@ -109,7 +111,7 @@ def test_missing_ray_is_one_line_on_how_to_get_it(tmp_path):
 def test_the_local_engine_imports_no_ray(tmp_path):
     (tmp_path / "study.toml").write_text(SMALL)
     script = (
-        "import sys; from gradcam_adv import cli\n"
+        "import sys; from gradcam_adv.app import cli\n"
         "try: cli.main(['data', 'study.toml'])\n"
         "except SystemExit as stop: assert not stop.code\n"
         "assert 'ray' not in sys.modules\n"
@@ -144,7 +146,7 @@ def test_what_was_begun_ends_with_who_began_it():
     if not Path("/proc").is_dir():
         pytest.skip("no /proc, in which processes are found")
     script = (
-        "import subprocess, sys, time; from gradcam_adv.studies import warden\n"
+        "import subprocess, sys, time; from gradcam_adv.runs import warden\n"
         "with warden.ending_all():\n"
         "    child = subprocess.Popen(['sleep', '100'], start_new_session=True)\n"
         "    print(child.pid, flush=True); time.sleep(100)\n"
@@ -338,8 +340,10 @@ def test_a_cluster_of_two_machines_is_joined(ray_engine, tmp_path):
 BEFALLEN = """
 import os, signal, warnings
 from pathlib import Path
-from gradcam_adv import batches, cli
-from gradcam_adv.studies import setting, stages
+from gradcam_adv import batching as batches
+from gradcam_adv.app import cli
+from gradcam_adv.study import setting
+from gradcam_adv.study.stages import networks as stages
 setting.SLICE = 3
 begin = stages._begin_attack
 

@@ -8,7 +8,9 @@ from tf_keras_vis.layercam import Layercam
 from tf_keras_vis.scorecam import Scorecam
 from tf_keras_vis.utils.scores import CategoricalScore
 
-from gradcam_adv import dissimilarity, explainers, flatten, gradients
+from gradcam_adv import backends as gradients
+from gradcam_adv import dissimilarity, flatten
+from gradcam_adv.explain import tf_keras_vis as explainers
 
 PEERS = {"gradcam++": GradcamPlusPlus, "layercam": Layercam, "scorecam": Scorecam}
 PREDICTED = np.full((11, 1), gradients.PREDICTED)

@@ -20,10 +20,16 @@ from conftest import write_photo
 from disk import watched
 from keras.src.saving import saving_lib
 
-from gradcam_adv import cli, fgsm, gradcam, gradients, networks
-from gradcam_adv.files import artifacts, locks, records
+from gradcam_adv import backends as gradients
+from gradcam_adv.app import cli
+from gradcam_adv.attacks import fgsm
+from gradcam_adv.explain import gradcam
+from gradcam_adv.files import artifacts
+from gradcam_adv.graph import network as networks
 from gradcam_adv.models import backbones, training
-from gradcam_adv.studies import setting, stages
+from gradcam_adv.runs import locks, records
+from gradcam_adv.study import setting
+from gradcam_adv.study.stages import networks as stages
 
 STUDY = """
 name = "tiny"

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradcam_adv import fgsm, gradients, perturb, sign
+from gradcam_adv import backends as gradients
+from gradcam_adv import perturb, sign
+from gradcam_adv.attacks import fgsm
 
 EPSILONS = (0.01, 0.05, 0.1)
 

@@ -9,11 +9,16 @@ import pandas as pd
 import pytest
 from conftest import write_photo
 
-from gradcam_adv import gradients
+from gradcam_adv import backends as gradients
+from gradcam_adv.app import pipeline
 from gradcam_adv.data import datasets
-from gradcam_adv.files import artifacts, checkpoints, records
+from gradcam_adv.files import artifacts
 from gradcam_adv.models import classifiers
-from gradcam_adv.studies import arms, pipeline, scoring, stages, study
+from gradcam_adv.runs import checkpoints, records
+from gradcam_adv.study import config as study
+from gradcam_adv.study.stages import networks as stages
+from gradcam_adv.study.stages import photos as arms
+from gradcam_adv.study.stages import score as scoring
 
 
 def stopped_at_call(monkeypatch, module, name, number):

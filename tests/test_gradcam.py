@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradcam_adv import gradcam, gradients, heatmaps, layer_names, networks, resize
+from gradcam_adv import backends as gradients
+from gradcam_adv import heatmaps, layer_names, resize
+from gradcam_adv.explain import gradcam
+from gradcam_adv.graph import network as networks
 
 
 def sums_of(model, images, layers, classes):

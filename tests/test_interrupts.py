@@ -13,8 +13,8 @@ import keras
 import pytest
 from conftest import NOTICE, write_photo
 
-from gradcam_adv import interrupts
-from gradcam_adv.files import locks
+from gradcam_adv.app import interrupts
+from gradcam_adv.runs import locks
 
 STUDY = """
 name = "tiny"
@@ -148,7 +148,7 @@ def test_a_signal_ends_the_explanation_of_ones_own_model(folder, begin):
 # Work that Python can't interrupt by itself, and work that takes its time to end.
 WORK = """
 import hashlib, sys, time
-from gradcam_adv import interrupts
+from gradcam_adv.app import interrupts
 interrupts.GRACE_SECONDS = {grace}
 with interrupts.ending_with("To go on: gradcam-adv x"):
     try:

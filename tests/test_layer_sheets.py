@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gradcam_adv import overlays
+from gradcam_adv.plots import overlays
 from gradcam_adv.report import layer_sheets
 from gradcam_adv.report.examples import Example
 from gradcam_adv.report.layer_sheets import GAP, LABEL, LAYERS_A_COLUMN, MARGIN, TILE
@@ -47,7 +47,7 @@ def test_every_tile_is_its_layer_at_its_epsilon_over_the_photo_of_that_epsilon()
 
 
 def test_the_map_is_enlarged_as_heatmaps_are_scored():
-    from gradcam_adv import gradcam
+    from gradcam_adv.explain import gradcam
 
     values = np.random.default_rng(0).random((7, 7), np.float32)
     np.testing.assert_allclose(layer_sheets._large(values), gradcam.resize(values, TILE), atol=1e-5)

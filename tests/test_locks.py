@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from conftest import command, write_photo
 
-from gradcam_adv.files import locks
+from gradcam_adv.runs import locks
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from gradcam_adv.files import locks
+from gradcam_adv.runs import locks
 with locks.alone_in(Path(sys.argv[1])):
     print("inside", flush=True)
     time.sleep(120)
@@ -121,7 +121,7 @@ def test_a_full_disk_keeps_nobody_out(tmp_path, monkeypatch):
 RACE = """
 import os, sys, time
 from pathlib import Path
-from gradcam_adv.files import locks
+from gradcam_adv.runs import locks
 folder, inside = Path(sys.argv[1]), Path(sys.argv[2])
 entered = refused = 0
 while time.time() < float(sys.argv[3]):

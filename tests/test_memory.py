@@ -10,20 +10,18 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from gradcam_adv import (
-    batches,
-    explainers,
-    flatten,
-    gradcam,
-    gradients,
-    heatmaps,
-    machine,
-    sign,
-)
+from gradcam_adv import backends as gradients
+from gradcam_adv import batching as batches
+from gradcam_adv import flatten, heatmaps, machine, sign
+from gradcam_adv.app import pipeline
 from gradcam_adv.data import faces
-from gradcam_adv.files import checkpoints, records
+from gradcam_adv.explain import gradcam
+from gradcam_adv.explain import tf_keras_vis as explainers
 from gradcam_adv.models import backbones
-from gradcam_adv.studies import arms, pipeline, stages, study
+from gradcam_adv.runs import checkpoints, records
+from gradcam_adv.study import config as study
+from gradcam_adv.study.stages import networks as stages
+from gradcam_adv.study.stages import photos as arms
 
 
 class OutOfMemoryError(RuntimeError):
@@ -306,7 +304,10 @@ LIMITED = """
 import resource, sys, warnings
 import keras, numpy as np
 from gradcam_adv.models import backbones, weights
-from gradcam_adv import batches, fgsm, gradcam, gradients, networks
+from gradcam_adv import batching as batches, backends as gradients
+from gradcam_adv.attacks import fgsm
+from gradcam_adv.explain import gradcam
+from gradcam_adv.graph import network as networks
 base = backbones.build("vgg16", 224, weights.Weights("random"))
 x = keras.layers.GlobalAveragePooling2D()(base.output)
 model = keras.Model(base.inputs, keras.layers.Dense(3)(x))

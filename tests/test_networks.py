@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import gradcam_adv
-from gradcam_adv import flatten, gradients, heatmaps, sign
+from gradcam_adv import backends as gradients
+from gradcam_adv import flatten, heatmaps, sign
 
 SIZE = 24
 

@@ -8,7 +8,7 @@ import pytest
 TOP = Path(__file__).parent.parent
 NOTEBOOKS = sorted((TOP / "notebooks").glob("*.py"))
 # The paper's tables as data, a module that is public as a whole.
-PAPER = "gradcam_adv.claims.paper"
+PAPER = "gradcam_adv.paper.tables"
 
 
 def public(stub: Path) -> set[str]:
@@ -81,15 +81,15 @@ def test_there_are_the_five():
 @pytest.mark.parametrize(
     "source",
     [
-        "from gradcam_adv import gradcam",
-        "from gradcam_adv.gradcam import heatmaps",
+        "from gradcam_adv.explain import gradcam",
+        "from gradcam_adv.explain.gradcam import heatmaps",
         "from gradcam_adv.models import backbones",
-        "import gradcam_adv\ngradcam_adv.gradcam.predict(model)",
+        "import gradcam_adv\ngradcam_adv.explain.gradcam.predict(model)",
         "import gradcam_adv.models as m\nm.training.train_head()",
         "from gradcam_adv import models\nmodels.weights",
-        "from gradcam_adv.claims import claims",
-        "from gradcam_adv.claims import paper\npaper._x",
-        "from gradcam_adv.claims.paper import _x",
+        "from gradcam_adv.paper import judge",
+        "from gradcam_adv.paper import tables\ntables._x",
+        "from gradcam_adv.paper.tables import _x",
     ],
 )
 def test_a_private_name_is_seen(source):

@@ -10,20 +10,20 @@ import pytest
 from conftest import CLASSES, SIZE
 from PIL import Image
 
-from gradcam_adv import (
-    batches,
-    dissimilarity,
-    explainers,
-    flatten,
-    gradients,
-    heatmaps,
-    own_model,
-    sign,
-)
+from gradcam_adv import backends as gradients
+from gradcam_adv import batching as batches
+from gradcam_adv import dissimilarity, flatten, heatmaps, sign
+from gradcam_adv.app import folder as own_model
 from gradcam_adv.data import sources
+from gradcam_adv.explain import tf_keras_vis as explainers
 from gradcam_adv.files import artifacts
 from gradcam_adv.models import backbones, classifiers, weights
-from gradcam_adv.studies import arms, explaining, scoring, setting, stages, study
+from gradcam_adv.study import config as study
+from gradcam_adv.study import setting
+from gradcam_adv.study.stages import explain as explaining
+from gradcam_adv.study.stages import networks as stages
+from gradcam_adv.study.stages import photos as arms
+from gradcam_adv.study.stages import score as scoring
 
 
 @keras.saving.register_keras_serializable("tests")

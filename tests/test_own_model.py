@@ -10,7 +10,8 @@ from conftest import command, write_photo
 from PIL import Image
 
 import gradcam_adv
-from gradcam_adv import overlay, own_model, sheet
+from gradcam_adv import overlay, sheet
+from gradcam_adv.app import folder as own_model
 
 
 @pytest.fixture(scope="module")

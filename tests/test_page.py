@@ -14,7 +14,7 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from gradcam_adv import overlays
+from gradcam_adv.plots import overlays
 from gradcam_adv.report import cells, markup, page, viewer
 
 EPSILONS = (0.02, 0.1)

@@ -16,13 +16,17 @@ from conftest import NOTICE, command, write_photo
 from PIL import Image
 
 import gradcam_adv
-from gradcam_adv import gradcam, networks
-from gradcam_adv.claims import paper
+from gradcam_adv.app import pipeline
 from gradcam_adv.data import photos
+from gradcam_adv.explain import gradcam
 from gradcam_adv.files import artifacts
+from gradcam_adv.graph import network as networks
 from gradcam_adv.models import classifiers
+from gradcam_adv.paper import tables as paper
 from gradcam_adv.report import layer_sheets, page, sheets
-from gradcam_adv.studies import explaining, export, pipeline, setting, study
+from gradcam_adv.study import config as study
+from gradcam_adv.study import export, setting
+from gradcam_adv.study.stages import explain as explaining
 
 STUDY = """
 name = "tiny"
@@ -70,7 +74,7 @@ def table(folder: Path, name: str) -> pd.DataFrame:
 
 def test_a_second_run_finds_nothing_to_do_and_starts_no_tensorflow(run):
     script = (
-        "import sys; from gradcam_adv import cli\n"
+        "import sys; from gradcam_adv.app import cli\n"
         "try: cli.main(['reproduce', 'study.toml', '--photos', 'people'])\n"
         "except SystemExit as stop: assert stop.code == 0\n"
         "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules\n"

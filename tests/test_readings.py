@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gradcam_adv.claims import claims, paper, readings
-from gradcam_adv.claims.readings import DEFAULT, Outcome
 from gradcam_adv.files import artifacts
+from gradcam_adv.paper import judge as claims
+from gradcam_adv.paper import readings
+from gradcam_adv.paper import tables as paper
+from gradcam_adv.paper.readings import DEFAULT, Outcome
 from gradcam_adv.report import markup, reading_figures, reading_sections, reading_summary
-from gradcam_adv.studies import tables
+from gradcam_adv.study import tables
 
 FIVE = list(paper.TABLE_1.columns)
 TWO = ["vgg16", "xception"]

@@ -8,7 +8,10 @@ from test_fgsm import foolbox_fgsm
 from tf_keras_vis.gradcam import Gradcam
 from tf_keras_vis.utils.scores import CategoricalScore
 
-from gradcam_adv import gradcam, gradients, networks, sign
+from gradcam_adv import backends as gradients
+from gradcam_adv import sign
+from gradcam_adv.explain import gradcam
+from gradcam_adv.graph import network as networks
 from gradcam_adv.models import backbones
 
 pytestmark = pytest.mark.slow

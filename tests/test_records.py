@@ -11,8 +11,8 @@ from disk import steps, watched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradcam_adv.files import artifacts, records
-from gradcam_adv.studies import cleaning
+from gradcam_adv.files import artifacts
+from gradcam_adv.runs import cleaning, records
 
 ABOUT = {"task": "plain/fake/vgg16", "fingerprint": "f", "needs": {}, "threads": 2, "inputs": {}}
 PARTS = 3

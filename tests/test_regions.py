@@ -10,7 +10,8 @@ from hypothesis.extra import numpy as hnp
 from scipy.ndimage import center_of_mass
 from skimage.measure import centroid as skimage_centroid
 
-from gradcam_adv import regions, shift
+from gradcam_adv import shift
+from gradcam_adv.metrics import regions
 
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 7))
 # Few values, so that regions of several pixels, whole maps and empty ones come up often.

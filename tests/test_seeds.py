@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gradcam_adv.claims import claims, seeds
 from gradcam_adv.files import artifacts
-from gradcam_adv.studies import tables
+from gradcam_adv.paper import judge as claims
+from gradcam_adv.paper import seeds
+from gradcam_adv.study import tables
 
 PHOTOS = pd.DataFrame({"photo": ["a1", "a2", "b1", "b2"], "identity": ["a", "a", "b", "b"]})
 # Of Student with two degrees of freedom, from a printed table.

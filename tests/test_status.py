@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from conftest import command, write_photo
 
-from gradcam_adv.files import artifacts, records
+from gradcam_adv.app import pipeline, status
+from gradcam_adv.files import artifacts
 from gradcam_adv.models import weights
-from gradcam_adv.studies import pipeline, status, study, tasks
+from gradcam_adv.runs import records
+from gradcam_adv.study import config as study
+from gradcam_adv.study import tasks
 
 STUDY = """
 name = "tiny"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gradcam_adv.claims import paper
-from gradcam_adv.studies import study
+from gradcam_adv.paper import tables as paper
+from gradcam_adv.study import config as study
 
 SHIPPED = Path(__file__).parents[1] / "studies"
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from gradcam_adv import statistics
-from gradcam_adv.claims import paper
-from gradcam_adv.studies import tables
+from gradcam_adv.paper import tables as paper
+from gradcam_adv.study import tables
 
 
 def test_wilson_interval_as_published():

@@ -7,11 +7,14 @@ import pandas as pd
 import pytest
 
 from gradcam_adv.data import sources
-from gradcam_adv.files import artifacts, records
+from gradcam_adv.files import artifacts
 from gradcam_adv.models import weights
-from gradcam_adv.studies import arms, study, tasks, variations
-from gradcam_adv.studies.setting import Setting
-from gradcam_adv.studies.tasks import Graph, make_task
+from gradcam_adv.runs import records
+from gradcam_adv.study import config as study
+from gradcam_adv.study import tasks, variations
+from gradcam_adv.study.setting import Setting
+from gradcam_adv.study.stages import photos as arms
+from gradcam_adv.study.tasks import Graph, make_task
 
 NETWORKS = ("vgg16", "resnet50", "xception")
 

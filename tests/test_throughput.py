@@ -6,7 +6,7 @@ import keras
 import pytest
 
 from benchmarks import costs, flops, rates, scale, throughput
-from gradcam_adv.studies.study import Study
+from gradcam_adv.study.config import Study
 
 
 def test_operations_of_a_tiny_network_by_hand():

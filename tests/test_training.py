@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import pytest
 
-from gradcam_adv import gradcam
-from gradcam_adv.files import checkpoints
+from gradcam_adv.explain import gradcam
 from gradcam_adv.models import classifiers, training
+from gradcam_adv.runs import checkpoints
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_goes_on_in_a_new_process_whatever_its_random_seed(problem, path, tmp_pa
     np.savez(tmp_path / "problem.npz", features, labels, train_rows, validation)
     script = (
         "import os, signal, sys, keras, numpy as np\n"
-        "from gradcam_adv.files import checkpoints\n"
+        "from gradcam_adv.runs import checkpoints\n"
         "from gradcam_adv.models import classifiers, training\n"
         "keras.utils.set_random_seed(99)\n"
         "class Killed(checkpoints.Checkpoint):\n"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from gradcam_adv.report import sections, transfer
-from gradcam_adv.studies import tables
+from gradcam_adv.study import tables
 
 NETWORKS = ("vgg16", "resnet50", "xception")
 # Right answers of 100, and MOD, by the network attacked and the attack, at epsilon 0.1.

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gradcam_adv.studies import study, variations
+from gradcam_adv.study import config as study
+from gradcam_adv.study import variations
 
 MODELS = Path("models/two")
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from conftest import command, write_photo
 
-from gradcam_adv.claims import readings
 from gradcam_adv.files import artifacts
+from gradcam_adv.paper import readings
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,8 @@ import pytest
 from skimage.metrics import structural_similarity
 
 import gradcam_adv
-from gradcam_adv import dissimilarity, fgsm
+from gradcam_adv import dissimilarity
+from gradcam_adv.attacks import fgsm
 
 LAYERS = ["conv_a", "relu_b"]
 

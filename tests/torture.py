@@ -28,7 +28,8 @@ from typing import Any
 
 import numpy as np
 
-from gradcam_adv.files import artifacts, records
+from gradcam_adv.files import artifacts
+from gradcam_adv.runs import records
 
 STUDY = """
 name = "tortured"
@@ -48,7 +49,7 @@ resnet50 = ["conv1_relu", "conv5_block3_out"]
 """
 # The command itself, but for parts so small that every stage of this study has several of them.
 COMMAND = (
-    "from gradcam_adv import cli; from gradcam_adv.studies import setting; "
+    "from gradcam_adv.app import cli; from gradcam_adv.study import setting; "
     "setting.SLICE = 3; cli.main()"
 )
 

@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 import gradcam_adv
-from gradcam_adv import cli
-from gradcam_adv.studies import study
+from gradcam_adv.app import cli
+from gradcam_adv.study import config as study
 
 _MARKER = re.compile(r"<!-- make docs: (\w+) -->")
 _ROLE = re.compile(r":\w+:(`[^`]+`)")

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from skimage import transform
 
-from gradcam_adv import batches
+from gradcam_adv import batching as batches
 
 # MTCNN looks at photos shrunk to this many pixels on the longer side: it finds faces of 20 pixels
 # and more, so of 4 % of that side, and a phone's photo takes no longer than a small one.

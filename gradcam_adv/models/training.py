@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from gradcam_adv import batches, gradcam
+from gradcam_adv import batching as batches
+from gradcam_adv.explain import gradcam
 from gradcam_adv.models import classifiers
 
 if TYPE_CHECKING:
     import keras
 
-    from gradcam_adv.files.checkpoints import Checkpoint
+    from gradcam_adv.runs.checkpoints import Checkpoint
 
 LEARNING_RATE = 1e-3
 BATCH = 32

@@ -8,12 +8,12 @@ from importlib.metadata import version
 
 import pandas as pd
 
-from gradcam_adv.claims import paper
 from gradcam_adv.data import datasets
+from gradcam_adv.paper import tables as paper
 from gradcam_adv.report.cells import markdown
-from gradcam_adv.studies import study
-from gradcam_adv.studies.setting import Setting
-from gradcam_adv.studies.study import Arm
+from gradcam_adv.study import config as study
+from gradcam_adv.study.config import Arm
+from gradcam_adv.study.setting import Setting
 
 # How many left-out photos the page itself names; the CSV has all.
 LISTED = 20

@@ -18,7 +18,7 @@ from gradcam_adv.report.cells import (
     select,
     title_of,
 )
-from gradcam_adv.studies.setting import Setting
+from gradcam_adv.study.setting import Setting
 
 
 def in_short(setting: Setting, summary: dict[str, pd.DataFrame]) -> str:

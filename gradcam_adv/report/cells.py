@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from gradcam_adv.models import backbones
-from gradcam_adv.studies.setting import Setting
+from gradcam_adv.study.setting import Setting
 
 # The name of a row below a network's own: its control.
 NOISE_ROW = "– random-sign noise"

@@ -10,12 +10,11 @@ from typing import Any
 import pandas as pd
 
 from gradcam_adv.files import artifacts
-from gradcam_adv.report.cells import (
-    select,
-)
-from gradcam_adv.studies import study, tables
-from gradcam_adv.studies.setting import FROM
-from gradcam_adv.studies.study import Arm, Study
+from gradcam_adv.report.cells import select
+from gradcam_adv.study import config as study
+from gradcam_adv.study import tables
+from gradcam_adv.study.config import Arm, Study
+from gradcam_adv.study.setting import FROM
 
 # Of the bootstrap: a comparison belongs to neither run, and so not to the seed of one.
 SEED = 0

@@ -19,7 +19,7 @@ from gradcam_adv.report.cells import (
 )
 from gradcam_adv.report.compare import Comparison, Run, Tested
 from gradcam_adv.report.sections import ARMS
-from gradcam_adv.studies.study import Arm, Study
+from gradcam_adv.study.config import Arm, Study
 
 UNITS = {"pixel": "pixels in [0, 1]", "network": "units of the network's own input"}
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from gradcam_adv.studies.setting import Setting
+    from gradcam_adv.study.setting import Setting
 
 # Blue, orange and grey of seaborn's palette for colour-blind readers.
 ATTACK, NOISE, CEILING = (sns.color_palette("colorblind")[i] for i in (0, 1, 7))
@@ -28,8 +28,8 @@ def accuracy_and_mod(setting: Setting, accuracy: pd.DataFrame, mod: pd.DataFrame
 
     Args:
         setting: of the arm.
-        accuracy: of :func:`gradcam_adv.studies.tables.accuracy`.
-        mod: of :func:`gradcam_adv.studies.tables.mod`.
+        accuracy: of :func:`gradcam_adv.study.tables.accuracy`.
+        mod: of :func:`gradcam_adv.study.tables.mod`.
     """
     networks = setting.study.networks
     figure, axes = _panels(networks, setting.study.source)
@@ -48,8 +48,8 @@ def across_seeds(across: pd.DataFrame, each: pd.DataFrame, source: str) -> Figur
     """The same over the seeds of the training: a thin line a seed, their mean with its interval.
 
     Args:
-        across: of :func:`gradcam_adv.claims.seeds.across`, of one arm.
-        each: of :func:`gradcam_adv.claims.seeds.each`, of the same arm.
+        across: of :func:`gradcam_adv.paper.seeds.across`, of one arm.
+        each: of :func:`gradcam_adv.paper.seeds.each`, of the same arm.
         source: the network on which the black-box attack is made.
     """
     networks = list(across["network"].unique())

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from gradcam_adv.files import artifacts
-from gradcam_adv.studies.setting import Setting, condition_key, layers_in, signs_of, slice_of
+from gradcam_adv.study.setting import Setting, condition_key, layers_in, signs_of, slice_of
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ def levels(
     Args:
         setting: of the arm.
         network: that is attacked and explained.
-        row: one of :func:`gradcam_adv.studies.setting.example_rows`.
+        row: one of :func:`gradcam_adv.study.setting.example_rows`.
         attacks: out of "black-box" and "white-box".
         layers: whose maps are wanted.
-        predictions: of all networks, as of :func:`gradcam_adv.studies.stages.summarize`.
+        predictions: of all networks, as of :func:`gradcam_adv.study.stages.networks.summarize`.
     """
     name, rows, place = slice_of(setting, row)
     photo = setting.test["photo"].iloc[row]

@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from gradcam_adv import profiles
 from gradcam_adv.files import artifacts
 from gradcam_adv.models import backbones
+from gradcam_adv.plots import depth as profiles
 from gradcam_adv.report import curves, sheets, transfer
 from gradcam_adv.report.cells import headline_rows, name_of_row, select
-from gradcam_adv.studies.scoring import scores
-from gradcam_adv.studies.setting import signs_of, slice_of
+from gradcam_adv.study.setting import signs_of, slice_of
+from gradcam_adv.study.stages.score import scores
 
 CROPS_SHOWN = 40
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from gradcam_adv.studies.setting import Setting
+    from gradcam_adv.study.setting import Setting
 
 
 def write_all(
@@ -135,7 +135,7 @@ def depth_profile(setting: Setting, depth: pd.DataFrame) -> Figure:
 
     Args:
         setting: of the arm.
-        depth: of :func:`gradcam_adv.studies.tables.depth`.
+        depth: of :func:`gradcam_adv.study.tables.depth`.
     """
     networks = setting.study.networks
     own = depth[depth["attack"] == "black-box"]
@@ -188,8 +188,8 @@ def nissim_density(setting: Setting, vid: pd.DataFrame, mod: pd.DataFrame) -> Fi
 
     Args:
         setting: of the arm.
-        vid: of :func:`gradcam_adv.studies.tables.vid`.
-        mod: of :func:`gradcam_adv.studies.tables.mod`, for the ceilings.
+        vid: of :func:`gradcam_adv.study.tables.vid`.
+        mod: of :func:`gradcam_adv.study.tables.mod`, for the ceilings.
     """
     networks, levels = setting.study.networks, setting.study.attacked_epsilons
 

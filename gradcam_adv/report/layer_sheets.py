@@ -17,14 +17,14 @@ import pandas as pd
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
-from gradcam_adv import overlays
 from gradcam_adv.files import artifacts
+from gradcam_adv.plots import overlays
 from gradcam_adv.report import cells, examples
-from gradcam_adv.studies.setting import block_ends, example_rows
+from gradcam_adv.study.setting import block_ends, example_rows
 
 if TYPE_CHECKING:
     from gradcam_adv.report.examples import Example
-    from gradcam_adv.studies.setting import Setting
+    from gradcam_adv.study.setting import Setting
 
 # The paper's figure of each network.
 FIGURES = {"vgg16": 6, "resnet50": 7, "resnet101": 8, "inceptionv3": 9, "xception": 10}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import jinja2
 
-from gradcam_adv import overlays
 from gradcam_adv.files import artifacts
+from gradcam_adv.plots import overlays
 from gradcam_adv.report import markup, viewer
 
 # Of the file in bytes: what a browser opens at once and an e-mail carries.

@@ -11,12 +11,12 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
-from gradcam_adv.claims.readings import DEFAULT, differing, nearest
+from gradcam_adv.paper.readings import DEFAULT, differing, nearest
 from gradcam_adv.report import figures
 from gradcam_adv.report.cells import marked_source, select
 from gradcam_adv.report.reading_summary import title
 from gradcam_adv.report.sections import ARMS
-from gradcam_adv.studies.study import Arm
+from gradcam_adv.study.config import Arm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,8 +42,8 @@ def write_all(
     """Draw readings_distances and, for each arm, readings_curves_ARM as PNG and SVG; the files.
 
     Args:
-        readings: of :func:`gradcam_adv.claims.readings.curves`.
-        distances: of :func:`gradcam_adv.claims.readings.distances`.
+        readings: of :func:`gradcam_adv.paper.readings.curves`.
+        distances: of :func:`gradcam_adv.paper.readings.distances`.
         folder: the run's folder of figures.
         caveat: at the foot of each.
         source: the network on which the black-box attack was made.
@@ -58,7 +58,7 @@ def of_distances(distances: pd.DataFrame) -> Figure:
     """How far each reading's accuracy and MOD are from the paper's: a row each, the nearest on top.
 
     Args:
-        distances: of :func:`gradcam_adv.claims.readings.distances`.
+        distances: of :func:`gradcam_adv.paper.readings.distances`.
     """
     values = [value for _, _, value, _ in _SHOWN]
     means = distances.groupby("reading", sort=False)[values].mean()
@@ -112,8 +112,8 @@ def of_curves(readings: pd.DataFrame, distances: pd.DataFrame, arm: Arm, source:
     MOD are those of the study and of the nearest reading: all others' are in the tables.
 
     Args:
-        readings: of :func:`gradcam_adv.claims.readings.curves`.
-        distances: of :func:`gradcam_adv.claims.readings.distances`.
+        readings: of :func:`gradcam_adv.paper.readings.curves`.
+        distances: of :func:`gradcam_adv.paper.readings.distances`.
         arm: which is drawn.
         source: the network on which the black-box attack was made.
     """

@@ -6,13 +6,9 @@ import math
 
 import pandas as pd
 
-from gradcam_adv.claims import claims, paper
-from gradcam_adv.claims.readings import (
-    DEFAULT,
-    changes,
-    differing,
-    unlike,
-)
+from gradcam_adv.paper import judge as claims
+from gradcam_adv.paper import tables as paper
+from gradcam_adv.paper.readings import DEFAULT, changes, differing, unlike
 from gradcam_adv.report.cells import (
     interval,
     markdown,
@@ -48,9 +44,9 @@ def section(
     """The report on the readings, as Markdown parts that begin with a top heading.
 
     Args:
-        readings: of :func:`gradcam_adv.claims.readings.curves`.
-        distances: of :func:`gradcam_adv.claims.readings.distances`.
-        verdicts: readings_verdicts of :func:`gradcam_adv.claims.readings.tables`.
+        readings: of :func:`gradcam_adv.paper.readings.curves`.
+        distances: of :func:`gradcam_adv.paper.readings.distances`.
+        verdicts: readings_verdicts of :func:`gradcam_adv.paper.readings.tables`.
         caveat: what every number rests on.
         other_data: whether the photos are not of VGGFace2.
         source: the network on which the black-box attack was made.

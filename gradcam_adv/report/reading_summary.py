@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from gradcam_adv.claims import claims
-from gradcam_adv.claims.readings import (
+from gradcam_adv.paper import judge as claims
+from gradcam_adv.paper.readings import (
     DEFAULT,
     beside_default,
     changes,
@@ -35,8 +35,8 @@ def sentence(
     """What the readings come to, in one sentence for the report's summary.
 
     Args:
-        distances: of :func:`gradcam_adv.claims.readings.distances`.
-        verdicts: readings_verdicts of :func:`gradcam_adv.claims.readings.tables`.
+        distances: of :func:`gradcam_adv.paper.readings.distances`.
+        verdicts: readings_verdicts of :func:`gradcam_adv.paper.readings.tables`.
         other_data: whether the photos are not of VGGFace2.
         random: networks whose bases are random.
         source: the network on which the black-box attack was made.

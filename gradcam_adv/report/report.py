@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from gradcam_adv.claims import paper, seeds
 from gradcam_adv.data import sources
 from gradcam_adv.files import artifacts
+from gradcam_adv.paper import seeds
+from gradcam_adv.paper import tables as paper
 from gradcam_adv.report import (
     about,
     attention,
@@ -34,9 +35,10 @@ from gradcam_adv.report.cells import (
     select,
     title_of,
 )
-from gradcam_adv.studies import scoring, tables
-from gradcam_adv.studies.setting import Setting
-from gradcam_adv.studies.study import Arm
+from gradcam_adv.study import tables
+from gradcam_adv.study.config import Arm
+from gradcam_adv.study.setting import Setting
+from gradcam_adv.study.stages import score as scoring
 
 
 def write(

@@ -6,8 +6,8 @@ import math
 
 import pandas as pd
 
-from gradcam_adv import metrics
-from gradcam_adv.claims import paper
+from gradcam_adv.metrics import nissim as metrics
+from gradcam_adv.paper import tables as paper
 from gradcam_adv.report import attention, transfer
 from gradcam_adv.report.cells import (
     NOISE_ROW,
@@ -21,9 +21,9 @@ from gradcam_adv.report.cells import (
     select,
     title_of,
 )
-from gradcam_adv.studies import tables
-from gradcam_adv.studies.setting import FROM, Setting
-from gradcam_adv.studies.study import Arm
+from gradcam_adv.study import tables
+from gradcam_adv.study.config import Arm
+from gradcam_adv.study.setting import FROM, Setting
 
 ARMS: dict[Arm, str] = {"plain": "Photos as they are", "aligned": "Aligned and cropped faces"}
 # The paper's table of accuracies that an arm is held against, with its number.

@@ -10,23 +10,19 @@ import pandas as pd
 from matplotlib import patheffects
 from matplotlib.lines import Line2D
 
-from gradcam_adv import gradcam, overlays, regions
+from gradcam_adv.explain import gradcam
 from gradcam_adv.files import artifacts
+from gradcam_adv.metrics import regions
+from gradcam_adv.plots import overlays
 from gradcam_adv.report.cells import headline_rows, name_of_row, select, title_of
-from gradcam_adv.studies.scoring import scores
-from gradcam_adv.studies.setting import (
-    TARGETS,
-    condition_key,
-    example_rows,
-    signs_of,
-    slice_of,
-)
+from gradcam_adv.study.setting import TARGETS, condition_key, example_rows, signs_of, slice_of
+from gradcam_adv.study.stages.score import scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from gradcam_adv.studies.setting import Setting
+    from gradcam_adv.study.setting import Setting
 
 # Test photos on Figure 1.
 SHOWN = 4
@@ -53,7 +49,7 @@ def shift_on_examples(setting: Setting, predictions: pd.DataFrame, mod: pd.DataF
     Args:
         setting: of the arm.
         predictions: one row a photo, network, attack and epsilon.
-        mod: of :func:`gradcam_adv.studies.tables.mod`.
+        mod: of :func:`gradcam_adv.study.tables.mod`.
     """
     epsilon = max(setting.study.attacked_epsilons)
     shifted = select(headline_rows(setting, mod), attack="black-box", epsilon=epsilon)

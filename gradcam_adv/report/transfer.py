@@ -11,14 +11,14 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.patches import Rectangle
 
-from gradcam_adv.claims import paper
+from gradcam_adv.paper import tables as paper
 from gradcam_adv.report.cells import caveat, interval, markdown, number, percent, select, title_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from gradcam_adv.studies.setting import Setting
+    from gradcam_adv.study.setting import Setting
 
 NOISE, CLEAN, CEILING = "random-sign noise", "clean photos", "unrelated photos (ceiling)"
 # The frames of the white-box attacks: an orange that no colour of cividis comes near.
@@ -30,7 +30,7 @@ def section(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
 
     Args:
         setting: of the arm.
-        summary: tables by name; "transfer" as of :func:`gradcam_adv.studies.tables.transfer` with
+        summary: tables by name; "transfer" as of :func:`gradcam_adv.study.tables.transfer` with
             the columns paper_accuracy and paper_mod, "accuracy" for the controls.
     """
     table = summary["transfer"]
@@ -123,8 +123,8 @@ def matrix(setting: Setting, table: pd.DataFrame, accuracy: pd.DataFrame) -> Fig
 
     Args:
         setting: of the arm.
-        table: of :func:`gradcam_adv.studies.tables.transfer`.
-        accuracy: of :func:`gradcam_adv.studies.tables.accuracy`, for the controls.
+        table: of :func:`gradcam_adv.study.tables.transfer`.
+        accuracy: of :func:`gradcam_adv.study.tables.accuracy`, for the controls.
     """
     networks = setting.study.networks
     noise, clean = _controls_of_accuracy(table, accuracy)

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from gradcam_adv.claims import claims, evidence, paper
+from gradcam_adv.paper import evidence
+from gradcam_adv.paper import judge as claims
+from gradcam_adv.paper import tables as paper
 from gradcam_adv.report.cells import caveat, markdown, select
-from gradcam_adv.studies import scoring
-from gradcam_adv.studies.setting import Setting
-from gradcam_adv.studies.study import Arm
+from gradcam_adv.study.config import Arm
+from gradcam_adv.study.setting import Setting
+from gradcam_adv.study.stages import score as scoring
 
 _ON_PAPER = {"plain": "Table 1", "aligned": "Table 2", "both": "Tables 1 and 2"}
 

@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from gradcam_adv import overlays
+from gradcam_adv.plots import overlays
 from gradcam_adv.report import cells, examples, sections
-from gradcam_adv.studies.setting import Setting, block_ends, example_rows
+from gradcam_adv.study.setting import Setting, block_ends, example_rows
 
 if TYPE_CHECKING:
-    from gradcam_adv.studies.study import Arm
+    from gradcam_adv.study.config import Arm
 
 PHOTOS = 6
 ATTACKS = ("black-box", "white-box")

@@ -1,0 +1,93 @@
+"""What only JAX can do for the gradients, by ``jax.vjp``; as ``backends.tensorflow``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import keras
+import numpy as np
+from jax import numpy as jnp
+
+# JAX differentiates functions by what they are given, not values on the way through them.
+NEEDS_TAPS = True
+
+_threads: int | None = None
+
+
+def configure(threads: int) -> None:
+    global _threads
+    if _threads == threads:
+        return
+    if _threads is not None:
+        raise ValueError(
+            f"Expected JAX to run with {threads} threads. Received: it has already been told to "
+            f"start with {_threads} threads in this process"
+        )
+    _threads = threads
+    # All read when JAX computes for the first time.
+    os.environ["NPROC"] = str(threads)
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+    jax.config.update("jax_default_matmul_precision", "highest")
+
+
+def gpus() -> list[str]:
+    return [device.device_kind for device in jax.devices() if device.platform == "gpu"]
+
+
+def ask_for(size: int) -> None:
+    """See whether the system would give ``size`` bytes; JAX keeps none of its own."""
+    np.empty(size, np.uint8)
+
+
+def compiled(
+    function: Callable[..., Any], *takes: tuple[tuple[int, ...], str]
+) -> Callable[..., Any]:
+    """``function``, of tensors, as one of arrays; compiled for each shape that they have."""
+    graph = jax.jit(function)
+
+    def run(*arrays: Any) -> Any:
+        pairs = zip(arrays, takes, strict=True)
+        given = graph(*(jnp.asarray(array, dtype) for array, (_, dtype) in pairs))
+        return keras.tree.map_structure(np.array, given)  # copies: JAX's own can't be written to
+
+    return run
+
+
+def differentiate(
+    forward: Callable[..., tuple[list[Any], list[Any], Any]], images: Any
+) -> tuple[list[Any], list[list[Any]], Any]:
+    """As :func:`gradcam_adv.backends.tensorflow.differentiate`, but for one thing.
+
+    ``forward`` takes as well, as a list, what is to be added to the tensors that it gives.
+    """
+    shapes = jax.eval_shape(lambda images: forward(images)[0], images)
+    zeros = [jnp.zeros(tensor.shape, tensor.dtype) for tensor in shapes]
+
+    def scores_of(taps: list[Any]) -> tuple[list[Any], tuple[list[Any], Any]]:
+        tensors, scores, rest = forward(images, taps)
+        return scores, (tensors, rest)
+
+    scores, gradients_of, (tensors, rest) = jax.vjp(scores_of, zeros, has_aux=True)
+    by_score = []
+    for i, reached in enumerate(_reached(gradients_of, scores)):
+        chosen = [jnp.full_like(score, i == j) for j, score in enumerate(scores)]
+        (found,) = gradients_of(chosen)
+        by_score.append([own if on else None for own, on in zip(found, reached, strict=True)])
+    return tensors, by_score, rest
+
+
+def _reached(gradients_of: Callable[..., Any], scores: list[Any]) -> list[list[bool]]:
+    """By score, which of the gradients hang on it: JAX gives zeros for the others."""
+    jaxpr = jax.make_jaxpr(gradients_of)(scores).jaxpr
+    by_score = []
+    for score in jaxpr.invars:
+        reached = {id(score)}
+        for equation in jaxpr.eqns:
+            if not reached.isdisjoint(map(id, equation.invars)):
+                reached.update(map(id, equation.outvars))
+        by_score.append([id(gradient) in reached for gradient in jaxpr.outvars])
+    return by_score

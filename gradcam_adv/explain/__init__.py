@@ -1,0 +1,1 @@
+"""Explanations: Grad-CAM, and those of tf-keras-vis."""

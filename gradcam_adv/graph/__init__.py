@@ -1,0 +1,1 @@
+"""Any Keras classifier as one flat graph."""

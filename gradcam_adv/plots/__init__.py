@@ -1,0 +1,1 @@
+"""Pictures of heatmaps and of what was measured."""

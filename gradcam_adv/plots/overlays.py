@@ -1,0 +1,120 @@
+"""Heatmaps laid over images, and sheets of them with their scale."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+
+from gradcam_adv import batching as batches
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Even steps of lightness, told apart by colour-blind readers, too.
+COLORMAP = "viridis"
+
+
+def overlay(images: npt.ArrayLike, heatmaps: npt.ArrayLike, strength: float = 0.5) -> np.ndarray:
+    """Heatmaps in colours, mixed with their images.
+
+    Args:
+        images: (..., H, W, 3) or (..., H, W, 1), values in [0, 1].
+        heatmaps: (..., h, w) of the same leading shape, values in [0, 1]; brought to the images'
+            size bilinearly.
+        strength: of the colours, 0 (image alone) to 1 (map alone).
+
+    Returns:
+        float32 (..., H, W, 3), values in [0, 1].
+
+    Raises:
+        ValueError: shapes that don't belong together, images, maps or a strength outside of 0 to 1.
+    """
+    from gradcam_adv.explain import gradcam
+
+    pixels, maps = np.asarray(images), np.asarray(heatmaps)
+    if pixels.ndim < 3 or pixels.shape[:-3] != maps.shape[:-2] or pixels.shape[-1] not in (1, 3):
+        raise ValueError(
+            "Expected images (..., H, W, 3 or 1) and one heatmap (..., h, w) for each. "
+            f"Received: shapes {pixels.shape} and {maps.shape}"
+        )
+    pixels, maps = batches.check_pixels(pixels), batches.check_pixels(maps, "heatmaps")
+    if not 0 <= strength <= 1:
+        raise ValueError(f"Expected a strength from 0 to 1. Received: {strength}")
+    return mixed(pixels, gradcam.resize(maps, pixels.shape[-3:-1]), strength)
+
+
+def mixed(pixels: np.ndarray, maps: np.ndarray, strength: float = 0.5) -> np.ndarray:
+    """:func:`overlay` of maps that have the pixels' size already."""
+    colours = matplotlib.colormaps[COLORMAP](maps)[..., :3].astype(np.float32)
+    return (1 - strength) * pixels + strength * colours
+
+
+def sheet(
+    tiles: np.ndarray,
+    rows: list[str],
+    columns: list[str],
+    title: str,
+    captions: list[list[str]] | None = None,
+) -> Figure:
+    """A labelled table of pictures with the scale of the heatmaps beside it.
+
+    Args:
+        tiles: (rows, columns, H, W, 3), values in [0, 1].
+        rows: a label for each.
+        columns: a label for each.
+        title: above all.
+        captions: a text below each tile, by row and column.
+
+    Returns:
+        A figure whose axes are those of the tiles, row by row, and then that of the scale.
+
+    Raises:
+        ValueError: tiles of another shape, or no label for each row and column.
+    """
+    import matplotlib.pyplot as plt
+
+    height, width = len(rows), len(columns)
+    shape = np.shape(tiles)
+    if len(shape) != 5 or shape[:2] != (height, width) or shape[-1] != 3:
+        raise ValueError(
+            f"Expected tiles ({height}, {width}, H, W, 3), a row and a column for each label. "
+            f"Received: shape {shape}"
+        )
+    lines = max((text.count("\n") + 1 for line in captions or [] for text in line), default=0)
+    figure, axes = plt.subplots(
+        height,
+        width,
+        figsize=(1.6 * width + 2.2, (1.6 + 0.14 * lines) * height + 1),
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, line in enumerate(axes):
+        for column, axis in enumerate(line):
+            axis.imshow(tiles[row, column])
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if row == 0:
+                # Names are names: a dollar in them begins no formula.
+                axis.set_title(shortened(columns[column], 20), fontsize=9, parse_math=False)
+            if column == 0:
+                label = shortened(rows[row], 32)
+                axis.set_ylabel(
+                    label, fontsize=8, rotation=0, ha="right", va="center", parse_math=False
+                )
+            if captions is not None:
+                axis.set_xlabel(captions[row][column], fontsize=7, parse_math=False)
+    scale = plt.cm.ScalarMappable(cmap=COLORMAP)
+    bar = figure.colorbar(scale, ax=axes, fraction=0.03, pad=0.02, ticks=[0, 1])
+    bar.ax.set_yticklabels(["no\nparticipation", "high"], fontsize=8)
+    figure.suptitle(shortened(title, 40 + 14 * width), fontsize=11, parse_math=False)
+    return figure
+
+
+def shortened(text: str, length: int) -> str:
+    """Each line at most so long, what is too much left out of its middle."""
+    half = (length - 1) // 2
+    lines = text.split("\n")
+    return "\n".join(s if len(s) <= length else f"{s[:half]}…{s[-half:]}" for s in lines)
