@@ -1,23 +1,30 @@
-# Everything from Python 3.11 and make. `make help` lists the targets.
+# Everything from Python 3.11, 3.12 or 3.13 and make. `make help` lists the targets.
 
-PYTHON ?= python3.11
+# The first of these that runs; PYTHON=... chooses another.
+ifndef PYTHON
+PYTHON := $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2> /dev/null \
+	&& echo $$python && break; done)
+endif
 VENV ?= .venv
 BIN := $(VENV)/bin
 STUDY ?= studies/quick.toml
 # More options for the stages, such as ARGS="--photos DIR --weights DIR".
 ARGS ?=
 
-NOTEBOOKS := $(patsubst notebooks/%.py,notebooks/executed/%.ipynb,$(wildcard notebooks/*.py))
+NOTEBOOKS := $(patsubst %.py,%.ipynb,$(wildcard notebooks/*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help install data train attack evaluate explain score report reproduce readings \
-	test test-slow test-torch test-jax torture lint hooks notebooks docs bench bench-gpu bench-ray scale dist lock clean
+	test test-slow test-torch test-jax torture lint hooks notebooks lab docs bench bench-gpu bench-ray scale dist lock resolve clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/' | expand -t 14
 
 # One stamp file for each set of packages, renewed when what it is made from changes.
 $(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Error: Expected Python 3.11, 3.12 or 3.13 on the PATH, or" \
+		"PYTHON=... Received: none" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt | $(BIN)/python
@@ -36,7 +43,7 @@ data: $(VENV)/.installed  ## choose, check and split the photos
 train: $(VENV)/.installed  ## ... then train the heads
 	$(BIN)/gradcam-adv train $(STUDY) $(ARGS)
 
-attack: $(VENV)/.installed  ## ... then take the FGSM sign of every test photo
+attack: $(VENV)/.installed  ## ... then compute the FGSM signs of every test photo
 	$(BIN)/gradcam-adv attack $(STUDY) $(ARGS)
 
 evaluate: $(VENV)/.installed  ## ... then accuracy and PSNR at every epsilon
@@ -57,17 +64,17 @@ reproduce: $(VENV)/.installed  ## the whole study (STUDY=studies/quick.toml)
 readings: $(VENV)/.installed  ## the whole study, and the paper read in other ways (long)
 	$(BIN)/gradcam-adv readings $(STUDY) $(ARGS)
 
-# In two processes; the tests of a file stay together, for what they share is made once.
+# In two processes. The tests of a file stay together, since they share fixtures.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test: $(VENV)/.installed-test  ## the tests
 	$(PYTEST)
 
-# The numeric part of the tests, with Keras on another backend and the import of TensorFlow blocked.
-NUMERIC := backends backbones classifiers fgsm gradcam metrics networks numbers profiles regions \
-	training whole_model
+# The numeric tests, with Keras on another backend and the import of TensorFlow blocked.
+NUMERIC := backends backbones classifiers fgsm gradcam graph metrics numbers profiles regions \
+	robustness training
 
-# Each test to whichever process is free: one file has nearly all the work.
+# Each test goes to whichever process is free, since one file has nearly all the work.
 test-torch: $(VENV)/.installed-torch  ## the numeric tests with Keras on PyTorch
 test-jax: $(VENV)/.installed-jax  ## ... and on JAX
 test-torch test-jax: $(VENV)/.installed-test
@@ -80,16 +87,17 @@ test-slow: $(VENV)/.installed-test $(VENV)/.installed-docs $(VENV)/.installed-no
 torture: $(VENV)/.installed-test  ## kill a study 50 times, resume, compare byte for byte
 	$(BIN)/python tests/torture.py --kills 50
 
-lint: $(VENV)/.installed-lint  ## ruff and mypy
+lint: $(VENV)/.installed-lint  ## ruff, mypy, and that imports point down
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 hooks: $(VENV)/.installed-lint $(VENV)/.installed-release  ## lint before every commit
 	$(BIN)/pre-commit install
 
-# In an empty environment and outside of the tree, so that nothing but what is installed is there.
-dist: $(VENV)/.installed-release  ## wheel and sdist, installed anew, and a study of two networks run
+# In an empty environment and outside the tree, so that only what is installed is there.
+dist: $(VENV)/.installed-release  ## wheel and sdist, installed into a new environment, and a study of two networks run
 	rm -rf dist build/installed
 	$(BIN)/python -m build --outdir dist
 	mkdir -p build/installed
@@ -100,20 +108,25 @@ dist: $(VENV)/.installed-release  ## wheel and sdist, installed anew, and a stud
 	build/installed/venv/bin/python -m pip install --quiet --no-deps --force-reinstall dist/*.tar.gz
 	cd build/installed && venv/bin/gradcam-adv status runs/installed
 
-notebooks: $(NOTEBOOKS)  ## run every notebook, with its pictures, into notebooks/executed
+notebooks: $(NOTEBOOKS)  ## run the notebooks whose .py is newer than the .ipynb
 
-# Those that have not changed are not run again. What C libraries print, TensorFlow's notices, stays
-# out of the outputs.
-notebooks/executed/%.ipynb: notebooks/%.py $(VENV)/.installed-notebooks
-	mkdir -p notebooks/executed
-	$(BIN)/jupytext --quiet --to ipynb --output - $< | $(BIN)/jupyter-nbconvert --to notebook \
-		--execute --stdin --output-dir $(@D) --output $* \
-		--ExecutePreprocessor.extra_arguments=--IPKernelApp.capture_fd_output=False
+# Cells keep their ids (--update), and no metadata but the language is kept, so a second run changes
+# nothing. Notices of TensorFlow's C libraries go to the terminal, not into the outputs. A notebook
+# that failed is run again next time.
+notebooks/%.ipynb: notebooks/%.py | $(VENV)/.installed-notebooks
+	$(BIN)/jupytext --quiet --update --to ipynb $<
+	$(BIN)/jupyter-nbconvert --to notebook --inplace --execute $@ \
+		--ExecutePreprocessor.extra_arguments=--IPKernelApp.capture_fd_output=False \
+		--ClearMetadataPreprocessor.enabled=True --ClearMetadataPreprocessor.preserve_nb_metadata_mask \
+		"{'kernelspec', ('language_info', 'name')}" || { touch $<; exit 1; }
 
-docs: $(VENV)/.installed-docs $(NOTEBOOKS)  ## the documentation's site, with the notebooks, into build/docs
+lab: $(VENV)/.installed-notebooks  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter-lab notebooks
+
+docs: $(VENV)/.installed-docs $(VENV)/.installed-notebooks  ## the documentation's site, with the notebooks, into build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# torch-cam, a peer of the benchmarks: PyTorch and TensorFlow don't share an environment well.
+# torch-cam, a peer of the benchmarks. PyTorch and TensorFlow do not share an environment well.
 $(VENV)-torch/.installed: benchmarks/torch-constraints.txt
 	$(PYTHON) -m venv $(VENV)-torch
 	$(VENV)-torch/bin/python -m pip install --quiet --constraint $< --requirement benchmarks/torch.in
@@ -126,13 +139,13 @@ bench-ray: $(VENV)/.installed-test $(VENV)/.installed-ray  ## one and two Ray wo
 	$(BIN)/python -m benchmarks.engines
 
 # KERAS_BACKEND=torch measures PyTorch, where that is installed.
-bench-gpu: $(VENV)/.installed  ## photos a second on whatever device Keras finds, and a study's time
+bench-gpu: $(VENV)/.installed  ## photos per second on whatever device Keras finds, and a study's time
 	$(BIN)/python -m benchmarks.throughput --study $(ARGS)
 
 scale: $(VENV)/.installed  ## what large studies cost (docs/scale.md), by assumptions in ARGS
 	$(BIN)/python -m benchmarks.scale $(ARGS)
 
-lock: $(VENV)/.installed-lock  ## resolve setup.cfg's ranges anew into constraints.txt
+lock: $(VENV)/.installed-lock  ## resolve setup.cfg's ranges again into constraints.txt
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-emit-options --no-header \
 		--extra torch --extra jax --extra ray \
@@ -141,10 +154,15 @@ lock: $(VENV)/.installed-lock  ## resolve setup.cfg's ranges anew into constrain
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-emit-options --no-header \
 		--output-file benchmarks/torch-constraints.txt benchmarks/torch.in
-	# An index may have a build of its own.
+	# An index may have its own build of PyTorch.
 	sed -i.bak 's/+cpu//' constraints.txt benchmarks/torch-constraints.txt
 	rm constraints.txt.bak benchmarks/torch-constraints.txt.bak
 
-clean:  ## delete the study's run and models (what the tool recorded as made), and caches
+resolve: $(VENV)/.installed  ## check that constraints.txt resolves for newer Pythons
+	for version in 3.12 3.13; do $(BIN)/python -m pip install --quiet --dry-run --ignore-installed \
+		--python-version $$version --only-binary :all: --target build/resolved \
+		--constraint constraints.txt ".[test,lint]" || exit 1; done
+
+clean:  ## delete the study's run and models (as the tool recorded them), and caches
 	if [ -x $(BIN)/gradcam-adv ]; then $(BIN)/gradcam-adv clean $(STUDY); fi
-	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache build dist notebooks/executed
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache build dist
