@@ -1,29 +1,34 @@
-from .attacks.fgsm import perturb, sign
-from .explain.gradcam import heatmaps, layer_names, predict, resize
-from .graph.network import flatten
-from .metrics.nissim import mod, nissim, psnr, vid
-from .metrics.regions import shift
-from .models.classifiers import load
-from .plots.depth import depth_profile
-from .plots.overlays import overlay, sheet
-from .robustness import dissimilarity
+from . import attacks, data, explain, metrics, models, plots, study
+from .attacks import FGSM, RandomSigns, perturb
+from .explain import GradCAM, GradCAMPlusPlus, LayerCAM, ScoreCAM
+from .graph.flat import flatten
+from .graph.layers import layer_names
+from .graph.predictor import predict_logits
+from .models.classifiers import load_model
+from .plots import depth_profile, overlay
+from .robustness import Dissimilarity, dissimilarity
 
 __all__ = [
+    "FGSM",
+    "Dissimilarity",
+    "GradCAM",
+    "GradCAMPlusPlus",
+    "LayerCAM",
+    "RandomSigns",
+    "ScoreCAM",
+    "attacks",
+    "data",
     "depth_profile",
     "dissimilarity",
+    "explain",
     "flatten",
-    "heatmaps",
     "layer_names",
-    "load",
-    "mod",
-    "nissim",
+    "load_model",
+    "metrics",
+    "models",
     "overlay",
     "perturb",
-    "predict",
-    "psnr",
-    "resize",
-    "sheet",
-    "shift",
-    "sign",
-    "vid",
+    "plots",
+    "predict_logits",
+    "study",
 ]

@@ -1,29 +1,30 @@
-"""What this process has: a backend for Keras; memory and processors, as a container limits them."""
+"""What this process may use: Keras' backend, cores, memory, a GPU; as far as a container allows."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import platform
 import subprocess
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
-# Where Linux tells of control groups, by which containers are limited.
+# Linux describes here the control groups that limit a container.
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
 MEMORY_FACTS = Path("/proc/meminfo")
 
-
-# What Keras can start here: by its name there, which is also that of its package, its title.
+# Keras' backends that this package supports: name in Keras (and of the Python package), and title.
 TITLES = {"tensorflow": "TensorFlow", "torch": "PyTorch", "jax": "JAX"}
 
 
 def backend() -> str:
-    """The backend that Keras starts when it is first imported, which takes seconds.
+    """The backend that Keras will start, found without importing Keras, which takes seconds.
 
     Raises:
-        ValueError: it is none that networks are differentiated on here.
+        ValueError: this package does not support it.
     """
     name, place = os.environ.get("KERAS_BACKEND") or "", "KERAS_BACKEND"
     if not name:
@@ -31,7 +32,7 @@ def backend() -> str:
         place = str(home / "keras.json")
         try:
             name = str(json.loads(Path(place).read_text(encoding="utf-8"))["backend"])
-        except (OSError, ValueError, LookupError, TypeError):  # then Keras takes its default
+        except (OSError, ValueError, LookupError, TypeError):  # Keras takes its default, too
             name = "tensorflow"
     if name not in TITLES:
         raise ValueError(
@@ -41,10 +42,26 @@ def backend() -> str:
     return name
 
 
-def gpu_memory() -> float:
-    """Bytes of the smallest NVIDIA GPU that this process may use; 0 where it may use none.
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that make numbers, Keras' backend among them."""
+    packages = (
+        *("gradcam-adv", "keras", backend(), "numpy", "scipy", "scikit-image", "pillow"),
+        *("imagehash", "mtcnn"),
+    )
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
-    By the driver's own tool, for asking a backend takes seconds; that may still not use it.
+
+def cores() -> int:
+    """How many cores this process may use: the default number of threads."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def gpu_memory() -> float:
+    """Bytes of memory of the smallest NVIDIA GPU that this process may use; 0 without a GPU.
+
+    Asks the driver's tool, since starting a backend takes seconds. The backend may not use it.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     chosen = [] if visible is None else [f"--id={visible}"]
@@ -59,7 +76,7 @@ def gpu_memory() -> float:
 
 
 def memory() -> tuple[float, float]:
-    """Bytes of memory that this process may use at most, and that are free; NaN if not known."""
+    """Bytes of memory that this process may use at most, and bytes free; NaN if unknown."""
     total = available = math.nan
     if hasattr(os, "sysconf"):
         total = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
@@ -74,7 +91,7 @@ def memory() -> tuple[float, float]:
 
 
 def processor_quota() -> float:
-    """How many processors' time a container may take; infinite where nothing limits it."""
+    """How many processors a container may use; infinite without a limit."""
     quota = math.inf
     for folder in _cgroups("cpu"):
         words = _text(folder, "cpu.max").split() or [
@@ -87,7 +104,7 @@ def processor_quota() -> float:
 
 
 def _cgroups(controller: str) -> Iterator[Path]:
-    """The control groups that this process is in, the inmost first, of version 2 or of 1."""
+    """The control groups of this process, innermost first; of version 2 or 1."""
     if not OWN_CGROUPS.is_file():
         return
     for line in OWN_CGROUPS.read_text().splitlines():
@@ -99,18 +116,18 @@ def _cgroups(controller: str) -> Iterator[Path]:
 
 
 def _text(folder: Path, name: str) -> str:
-    # A container may be shown a path that is only there outside of it.
+    # Inside a container the path may be one that exists only outside.
     path = folder / name
     return path.read_text().strip() if path.is_file() else ""
 
 
 def _number(folder: Path, *names: str) -> float:
-    """What the first of these files says; infinite for "max" and where there is none."""
+    """The number in the first of these files that exists; infinite for "max" or without a file."""
     found = next((text for name in names if (text := _text(folder, name))), "max")
     return math.inf if found == "max" else float(found)
 
 
 def _file_cache(folder: Path) -> float:
-    """What counts as used there, and is given up when somebody needs the room."""
+    """Memory that counts as used but is freed as soon as a program needs it."""
     facts = dict(line.split() for line in _text(folder, "memory.stat").splitlines())
     return float(facts.get("total_inactive_file", facts.get("inactive_file", 0)))

@@ -1,4 +1,4 @@
-"""Intervals and tests that stand beside the numbers: Wilson, bootstrap, t, McNemar, Holm."""
+"""Intervals and tests beside the numbers: Wilson, bootstrap, Student's t, McNemar, Holm."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import scipy.stats
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
 
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
@@ -33,15 +31,15 @@ def bootstrap_mean_interval(
 ) -> tuple[float, float]:
     """95 % percentile interval of the mean, by resampling whole identities.
 
-    Photos of one person resemble each other, so the person is what is drawn again, not the photo.
+    Photos of one person resemble each other, so people are resampled and not photos.
 
     Args:
-        values: one number a photo, shape (N,).
-        identities: who is on each photo, shape (N,).
+        values: one number per photo, (N,).
+        identities: who is on each photo, (N,).
         seed: of the resampling.
 
     Returns:
-        The two ends; both NaN with fewer than two identities, where nothing can be resampled.
+        The two ends; both NaN with fewer than two identities.
     """
     result = _resampled_mean(values, identities, np.random.default_rng(seed))
     if result is None:
@@ -54,17 +52,17 @@ def bootstrap_difference_interval(
     second: tuple[npt.ArrayLike, npt.ArrayLike],
     seed: int = 0,
 ) -> tuple[float, float]:
-    """95 % percentile interval of how far the mean of ``second`` lies above that of ``first``.
+    """95 % percentile interval of the mean of ``second`` less that of ``first``.
 
-    The two have no photo in common, so the identities of each are drawn apart from the other's.
+    The two have no photos in common, so the identities of each are drawn independently.
 
     Args:
-        first: one number a photo, shape (N,), and who is on each, shape (N,).
-        second: the same of the other photos, shapes (M,).
+        first: one number per photo, (N,), and who is on each, (N,).
+        second: the same of the other photos, (M,).
         seed: of the resampling.
 
     Returns:
-        The two ends; both NaN where one of the two has fewer than two identities.
+        The two ends; both NaN if one of the two has fewer than two identities.
     """
     chances = np.random.default_rng(seed).spawn(2)
     results = [
@@ -82,7 +80,7 @@ def bootstrap_difference_interval(
 def _resampled_mean(
     values: npt.ArrayLike, identities: npt.ArrayLike, chance: np.random.Generator
 ) -> Any:
-    """SciPy's bootstrap of the mean over whole identities; None with fewer than two of them."""
+    """SciPy's bootstrap of the mean over whole identities; None with fewer than two."""
     values = np.asarray(values, dtype=np.float64)
     names, group = np.unique(np.asarray(identities), return_inverse=True)
     if len(names) < 2:
@@ -102,30 +100,34 @@ def _resampled_mean(
 
 
 def t_mean_interval(values: npt.ArrayLike) -> tuple[float, float]:
-    """95 % interval of the mean after Student, from few values that were drawn independently.
+    """95 % interval of the mean by Student's t, of independent values.
 
     Args:
-        values: shape (N,).
+        values: (N,).
 
     Returns:
-        The two ends; both NaN for a single value, both the mean where all values are equal.
+        The two ends; both NaN for a single value, both the mean if all values are equal.
     """
     values = np.asarray(values, dtype=np.float64)
     if len(values) < 2:
         return float("nan"), float("nan")
-    # Not stats.t.interval, which knows no interval without a width.
+    # Not stats.t.interval, which gives NaN for an interval without width.
     quantile = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
     half = quantile * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:
-    """McNemar's exact two-sided p, from the photos that only one of two conditions has right."""
+    """McNemar's exact two-sided p, from the numbers of photos right under one condition only."""
+    from statsmodels.stats.contingency_tables import mcnemar
+
     return min(float(mcnemar([[0, only_first], [only_second, 0]], exact=True).pvalue), 1.0)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """p corrected after Holm for how many there are; NaN, no test, stays and is not counted."""
+    """p values corrected by Holm's method for their number; NaN stays and is not counted."""
+    from statsmodels.stats.multitest import multipletests
+
     p = np.asarray(p_values, dtype=np.float64)
     corrected = np.full(p.shape, np.nan)
     tested = ~np.isnan(p)

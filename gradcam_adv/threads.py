@@ -1,4 +1,4 @@
-"""Work that leaves the interpreter (decoding, hashing) beside other work, in threads."""
+"""``map`` in threads, for work that leaves the interpreter, such as decoding and hashing."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from gradcam_adv import batching as batches
+from gradcam_adv import machine
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ordered(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """``map(function, items)`` in threads, in order, and never far ahead of who asks for results.
+def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """``map(function, items)`` in one thread per core, with the results in order.
 
-    Only a few items a core are under way or waiting, so memory does not grow with their number.
+    At most a few items per core are under way or waiting to be fetched, so the memory needed does
+    not grow with the number of items.
     """
-    threads = batches.cores()
+    threads = machine.cores()
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for item in items:
@@ -29,8 +30,8 @@ def ordered(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterat
             yield waiting.popleft().result()
 
 
-def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """``map(function, items)``, each item's while whoever asks is at work on the one before."""
+def map_one_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """``map(function, items)``; each result is computed while the caller uses the one before."""
     with ThreadPoolExecutor(1) as pool:
         coming: Future[Result] | None = None
         for item in items:

@@ -1,17 +1,24 @@
-"""What only JAX can do for the gradients, by ``jax.vjp``; as ``backends.tensorflow``."""
+"""JAX: ``jax.vjp`` with taps, ``jax.jit``, threads, GPUs; functions as in ``backends.tensorflow``.
+
+JAX differentiates a function by its arguments, not by values on the way. So each tensor on the way
+gets an argument of its own that is added to it, a tap. At taps of zeros the gradient by the tap is
+the gradient by the tensor.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import keras
 import numpy as np
 from jax import numpy as jnp
 
-# JAX differentiates functions by what they are given, not values on the way through them.
+if TYPE_CHECKING:
+    from gradcam_adv.backends import Forward
+
 NEEDS_TAPS = True
 
 _threads: int | None = None
@@ -27,7 +34,7 @@ def configure(threads: int) -> None:
             f"start with {_threads} threads in this process"
         )
     _threads = threads
-    # All read when JAX computes for the first time.
+    # JAX reads all of these when it computes for the first time.
     os.environ["NPROC"] = str(threads)
     flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
@@ -39,31 +46,25 @@ def gpus() -> list[str]:
 
 
 def ask_for(size: int) -> None:
-    """See whether the system would give ``size`` bytes; JAX keeps none of its own."""
+    """See whether the system would give ``size`` bytes; JAX keeps no pool of its own."""
     np.empty(size, np.uint8)
 
 
 def compiled(
-    function: Callable[..., Any], *takes: tuple[tuple[int, ...], str]
+    function: Callable[..., Any], *takes: tuple[tuple[int | None, ...], str]
 ) -> Callable[..., Any]:
-    """``function``, of tensors, as one of arrays; compiled for each shape that they have."""
+    """Compiled for each shape that the arrays have."""
     graph = jax.jit(function)
 
     def run(*arrays: Any) -> Any:
         pairs = zip(arrays, takes, strict=True)
         given = graph(*(jnp.asarray(array, dtype) for array, (_, dtype) in pairs))
-        return keras.tree.map_structure(np.array, given)  # copies: JAX's own can't be written to
+        return keras.tree.map_structure(np.array, given)  # copies: JAX's own are read-only
 
     return run
 
 
-def differentiate(
-    forward: Callable[..., tuple[list[Any], list[Any], Any]], images: Any
-) -> tuple[list[Any], list[list[Any]], Any]:
-    """As :func:`gradcam_adv.backends.tensorflow.differentiate`, but for one thing.
-
-    ``forward`` takes as well, as a list, what is to be added to the tensors that it gives.
-    """
+def differentiate(forward: Forward, images: Any) -> tuple[list[Any], list[list[Any]], Any]:
     shapes = jax.eval_shape(lambda images: forward(images)[0], images)
     zeros = [jnp.zeros(tensor.shape, tensor.dtype) for tensor in shapes]
 
@@ -76,12 +77,13 @@ def differentiate(
     for i, reached in enumerate(_reached(gradients_of, scores)):
         chosen = [jnp.full_like(score, i == j) for j, score in enumerate(scores)]
         (found,) = gradients_of(chosen)
-        by_score.append([own if on else None for own, on in zip(found, reached, strict=True)])
+        of_score = zip(found, reached, strict=True)
+        by_score.append([gradient if on else None for gradient, on in of_score])
     return tensors, by_score, rest
 
 
 def _reached(gradients_of: Callable[..., Any], scores: list[Any]) -> list[list[bool]]:
-    """By score, which of the gradients hang on it: JAX gives zeros for the others."""
+    """By score, which of the gradients depend on it; for the others JAX returns zeros."""
     jaxpr = jax.make_jaxpr(gradients_of)(scores).jaxpr
     by_score = []
     for score in jaxpr.invars:

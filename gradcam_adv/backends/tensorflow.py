@@ -1,15 +1,17 @@
-"""What only TensorFlow can do for the gradients, by ``tf.GradientTape``; the reference."""
+"""TensorFlow: ``tf.GradientTape``, ``tf.function``, threads and GPUs. The reference backend."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from gradcam_adv import batching as batches
+from gradcam_adv import machine
 
-# Whether ``differentiate`` gives ``forward`` taps: see Network.tapped.
+if TYPE_CHECKING:
+    from gradcam_adv.backends import Forward
+
 NEEDS_TAPS = False
 
 
@@ -18,7 +20,7 @@ def configure(threads: int) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
     except RuntimeError:
-        running = tf.config.threading.get_intra_op_parallelism_threads() or batches.cores()
+        running = tf.config.threading.get_intra_op_parallelism_threads() or machine.cores()
         if running != threads:
             raise ValueError(
                 f"Expected TensorFlow to run with {threads} threads. Received: it has already "
@@ -35,32 +37,19 @@ def gpus() -> list[str]:
 
 
 def ask_for(size: int) -> None:
-    """Let the pool get ``size`` bytes from the system, as far as it has not got them already."""
+    """Let the pool get ``size`` bytes from the system, unless it has them already."""
     tf.raw_ops.Empty(shape=(size // 2**20 + 1, 2**20), dtype=tf.uint8, init=False)
 
 
 def compiled(
-    function: Callable[..., Any], *takes: tuple[tuple[int, ...], str]
+    function: Callable[..., Any], *takes: tuple[tuple[int | None, ...], str]
 ) -> Callable[..., Any]:
-    """``function``, of tensors of the shapes and dtypes that it takes, as one of arrays."""
     signature = [tf.TensorSpec(shape, dtype) for shape, dtype in takes]
     graph = tf.function(function, input_signature=signature, autograph=False)
     return lambda *arrays: tf.nest.map_structure(lambda given: given.numpy(), graph(*arrays))
 
 
-def differentiate(
-    forward: Callable[[Any], tuple[list[Any], list[Any], Any]], images: Any
-) -> tuple[list[Any], list[list[Any]], Any]:
-    """Gradients of scores by tensors on the way to them.
-
-    Args:
-        forward: of the images gives those tensors, the scores, each (N,), and anything else.
-        images: (N, H, W, C).
-
-    Returns:
-        The tensors; for each score its gradients by them, None where it does not depend on one;
-        and the rest of what ``forward`` gave.
-    """
+def differentiate(forward: Forward, images: Any) -> tuple[list[Any], list[list[Any]], Any]:
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(images)
         tensors, scores, rest = forward(images)

@@ -1,23 +1,25 @@
-"""What only PyTorch can do for the gradients, by ``torch.autograd``; as ``backends.tensorflow``."""
+"""PyTorch: ``torch.autograd``, threads and GPUs; functions as in ``backends.tensorflow``."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import torch
 
-# Whether ``differentiate`` gives ``forward`` taps: see Network.tapped.
+if TYPE_CHECKING:
+    from gradcam_adv.backends import Forward
+
 NEEDS_TAPS = False
 
 
 def configure(threads: int) -> None:
     torch.set_num_threads(threads)
-    # Read when CUDA starts: without it cuBLAS may take sums in another order each time.
+    # Read when CUDA starts. Without it cuBLAS may add in another order each time.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # A warning on GPUs, for the backward pass of max pooling has no other way there.
+    # On GPUs only a warning: the backward pass of max pooling has no deterministic form there.
     torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -28,14 +30,14 @@ def gpus() -> list[str]:
 
 
 def ask_for(size: int) -> None:
-    """See whether the system would give ``size`` bytes; PyTorch keeps none of its own."""
+    """See whether the system would give ``size`` bytes; PyTorch keeps no pool of its own."""
     torch.empty(size, dtype=torch.uint8, device="cpu")
 
 
 def compiled(
-    function: Callable[..., Any], *takes: tuple[tuple[int, ...], str]
+    function: Callable[..., Any], *takes: tuple[tuple[int | None, ...], str]
 ) -> Callable[..., Any]:
-    """``function``, of tensors, as one of arrays; nothing is compiled, so any shape will do."""
+    """Not compiled in truth, so any shape will do."""
 
     def run(*arrays: Any) -> Any:
         pairs = zip(arrays, takes, strict=True)
@@ -45,22 +47,19 @@ def compiled(
     return run
 
 
-def differentiate(
-    forward: Callable[[Any], tuple[list[Any], list[Any], Any]], images: Any
-) -> tuple[list[Any], list[list[Any]], Any]:
-    """As :func:`gradcam_adv.backends.tensorflow.differentiate`."""
+def differentiate(forward: Forward, images: Any) -> tuple[list[Any], list[list[Any]], Any]:
     with torch.enable_grad():
         tensors, scores, rest = forward(images.detach().requires_grad_())
     last = len(scores) - 1
     by_score = [_gradients(score, tensors, retain_graph=i < last) for i, score in enumerate(scores)]
-    # Nothing further is to be differentiated, so nothing is to be kept for that.
+    # Detached, since nothing more is differentiated.
     return [tensor.detach() for tensor in tensors], by_score, rest.detach()
 
 
 def _gradients(score: Any, tensors: list[Any], *, retain_graph: bool) -> list[Any]:
     if not score.requires_grad:  # a constant
         return [None] * len(tensors)
-    # What does not depend on the images has no gradient to ask for, and asking is an error.
+    # Asking for the gradient by a tensor that does not depend on the images is an error.
     asked = [tensor for tensor in tensors if tensor.requires_grad]
     found = iter(
         torch.autograd.grad(score.sum(), asked, retain_graph=retain_graph, allow_unused=True)

@@ -1,1 +1,1 @@
-"""Files that are whole or not there, who may write them, and which of a stranger's are opened."""
+"""Files: written whole or not at all, read with one kind of error, hashed, checked."""

@@ -1,8 +1,8 @@
-"""Models and weights from anybody: what is looked at before Keras opens a file.
+"""Checks of model and weights files that may come from anybody, before Keras opens them.
 
-Keras' safe mode refuses code in a file, and was got round several times. So a file also has to
-consist of what Keras itself writes for its own layers, and nothing else: an attack that is not
-known yet mostly needs something that is not in these lists.
+Keras' safe mode refuses code in a file, but it was bypassed several times. So these checks accept
+only what Keras writes for its own layers. Most attacks, also unknown ones, need something that is
+not in the lists below.
 """
 
 from __future__ import annotations
@@ -17,27 +17,28 @@ from typing import IO, Any
 
 import h5py
 
-# What Keras writes into a .keras file; vocabularies of lookup layers lie among the assets.
+# The files in a .keras archive. Vocabularies of lookup layers are in the folder assets.
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 _MEMBERS = {CONFIG, WEIGHTS, "metadata.json"}
-# A description of a model is some 100 kB; InceptionResNetV2's is 1 MB.
+# The largest description of a model that is read. Most have about 100 kB, InceptionResNetV2's 1 MB.
 _CONFIG_BYTES = 64_000_000
-# Weights hardly shrink, and are stored as they are; a bomb grows by 1000 from next to nothing.
+# How much data may grow when it is unpacked, if it has more than _SMALL bytes. Keras stores weights
+# uncompressed, and they hardly shrink; a bomb grows by a factor of 1000.
 _EXPANSION, _SMALL = 20, 1_000_000
 
-# Modules that Keras names for its own classes in a model's description.
+# The modules of Keras' classes, as the description of a model names them.
 _MODULES = {
     *("keras", "keras.constraints", "keras.dtype_policies", "keras.initializers", "keras.layers"),
     *("keras.losses", "keras.metrics", "keras.optimizers", "keras.optimizers.schedules"),
     *("keras.quantizers", "keras.random", "keras.regularizers", "keras.src.models.functional"),
 }
 _MODULES_BELOW = ("keras.src.applications.", "keras.src.ops.")
-# Modules with functions that stand for an activation, a loss and the like.
+# The modules of functions for activations, losses and so on.
 _FUNCTIONS = {
     *("builtins", "keras.activations", "keras.constraints", "keras.initializers"),
     *("keras.losses", "keras.metrics", "keras.regularizers"),
 }
-# Values, which Keras writes like classes.
+# Values that Keras writes as if they were classes.
 _VALUES = {
     *("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__"),
 }
@@ -46,27 +47,23 @@ _REFUSED = {
     "__lambda__": f"a lambda function, {_CODE}",
     "Lambda": f"a Lambda layer, {_CODE}",
     "TorchModuleWrapper": "a TorchModuleWrapper layer, which is a pickle that may run any code",
-    "TFSMLayer": "a TFSMLayer, which opens another file with a graph of its own",
+    "TFSMLayer": "a TFSMLayer, which opens another file with another graph",
     "JaxLayer": f"a JaxLayer, {_CODE}",
     "FlaxLayer": f"a FlaxLayer, {_CODE}",
 }
-_REMEDY = "build it anew from Keras' own layers or operations"
+_REMEDY = "build the model again from Keras layers or operations"
 
 
 class _Refused(ValueError):
-    """The message is the reason alone."""
+    """A file is refused. The message holds only the reason, without the path."""
 
 
 def check_model(path: Path) -> None:
-    """Refuse a ``.keras`` file of other things than Keras writes for its own layers; no import.
+    """Check that a ``.keras`` file holds only what Keras writes for its own layers.
 
-    Args:
-        path: of an existing zip archive.
-
-    Raises:
-        ValueError: one line on what is wrong: a damaged archive or description, a bomb, a name
-            that leads elsewhere, weights with links, or a class or function that is not Keras' own,
-            that runs code or that opens files.
+    ValueError for a damaged archive or description, a decompression bomb, a file name that Keras
+    does not write, such as one outside the archive, weights with links, or a class or function that
+    is not part of Keras, runs code or opens files. Keras is not imported.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -75,7 +72,7 @@ def check_model(path: Path) -> None:
             _check_hdf5(io.BytesIO(archive.read(WEIGHTS)))
     except _Refused as error:
         why = str(error)
-    except Exception as error:  # zipfile raises nearly anything on damaged archives
+    except Exception as error:  # zipfile raises errors of many types for damaged archives
         why = f"a damaged archive: {error}"
     else:
         return
@@ -85,14 +82,10 @@ def check_model(path: Path) -> None:
 
 
 def check_weights(path: Path, title: str) -> None:
-    """Refuse an HDF5 file that is more, or less, than the weights of a network; no import.
+    """Check that an HDF5 file holds weights and nothing else; ``title`` names the network.
 
-    Args:
-        path: of the file.
-        title: of the network, for the message.
-
-    Raises:
-        ValueError: no such file, no HDF5, truncated, a whole model, or one that leads to others.
+    ValueError if it does not exist, is not HDF5, is truncated, holds a whole model, or has links to
+    other files. Whether the weights fit the network is not checked here. Keras is not imported.
     """
     try:
         with path.open("rb") as file:
@@ -112,7 +105,7 @@ def _check_members(archive: zipfile.ZipFile, size: int) -> None:
     for name in names:
         inside = name.startswith("assets/") and ".." not in name.split("/") and "\\" not in name
         if name not in _MEMBERS and not inside:
-            raise _Refused(f"an archive that holds {_shown(name)}, which Keras writes in none")
+            raise _Refused(f"an archive that holds {_shown(name)}, which Keras never writes")
     for name in (CONFIG, WEIGHTS):
         if names.count(name) != 1:
             raise _Refused(f"an archive with {names.count(name)} files {name}, not one")
@@ -137,14 +130,14 @@ def _check_config(content: bytes) -> None:
         raise _Refused(f"a {CONFIG} that is no JSON: {error}") from None
     if not isinstance(config, dict) or "class_name" not in config:
         raise _Refused(f"a {CONFIG} that describes no model")
-    # How it is to be trained may name anything: it is passed over in opening.
+    # compile_config may hold anything, because Keras does not read it: compile=False.
     for part in _objects(config | {"compile_config": None}):
         if "class_name" in part:
             _check_class(part)
         if isinstance(part.get("vocabulary"), str):
             raise _Refused(
                 f"a lookup layer that reads the file {_shown(part['vocabulary'])}; "
-                "give the layer its words themselves"
+                "give the layer a list of words instead"
             )
 
 
@@ -173,23 +166,23 @@ def _check_class(part: dict[str, Any]) -> None:
                 f"a function {_shown(called)} of {_shown(module)}, which is not one of Keras' "
                 f"activations and the like; {_REMEDY}"
             )
-    elif name not in _VALUES and not _is_own(module) and not _is_registered(_key(part)):
+    elif (
+        name not in _VALUES
+        and not _is_of_keras(module)
+        and not _is_registered(part.get("registered_name", name))
+    ):
         raise _Refused(
-            f"a class {_shown(name)} of {_shown(module)}, which is not Keras' own and whose code "
-            f"is not in the file; {_REMEDY}"
+            f"a class {_shown(name)} of {_shown(module)}, which is not part of Keras and whose "
+            f"code is not in the file; {_REMEDY}"
         )
 
 
-def _is_own(module: object) -> bool:
+def _is_of_keras(module: object) -> bool:
     return isinstance(module, str) and (module in _MODULES or module.startswith(_MODULES_BELOW))
 
 
-def _key(part: dict[str, Any]) -> object:
-    return part.get("registered_name", part["class_name"])
-
-
 def _is_registered(name: object) -> bool:
-    """Whether the caller's own program has given Keras a class or function of this name."""
+    """Whether the program has registered a class or function with Keras under this name."""
     keras = sys.modules.get("keras")
     return (
         keras is not None
@@ -199,12 +192,12 @@ def _is_registered(name: object) -> bool:
 
 
 def _check_hdf5(file: IO[bytes], weights_only: bool = False) -> None:
-    """Refuse HDF5 with links, data in other files, or more data than there can be."""
+    """Refuse HDF5 files with links, data in other files, or data like that of a bomb."""
     try:
         with h5py.File(file, "r") as content:
             if weights_only and ("model_config" in content.attrs or "model_weights" in content):
                 raise _Refused(
-                    "a whole model, of which only the weights are wanted, for the rest may hold "
+                    "a whole model, but only its weights are allowed, because the rest may hold "
                     'code; where it was made, model.save_weights("x.weights.h5") writes them'
                 )
             for group in _groups(content):
@@ -212,12 +205,12 @@ def _check_hdf5(file: IO[bytes], weights_only: bool = False) -> None:
                     _check_entry(group, name)
     except _Refused:
         raise
-    except Exception as error:  # h5py raises nearly anything on damaged files
+    except Exception as error:  # h5py raises errors of many types for damaged files
         raise _Refused(f"damaged or no HDF5: {error}") from None
 
 
 def _groups(content: h5py.Group) -> Iterator[h5py.Group]:
-    """All groups, each once, though hard links may lead round in a circle."""
+    """All groups, each once, even if hard links form a circle."""
     waiting, seen = [content], set()
     while waiting:
         group = waiting.pop()
@@ -225,7 +218,7 @@ def _groups(content: h5py.Group) -> Iterator[h5py.Group]:
         if address in seen:
             continue
         seen.add(address)
-        yield group  # whose links are looked at before any is followed
+        yield group  # the caller checks its links before they are followed
         waiting += [entry for entry in group.values() if isinstance(entry, h5py.Group)]
 
 
@@ -247,6 +240,6 @@ def _check_entry(group: h5py.Group, name: str) -> None:
 
 
 def _shown(value: object) -> str:
-    """What a file says, for a message: on one line, not long, without control characters."""
+    """Text from a file for a message: on one line, short, without control characters."""
     text = ascii(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
