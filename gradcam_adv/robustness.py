@@ -1,29 +1,40 @@
-"""How far a model's heatmaps move under FGSM: any model, any layers, as tidy tables."""
+"""The whole measurement of a model: how far its heatmaps move under an attack, as tidy tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+import keras
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from tqdm import tqdm
 
-from gradcam_adv import batching as batches
-from gradcam_adv.attacks import fgsm
-from gradcam_adv.explain import gradcam
-from gradcam_adv.explain import tf_keras_vis as explainers
-from gradcam_adv.explain.gradcam import Targets
-from gradcam_adv.graph import network as networks
-from gradcam_adv.graph.network import Layers
-from gradcam_adv.metrics import nissim as metrics
+from gradcam_adv import metrics, validation
+from gradcam_adv.attacks.fgsm import FGSM
+from gradcam_adv.attacks.noise import RandomSigns
+from gradcam_adv.attacks.perturbations import Attack, perturb
+from gradcam_adv.batching import batch_size_for, progress_bar
+from gradcam_adv.explain.explainer import (
+    PREDICTED,
+    Explainer,
+    ExplainsWithLogits,
+    Targets,
+    classes_and_score,
+)
+from gradcam_adv.explain.gradcam import GradCAM
+from gradcam_adv.explain.heatmaps import resize
+from gradcam_adv.graph import Layers
+from gradcam_adv.graph.flat import FlatGraph, flatten
+from gradcam_adv.graph.predictor import Predictor
+from gradcam_adv.metrics.nissim import WINDOW
 
-if TYPE_CHECKING:
-    import keras
-
+# The paper's levels of attack.
 EPSILONS = (0.01, 0.05, 0.075, 0.1)
+# How many images of the whole set are candidates for the control "unrelated"; their clean heatmaps
+# are kept.
+CANDIDATES = 64
 
 
 @dataclass(frozen=True)
@@ -31,16 +42,16 @@ class Dissimilarity:
     """What :func:`dissimilarity` measured.
 
     Attributes:
-        images: one row an image and epsilon: image (its number), epsilon, label, predicted_clean,
-            predicted, psnr (dB).
-        nissim: one row an image, layer and epsilon: image, layer, epsilon, nissim, depth (the
-            layer's place among the network's); with controls noise, NISSIM under random signs of
-            that epsilon, and ceiling, NISSIM between clean maps of this image and of another one
-            of another class (NaN where its batch holds none).
-        mod: one row a layer and epsilon: layer, depth, epsilon, images, mod (equation 2); with
-            controls mod_noise and ceiling, the means of those.
-        vid: one row a layer: layer, depth, images, levels, vid (equations 3 and 4); with controls
-            vid_noise.
+        images: one row per image and epsilon: image (its number), epsilon, label (attacked),
+            predicted_clean, predicted, psnr (dB).
+        nissim: one row per image, layer and epsilon: image, layer, epsilon, nissim, depth (the
+            layer's position in the network). With controls also noise (NISSIM under random signs
+            of that epsilon) and unrelated (mean NISSIM between the clean heatmaps of this image
+            and of up to five images of other classes; NaN if there are none).
+        mod: one row per layer and epsilon: layer, depth, epsilon, images (their count), mod
+            (equation 2). With controls also mod_noise and unrelated, the means of those.
+        vid: one row per layer: layer, depth, images, levels (number of epsilons), vid (equations 3
+            and 4). With controls also vid_noise.
     """
 
     images: pd.DataFrame
@@ -50,267 +61,277 @@ class Dissimilarity:
 
 
 def dissimilarity(
-    model: keras.Model,
+    model: keras.Model | FlatGraph,
     images: npt.ArrayLike | Any,
     labels: npt.ArrayLike | None = None,
-    epsilons: Sequence[float] = EPSILONS,
-    layers: Layers = "last",
     *,
-    targets: Targets | Literal["clean"] = "predicted",
+    epsilons: Sequence[float] = EPSILONS,
+    layers: Layers | None = None,
+    attack: Attack | None = None,
+    explainer: Explainer | None = None,
+    targets: Targets | Literal["clean"] = None,
     size: Literal["input", "native"] = "input",
-    explainer: str = "gradcam",
     controls: bool = True,
     batch_size: int | None = None,
-    progress: bool = True,
+    verbose: int | str = "auto",
 ) -> Dissimilarity:
-    """Attack every image at every epsilon, explain both, and measure how far the maps moved.
+    """Attack every image at every epsilon, explain both, and measure how far the heatmaps moved.
 
-    The images go through batch by batch and no map is kept, so the memory does not hang on how
-    many they are; an array on disk (``numpy.load(..., mmap_mode="r")``) is read as it is needed.
+    Images are read batch by batch, so memory does not grow with their number, if they are an array
+    on disk (``numpy.load(..., mmap_mode="r")``).
 
     Args:
-        model: any classifier that :func:`gradcam_adv.flatten` takes, from pixels in [0, 1].
-        images: float, (N, H, W, 3), values in [0, 1]; or what gives such arrays for slices.
+        model: any classifier that :func:`gradcam_adv.flatten` takes.
+        images: float, (N, H, W, 3), values in [0, 1]; or an object that gives such arrays for
+            slices.
         labels: int, (N,), the classes to move away from; None for the predicted ones.
-        epsilons: levels of attack above 0, as fractions of the range of pixels.
-        layers: as for :func:`gradcam_adv.heatmaps`.
-        targets: what is explained on an attacked image: the class "predicted" for it, or the one
-            predicted for the "clean" image; int (N,), a class for each image; or a function of the
-            logits as for :func:`gradcam_adv.heatmaps`.
-        size: at which maps are compared: the "input"'s, or each layer's own ("native"), which has
-            to be 7 x 7 or larger.
-        explainer: what makes the maps: "gradcam", or for comparison "gradcam++", "layercam" or
-            "scorecam" by tf-keras-vis, see :mod:`gradcam_adv.explain.tf_keras_vis`.
-        controls: measure also what a MOD is to be read between: noise of the same size with random
-            signs, and unrelated images. Nearly doubles the time.
-        batch_size: how many images at a time; None as for :func:`gradcam_adv.heatmaps`.
-        progress: draw a bar, where there is a terminal.
+        epsilons: sizes of the attack above 0, as fractions of the range of pixels.
+        layers: as for :class:`gradcam_adv.GradCAM`; None for "last". Not with ``explainer``.
+        attack: None for ``FGSM(model)``. An attack made with another model is a transfer attack.
+        explainer: None for ``GradCAM(model, layers)``.
+        targets: what is explained on an attacked image: as for :class:`gradcam_adv.GradCAM`, or
+            "clean" for the class predicted for the clean image.
+        size: at which heatmaps are compared: the "input"'s, or each layer's own ("native"), at
+            least 7 x 7.
+        controls: also measure noise of the same size and unrelated images, between which a MOD is
+            to be read. Nearly doubles the time.
+        batch_size: as for :class:`gradcam_adv.GradCAM`.
+        verbose: "auto" (a bar where there is a terminal), 0 or 1, as in Keras.
 
     Raises:
-        ValueError: a model, images, labels or layers that can't be used; no epsilon above 0;
-            layers smaller than SSIM's window at their native size.
+        ValueError: a model, images, labels, layers or epsilons that can't be used, or layers
+            smaller than SSIM's window at their native size.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> parts = [
+        ...     keras.Input((8, 8, 3)),
+        ...     keras.layers.Conv2D(4, 3, name="conv"),
+        ...     keras.layers.Flatten(),
+        ...     keras.layers.Dense(2),
+        ... ]
+        >>> images = np.random.default_rng(0).random((4, 8, 8, 3))
+        >>> result = dissimilarity(keras.Sequential(parts), images, epsilons=[0.1])
+        >>> list(result.mod.columns)
+        ['layer', 'depth', 'epsilon', 'images', 'mod', 'mod_noise', 'unrelated']
     """
-    network = networks.flatten(model)
+    graph = flatten(model)
     pixels: Any = images if hasattr(images, "__getitem__") else np.asarray(images)
-    _check_choice("size", size, ("input", "native"))
-    places = network.find(layers)
+    validation.check_choice("size", size, ("input", "native"))
+    if explainer is not None and layers is not None:
+        raise ValueError(
+            f"Expected layers with the default explainer only. Received: layers = {layers!r} and "
+            "an explainer, which has layers of its own"
+        )
+    batch_size = batch_size_for(batch_size, graph.input.shape)
+    if explainer is None:
+        explainer = GradCAM(graph, "last" if layers is None else layers, batch_size=batch_size)
     if size == "native":
-        _check_native(places)
-    depths = {place.path: depth for depth, place in enumerate(network.places)}
-    shown: list[pd.DataFrame] = []
-    scores: list[pd.DataFrame] = []
-    off = None if progress else True
-    with tqdm(total=len(pixels), desc="dissimilarity", unit="image", disable=off) as bar:
+        _check_native(graph, getattr(explainer, "layers", []))
+    shown, scores = [], []
+    with progress_bar("dissimilarity", len(pixels), batch_size, verbose) as bar:
         for batch in attacked_batches(
-            network,
+            graph,
             pixels,
             labels,
-            epsilons,
-            layers,
-            targets=targets,
+            epsilons=epsilons,
+            attack=FGSM(graph, batch_size=batch_size) if attack is None else attack,
             explainer=explainer,
+            targets=targets,
             controls=controls,
             batch_size=batch_size,
         ):
             shown.append(images_of(batch))
-            scores.append(nissim_of(batch, size).assign(depth=lambda t: t["layer"].map(depths)))
-            bar.update(len(batch.images))
+            scores.append(nissim_of(batch, size))
+            bar.update(len(batch.numbers))
     nissim = pd.concat(scores, ignore_index=True)
+    # A name that the model does not have gets its place among the explainer's layers.
+    depths = {name: order for order, name in enumerate(nissim["layer"].unique())}
+    depths |= {layer.path: depth for depth, layer in enumerate(graph.layers)}
+    nissim["depth"] = nissim["layer"].map(depths)
     return Dissimilarity(pd.concat(shown, ignore_index=True), nissim, _mod(nissim), _vid(nissim))
 
 
 @dataclass(frozen=True)
-class Level:
-    """Some images at one epsilon.
-
-    Attributes:
-        epsilon: 0 for the clean images.
-        pixels: float32 (n, H, W, C) in [0, 1].
-        predicted: int (n,).
-        heatmaps: by layer, float32 (n, h, w) in [0, 1].
-    """
+class Explained:
+    """Some images at one epsilon, which is 0 for clean images."""
 
     epsilon: float
-    pixels: np.ndarray
-    predicted: np.ndarray
-    heatmaps: dict[str, np.ndarray]
+    pixels: np.ndarray  # float32 (n, H, W, C) in [0, 1]
+    predicted: np.ndarray  # int (n,)
+    heatmaps: dict[str, np.ndarray]  # by layer, float32 (n, h, w) in [0, 1]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some images, clean and attacked.
+    """Some images, clean and attacked at every epsilon; without controls the last two are empty."""
 
-    Attributes:
-        images: their numbers, int (n,).
-        labels: the classes attacked, int (n,).
-        clean: at epsilon 0.
-        attacked: at every epsilon above.
-        noise: under random signs at the same epsilons; none without controls.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    clean: Level
-    attacked: list[Level]
-    noise: list[Level]
+    numbers: np.ndarray  # of the images in the set, int (n,)
+    labels: np.ndarray  # the classes attacked, int (n,)
+    clean: Explained
+    attacked: list[Explained]
+    noise: list[Explained]  # under random signs at the same epsilons
+    # For each image the clean heatmaps, by layer (pairs, h, w), of images of other classes.
+    unrelated: list[dict[str, np.ndarray]]
 
 
 def attacked_batches(
-    network: networks.Network,
+    model: keras.Model | FlatGraph,
     images: Any,
     labels: npt.ArrayLike | None,
-    epsilons: Sequence[float],
-    layers: Layers,
     *,
+    epsilons: Sequence[float],
+    attack: Attack,
+    explainer: Explainer,
     targets: Targets | Literal["clean"],
-    explainer: str,
     controls: bool,
-    batch_size: int | None,
+    batch_size: int,
 ) -> Iterator[Batch]:
-    """Attack and explain images batch by batch; the arguments are those of :func:`dissimilarity`.
-
-    Raises:
-        ValueError: at the first batch, for what can't be used.
-    """
+    """Attack and explain images batch by batch; for the arguments see :func:`dissimilarity`."""
+    graph = flatten(model)
     count = len(images)
     if count == 0:
         raise ValueError("Expected at least one image. Received: none")
     given = None
     if labels is not None:
-        given = batches.check_labels(labels, count, network.classes, "labels")
-    levels = _levels(epsilons)
+        given = validation.check_labels(labels, count, graph.classes, "labels").astype(np.int64)
+    rising = validation.check_epsilons(epsilons)
     of_clean = isinstance(targets, str) and targets == "clean"
-    wanted = gradcam.classes_of(network, "predicted" if of_clean else targets, count)[:, 0]
-    size = batches.size_for(batch_size, network.input.shape)
-    attack = fgsm.compiled_sign(network, size)
-    score = targets if callable(targets) else None
-    explain = explainers.compiled(explainer, network, layers, size, score)
+    wanted, score = classes_and_score(None if of_clean else targets, count, graph.classes)
+    predict = Predictor(graph.classifier(), batch_size)
 
-    def level(epsilon: float, pixels: np.ndarray, classes: np.ndarray) -> Level:
-        maps, logits = explain(pixels, classes[:, None])
-        heatmaps = {name: values[:, 0] for name, values in maps.items()}
-        return Level(epsilon, pixels, logits.argmax(axis=1), heatmaps)
+    def explain(epsilon: float, pixels: np.ndarray, classes: np.ndarray) -> Explained:
+        if isinstance(explainer, ExplainsWithLogits):
+            maps, logits = explainer.maps_and_logits(pixels, classes[:, None], score)
+            predicted = logits.argmax(axis=1)
+            heatmaps = {name: values[:, 0] for name, values in maps.items()}
+        else:
+            predicted = predict(pixels).argmax(axis=1)
+            explained = np.where(classes == PREDICTED, predicted, classes)
+            heatmaps = explainer(pixels, score or explained)
+        return Explained(epsilon, pixels, predicted, _checked(heatmaps, len(pixels)))
 
-    for start in range(0, count, size):
-        own = slice(start, min(start + size, count))
-        numbers = range(own.start, own.stop)
-        pixels = batches.check_images(network.input.shape, np.asarray(images[own]))
-        noise: list[Level] = []
-        with batches.naming(numbers):
-            clean = level(0.0, pixels, wanted[own])
-            labelled = clean.predicted if given is None else given[own].astype(np.int64)
-            signs = attack(pixels, labelled)
-            classes = clean.predicted if of_clean else wanted[own]
+    def explain_clean(numbers: np.ndarray) -> Explained:
+        first, stop = numbers[0], numbers[-1] + 1
+        if len(numbers) == stop - first:
+            read = images[first:stop]
+        else:
+            read = np.concatenate([images[number : number + 1] for number in numbers])
+        pixels = validation.check_images(graph.input.shape, np.asarray(read))
+        with validation.naming(numbers.tolist()):
+            return explain(0.0, pixels, wanted[numbers, 0])
+
+    if controls:
+        chosen = np.sort(np.random.default_rng(0).permutation(count)[:CANDIDATES])
+        candidates = explain_clean(chosen)
+        classes_of_candidates = candidates.predicted if given is None else given[chosen]
+        pairs = metrics.UnrelatedPairs(classes_of_candidates, seed=0)
+    for start in range(0, count, batch_size):
+        numbers = np.arange(start, min(start + batch_size, count))
+        clean = explain_clean(numbers)
+        attacked_labels = clean.predicted if given is None else given[numbers]
+        classes = clean.predicted if of_clean else wanted[numbers, 0]
+        pixels = clean.pixels
+        noise: list[Explained] = []
+        unrelated: list[dict[str, np.ndarray]] = []
+        with validation.naming(numbers.tolist()):
+            added = attack(pixels, attacked_labels, rising)
+            attacked = [explain(e, perturb(pixels, added[e]), classes) for e in rising]
             if controls:
-                coins = np.stack([_coin_signs(pixels.shape[1:], n) for n in numbers])
-                noise = [level(e, fgsm.perturb(pixels, coins, e), classes) for e in levels]
-            attacked = [level(e, fgsm.perturb(pixels, signs, e), classes) for e in levels]
-        yield Batch(np.array(numbers), labelled, clean, attacked, noise)
+                random = RandomSigns()(pixels, None, rising)
+                noise = [explain(e, perturb(pixels, random[e]), classes) for e in rising]
+                for others in map(pairs.draw, attacked_labels):
+                    of_others = {name: maps[others] for name, maps in candidates.heatmaps.items()}
+                    unrelated.append(of_others)
+            yield Batch(numbers, attacked_labels, clean, attacked, noise, unrelated)
 
 
-def _coin_signs(shape: tuple[int, ...], number: int) -> np.ndarray:
-    """The same signs for an image however the images are cut into batches."""
-    return fgsm.random_sign(shape, 0, f"{number:016x}")
+def _checked(heatmaps: Any, count: int) -> dict[str, np.ndarray]:
+    """What an explainer gave, as arrays; ValueError unless it is heatmaps by layer."""
+    if not isinstance(heatmaps, dict) or not heatmaps:
+        raise ValueError(
+            "Expected an explainer to give a dict of heatmaps by layer. "
+            f"Received: {type(heatmaps).__name__}"
+        )
+    arrays = {name: np.asarray(maps) for name, maps in heatmaps.items()}
+    for name, maps in arrays.items():
+        if maps.ndim != 3 or len(maps) != count:
+            raise ValueError(
+                f"Expected an explainer to give {count} heatmaps (N, h, w) for {count} images. "
+                f"Received: shape {maps.shape} of layer {name!r}"
+            )
+        validation.check_range(maps, f"heatmaps of layer {name!r}")
+    return arrays
 
 
 def images_of(batch: Batch) -> pd.DataFrame:
-    return pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "image": batch.images,
-                    "epsilon": level.epsilon,
-                    "label": batch.labels,
-                    "predicted_clean": batch.clean.predicted,
-                    "predicted": level.predicted,
-                    "psnr": metrics.psnr(batch.clean.pixels, level.pixels),
-                }
-            )
-            for level in batch.attacked
-        ]
-    )
+    """The rows of :attr:`Dissimilarity.images` for a batch."""
+    rows = []
+    for attacked in batch.attacked:
+        columns = {"image": batch.numbers, "epsilon": attacked.epsilon, "label": batch.labels}
+        columns["predicted_clean"] = batch.clean.predicted
+        columns["predicted"] = attacked.predicted
+        columns["psnr"] = metrics.psnr(batch.clean.pixels, attacked.pixels)
+        rows.append(pd.DataFrame(columns))
+    return pd.concat(rows)
 
 
 def nissim_of(batch: Batch, size: str) -> pd.DataFrame:
-    """Columns image, layer, epsilon, nissim of a batch's heatmaps against its clean ones.
+    """The rows of :attr:`Dissimilarity.nissim` for a batch, without depth."""
 
-    Where the batch has its controls also noise and ceiling, see :class:`Dissimilarity`.
-    """
-    shape = batch.clean.pixels.shape[1:3]
-    own, other = _unrelated(batch.labels)
+    def at_size(maps: np.ndarray) -> np.ndarray:
+        return maps if size == "native" else resize(maps, batch.clean.pixels.shape[1:3])
+
     rows = []
     for name, maps in batch.clean.heatmaps.items():
-        clean = _at_size(maps, shape, size)
-        ceiling = np.full(len(clean), np.nan)
-        if batch.noise:
-            ceiling[own] = metrics.nissim(clean[own], clean[other])
-        for i, level in enumerate(batch.attacked):
-            values = metrics.nissim(clean, _at_size(level.heatmaps[name], shape, size))
-            scores = {"image": batch.images, "layer": name, "epsilon": level.epsilon}
-            scores |= {"nissim": values}
+        clean = at_size(maps)
+        unrelated = np.full(len(clean), np.nan)
+        for i, others in enumerate(batch.unrelated):
+            if len(others[name]):
+                compared = at_size(others[name])
+                repeated = np.broadcast_to(clean[i], compared.shape)
+                unrelated[i] = metrics.nissim(repeated, compared).mean()
+        for i, attacked in enumerate(batch.attacked):
+            scores = {"image": batch.numbers, "layer": name, "epsilon": attacked.epsilon}
+            scores["nissim"] = metrics.nissim(clean, at_size(attacked.heatmaps[name]))
             if batch.noise:
-                noisy = _at_size(batch.noise[i].heatmaps[name], shape, size)
-                scores |= {"noise": metrics.nissim(clean, noisy), "ceiling": ceiling}
+                scores["noise"] = metrics.nissim(clean, at_size(batch.noise[i].heatmaps[name]))
+                scores["unrelated"] = unrelated
             rows.append(pd.DataFrame(scores))
     return pd.concat(rows)
 
 
-def _unrelated(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Images and for each the next one, around the batch, of another class; where there is one."""
-    count = len(labels)
-    following = (np.arange(count)[:, None] + np.arange(1, count + 1)) % count
-    differs = labels[following] != labels[:, None]
-    own = np.flatnonzero(differs.any(axis=1))
-    return own, following[own, differs[own].argmax(axis=1)]
-
-
-def _levels(epsilons: Sequence[float]) -> list[float]:
-    if isinstance(epsilons, str) or not hasattr(epsilons, "__iter__"):
-        raise ValueError(f"Expected epsilons as a list of numbers. Received: {epsilons!r}")
-    levels = sorted({float(epsilon) for epsilon in epsilons})
-    if not levels or not all(0 < epsilon <= 1 for epsilon in levels):  # NaN fails this, too
-        raise ValueError(f"Expected epsilons above 0, at most 1. Received: {list(epsilons)}")
-    return levels
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"Expected {name} as one of {', '.join(choices)}. Received: {value!r}")
-
-
-def _check_native(places: list[networks.Step]) -> None:
+def _check_native(graph: FlatGraph, layers: Sequence[str]) -> None:
     small = [
-        f"{place.path} with {place.shape[1]} x {place.shape[2]}"
-        for place in places
-        if any(side is not None and side < metrics.WINDOW for side in place.shape[1:3])
+        f"{layer.path} with {layer.shape[1]} x {layer.shape[2]}"
+        for layer in graph.layers
+        if layer.path in layers
+        and any(side is not None and side < WINDOW for side in layer.shape[1:3])
     ]
     if small:
         raise ValueError(
-            f"Expected layers of {metrics.WINDOW} x {metrics.WINDOW} or more for size 'native' "
+            f"Expected layers of {WINDOW} x {WINDOW} or more for size 'native' "
             f"(SSIM's window). Received: {', '.join(small)}"
         )
-
-
-def _at_size(maps: np.ndarray, shape: Sequence[int], size: str) -> np.ndarray:
-    return maps if size == "native" else gradcam.resize(maps, shape)
 
 
 def _mod(nissim: pd.DataFrame) -> pd.DataFrame:
     grouped = nissim.groupby(["layer", "depth", "epsilon"], sort=False)
     table = grouped["nissim"].agg(images="size", mod=metrics.mod)
     if "noise" in nissim:
-        table = table.assign(mod_noise=grouped["noise"].mean(), ceiling=grouped["ceiling"].mean())
+        table["mod_noise"] = grouped["noise"].mean()
+        table["unrelated"] = grouped["unrelated"].mean()
     return table.reset_index()
 
 
 def _vid(nissim: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (layer, depth), group in nissim.groupby(["layer", "depth"], sort=False):
-        values = group.pivot(index="epsilon", columns="image", values="nissim").to_numpy()
-        row = {"layer": layer, "depth": depth, "images": values.shape[1], "levels": len(values)}
-        row["vid"] = metrics.vid(values)
-        if "noise" in nissim:
-            noise = group.pivot(index="epsilon", columns="image", values="noise").to_numpy()
-            row["vid_noise"] = metrics.vid(noise)
+        row = {"layer": layer, "depth": depth, "images": group["image"].nunique()}
+        row["levels"] = group["epsilon"].nunique()
+        for name, column in (("vid", "nissim"), ("vid_noise", "noise")):
+            if column in group:
+                values = group.pivot(index="epsilon", columns="image", values=column)
+                row[name] = metrics.vid(values.to_numpy())
         rows.append(row)
     return pd.DataFrame(rows)

@@ -1,1 +1,5 @@
-"""Attacks, one a file."""
+"""Attacks, one per file: FGSM, and random signs as its control."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

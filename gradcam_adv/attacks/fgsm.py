@@ -1,122 +1,133 @@
-"""The fast gradient sign method: the sign once a photo, a perturbed set for every epsilon."""
+"""The fast gradient sign method (Goodfellow et al. 2015; section 2.2 of the paper).
+
+With images x, labels y, logits z(x) and the cross-entropy J::
+
+    x* = clip(x + epsilon * sign(dJ/dx), 0, 1)
+
+One gradient serves every epsilon.
+"""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import keras
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
-from gradcam_adv import batching as batches
-from gradcam_adv.graph import network as networks
-
-if TYPE_CHECKING:
-    import keras
+from gradcam_adv import backends, validation
+from gradcam_adv.attacks.perturbations import SignPerturbations
+from gradcam_adv.batching import PaddedBatches, batch_size_for, progress_bar
+from gradcam_adv.graph.flat import FlatGraph, flatten
 
 
-def sign(
-    model: keras.Model,
-    images: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    *,
-    batch_size: int | None = None,
-    progress: bool = True,
-) -> np.ndarray:
-    """Sign of the gradient of the cross-entropy by the pixels, section 2.2 of the paper.
+def margin(logits: Any, labels: Any) -> Any:
+    """``m = logsumexp(z without z_y) - z_y``, whose gradient has the sign of the cross-entropy's.
 
-    It does not depend on epsilon: one gradient serves every level of attack.
+    The cross-entropy is ``J = log(1 + exp(m))``, which rises with m, so both gradients have one
+    sign everywhere. In float32 the gradient of J fades to zero when the network is sure; that of m
+    does not.
 
     Args:
-        model: any classifier that :func:`gradcam_adv.graph.network.flatten` takes, from pixels in
-            [0, 1] to logits or their softmax.
-        images: float, (N, H, W, 3), values in [0, 1].
-        labels: int, (N,), the class to move away from.
-        batch_size: how many images at a time; bounds the memory. Halved where that ends.
-            None for 8, and on a GPU for as many as suit its memory.
-        progress: draw a bar, where there is a terminal.
+        logits: float32 (N, classes).
+        labels: int32 (N,).
 
     Returns:
-        int8 (N, H, W, 3) of -1, 0 and 1; 0 where the gradient is exactly zero.
+        float32 (N,).
+    """
+    is_label = keras.ops.equal(labels[:, None], keras.ops.arange(logits.shape[-1], dtype="int32"))
+    others = keras.ops.where(is_label, np.finfo(np.float32).min, logits)
+    label_logit = keras.ops.sum(keras.ops.where(is_label, logits, 0.0), axis=-1)
+    return keras.ops.logsumexp(others, axis=-1) - label_logit
+
+
+class FGSM:
+    """FGSM on one model: compiled at its first call, then called as often as you like.
+
+    Args:
+        model: any classifier that :func:`gradcam_adv.flatten` takes.
+        batch_size: how many images at a time. It is halved when memory runs out. None for 8, on a
+            GPU for what suits its memory.
 
     Raises:
-        MemoryError: not even one image at a time fits into memory.
-        ValueError: images or labels that the model can't take, an output that isn't logits, or
-            logits or a gradient that aren't finite.
+        ValueError: a model that can't be attacked.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]
+        >>> attack = FGSM(keras.Sequential(layers))
+        >>> images = np.full((1, 8, 8, 3), 0.5, np.float32)
+        >>> perturbations = attack(images, [0], epsilons=[0.01, 0.05])
+        >>> float(abs(perturbations[0.05]).max())
+        0.05000000074505806
     """
-    network = networks.flatten(model)
-    images = batches.check_images(network.input.shape, images)
-    labels = batches.check_labels(labels, len(images), network.classes, "labels")
-    size = batches.size_for(batch_size, images.shape)
-    return compiled_sign(network, size)(images, labels, progress=progress)
 
+    def __init__(self, model: keras.Model | FlatGraph, *, batch_size: int | None = None) -> None:
+        self._graph = flatten(model)
+        size = batch_size_for(batch_size, self._graph.input.shape)
+        self._gradients = PaddedBatches(self._compile, size)
 
-class compiled_sign:
-    """:func:`sign` for one network, compiled once and called for slice after slice of photos."""
+    def _compile(self, batch_size: int) -> Callable[..., Any]:
+        """From images and int32 labels to the margin's gradient by the pixels, and the logits."""
+        classifier = self._graph.classifier()
+        shape = (batch_size, *classifier.input_shape[1:])
+        backends.reserve(classifier, batch_size)
 
-    def __init__(self, network: networks.Network, batch_size: int) -> None:
-        from gradcam_adv import backends as gradients
+        def gradient(images: Any, labels: Any) -> tuple[Any, Any]:
+            def forward(images: Any, taps: Sequence[Any] = ()) -> tuple[list[Any], list[Any], Any]:
+                images = sum(taps, images)
+                logits = keras.ops.cast(classifier(images, training=False), "float32")
+                return [images], [margin(logits, labels)], logits
 
-        classifier = network.classifier()
-        self._gradients = batches.Batches(
-            lambda size: gradients.loss_gradient(classifier, size), batch_size
-        )
+            _, [[by_pixels]], logits = backends.differentiate(forward, images)
+            return by_pixels, logits
+
+        return backends.compiled(gradient, (shape, "float32"), ((batch_size,), "int32"))
 
     def __call__(
-        self, images: np.ndarray, labels: np.ndarray, *, progress: bool = False
+        self,
+        images: npt.ArrayLike,
+        labels: npt.ArrayLike,
+        epsilons: Sequence[float],
+        *,
+        verbose: int | str = "auto",
+    ) -> SignPerturbations:
+        """The perturbation of each image for each epsilon.
+
+        Args:
+            images: float, (N, H, W, C), values in [0, 1].
+            labels: int, (N,), the classes to move away from.
+            epsilons: sizes of the perturbation, as fractions of the range of pixels.
+            verbose: "auto" (a bar where there is a terminal), 0 or 1, as in Keras.
+
+        Returns:
+            By epsilon, float32 of the shape of the images; :func:`gradcam_adv.perturb` adds it.
+
+        Raises:
+            MemoryError: not even one image fits into memory.
+            ValueError: images or labels that the model does not take, epsilons outside [0, 1], or
+                logits or a gradient that are not finite.
+        """
+        pixels = validation.check_images(self._graph.input.shape, images)
+        classes = validation.check_labels(labels, len(pixels), self._graph.classes, "labels")
+        return SignPerturbations(self.signs(pixels, classes, verbose=verbose), epsilons)
+
+    def signs(
+        self, images: np.ndarray, labels: np.ndarray, *, verbose: int | str = 0
     ) -> np.ndarray:
+        """``sign(dJ/dx)``, int8 of the shape of the images; 0 where the gradient is exactly zero.
+
+        Images and labels are not checked; for slices of a large set.
+        """
         signs = np.empty(images.shape, np.int8)
-        off = None if progress else True
-        with tqdm(total=len(images), desc="FGSM", unit="image", disable=off) as bar:
-            for own, (gradient, logits) in self._gradients(images, labels):
-                count = own.stop - own.start
-                batches.check_finite(gradient[:count], "gradients by the pixels", own.start)
-                # Where these are NaN the gradient may be zero: a ReLU's at NaN is.
-                batches.check_finite(logits[:count], "logits", own.start)
-                signs[own] = np.sign(gradient[:count])
+        labels = labels.astype(np.int32)
+        with progress_bar("FGSM", len(images), self._gradients.size, verbose) as bar:
+            for rows, (gradient, logits) in self._gradients(images, labels):
+                count = rows.stop - rows.start
+                validation.check_finite(gradient[:count], "gradients by the pixels", rows.start)
+                # With NaN logits the gradient may be zero, as that of a ReLU at NaN is.
+                validation.check_finite(logits[:count], "logits", rows.start)
+                signs[rows] = np.sign(gradient[:count])
                 bar.update(count)
         return signs
-
-
-def perturb(images: npt.ArrayLike, signs: npt.ArrayLike, epsilon: float) -> np.ndarray:
-    """``clip(images + epsilon * signs, 0, 1)``: the perturbed set of one epsilon.
-
-    Args:
-        images: (N, H, W, 3), values in [0, 1].
-        signs: from :func:`sign`, of the same shape.
-        epsilon: size of the perturbation as a fraction of the range of pixels, not negative.
-
-    Returns:
-        float32 (N, H, W, 3), values in [0, 1]; equal to ``images`` at epsilon 0.
-
-    Raises:
-        ValueError: the shapes differ, images or signs are out of their range, or epsilon is
-            negative or not finite.
-    """
-    images = batches.check_pixels(np.asarray(images))
-    signs = np.asarray(signs)
-    if images.shape != signs.shape:
-        raise ValueError(
-            f"Expected signs of the shape of the images, {images.shape}. "
-            f"Received: shape {signs.shape}"
-        )
-    if not ((signs >= -1) & (signs <= 1)).all():
-        raise ValueError(
-            f"Expected signs from -1 to 1. Received: from {signs.min()} to {signs.max()}"
-        )
-    if not (math.isfinite(epsilon) and epsilon >= 0):
-        raise ValueError(f"Expected epsilon as a finite number, 0 or more. Received: {epsilon}")
-    return np.clip(images + np.float32(epsilon) * signs.astype(np.float32), 0, 1)
-
-
-def random_sign(shape: tuple[int, ...], seed: int, photo_sha256: str) -> np.ndarray:
-    """Signs of a coin for one photo, the control for FGSM's: noise of the same size.
-
-    It follows from the photo and the seed alone, in whatever order photos come.
-
-    Returns:
-        int8 of ``shape``, -1 and 1.
-    """
-    coin = np.random.default_rng([seed, int(photo_sha256[:16], 16)])
-    return (2 * coin.integers(0, 2, shape, np.int8) - 1).astype(np.int8)

@@ -1,4 +1,4 @@
-"""From folders of photos to one table of them, each photo read, checked and aligned."""
+"""Photos of people: listed, read, checked, split and aligned."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""From a listing to one table: which photos are used, of whom, in which split, and which not."""
+"""The table of photos: which are used, of which identity and in which split, and which are not."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from gradcam_adv.data import photos
 from gradcam_adv.data.sources import Listing
 
 SPLITS = ("train", "validation", "test")
-# Of the 64 bits of the perceptual hash. Photos saved anew, at half the size or a little brighter
-# differ by 0 to 4; of 39,450 pairs of different LFW photos of one person, 3 did.
+# Of the 64 bits of the perceptual hash. A copy of a photo that was compressed again, halved in
+# size or made a little brighter differs in 0 to 4 bits. Of 39,450 pairs of different LFW photos of
+# one person, 3 pairs differ in 4 bits or fewer.
 NEAR_DUPLICATE_BITS = 4
-# A study that leaves out a larger share of its photos is to be asked for.
+# A study stops if it leaves out a larger share of its photos, unless the user allows it.
 MAXIMUM_LEFT_OUT = 0.1
 
 _ENOUGH = "three or more usable photos, near-duplicates counted once"
@@ -28,18 +29,17 @@ _ENOUGH = "three or more usable photos, near-duplicates counted once"
 
 @dataclass(frozen=True)
 class Table:
-    """The photos of a study and those that were left out.
+    """The photos of a study, and the photos that were left out.
 
     Attributes:
-        kept: columns photo, identity, label, split, sha256, group, note; sorted by photo. label
-            counts the identities in sorted order, split is one of SPLITS, group names the first of
-            a group of near-duplicates (empty for a photo without), note says what was passed over
-            in reading it (mostly empty).
-        excluded: columns photo, identity (empty for a photo in nobody's folder), sha256, reason;
-            sorted by photo.
-        identities: the listing's, with column usable: how many photos of a chosen identity could
-            be read and are no copies, before max_photos; missing for one that was not chosen.
-            Identities left out for too few of them are no longer chosen and have a reason.
+        kept: the photos in use, sorted by photo. Columns photo, identity, label (the number of the
+            identity), split (one of SPLITS), sha256, group (the first of its near-duplicates, or
+            empty) and note (what was ignored when the photo was read, mostly empty).
+        excluded: the other photos, sorted by photo. Columns photo, identity (empty for a photo
+            outside the folders of the identities), sha256, reason.
+        identities: those of the listing, with the column usable: how many photos of a chosen
+            identity could be read and are no exact duplicates, before max_photos applies. An
+            identity with too few of them is no longer chosen, and has a reason.
     """
 
     kept: pd.DataFrame
@@ -57,26 +57,37 @@ def make_table(
     seed: int,
     checked: pd.DataFrame | None = None,
 ) -> Table:
-    """Read every photo once, leave out what can't be used, and split the rest.
+    """Read every photo once, leave out unusable photos, and split the others.
 
-    Each identity's photos are put in an order of chance that follows from the seed and its name,
-    and then go to the splits: test and validation get their rounded shares, training the rest,
-    each at least one photo. Near-duplicates of one identity stay in one split, and of files with
-    equal bytes only the first is kept, so no copy straddles two splits.
+    The photos of an identity are shuffled, depending only on the seed and the identity's name.
+    Validation and test get their rounded shares and training the rest, each at least one photo.
+    Near-duplicates of one identity stay in one split. Of files with equal bytes only the first is
+    kept, so no two splits contain the same photo.
 
     Args:
         listing: from :func:`gradcam_adv.data.sources.list_photos`.
-        min_photos: as given there, for the message; what can't be used counts there, too.
-        max_photos: at most so many of an identity, chosen at random; None for all.
-        classes: as given there. If None, an identity with too few usable photos is left out;
-            otherwise it is an error.
-        split: shares of train, validation and test.
-        seed: of every choice here.
-        checked: what :func:`check_photos` found of all the listing's files; None reads them here.
+        min_photos: as given to ``list_photos``, for the error message. There, unusable photos
+            count as well.
+        max_photos: the most photos of one identity, chosen at random; None for all.
+        classes: as given to ``list_photos``. If None, an identity with too few usable photos is
+            left out; otherwise it is an error.
+        split: the shares of train, validation and test.
+        seed: of every random choice here.
+        checked: from :func:`check_photos` for the files of the listing; None reads them here.
 
     Raises:
-        ValueError: ``checked`` is of other files; the folder of photos is gone; fewer than two
-            identities have three usable photos or, with ``classes``, one of them has not.
+        ValueError: ``checked`` is about other files; the folder of photos has disappeared; fewer
+            than two identities have three usable photos; or ``classes`` is given and an identity
+            has fewer than three.
+
+    Example:
+        >>> from gradcam_adv.data.sources import list_photos
+        >>> listing = list_photos("orl", classes=2, min_photos=3, seed=0)
+        >>> table = make_table(
+        ...     listing, min_photos=3, max_photos=None, classes=2, split=(0.8, 0.1, 0.1), seed=0
+        ... )
+        >>> table.kept["split"].value_counts().to_dict()
+        {'train': 16, 'validation': 2, 'test': 2}
     """
     if checked is None:
         checked = check_photos(listing.root, listing.files, progress=True)
@@ -88,18 +99,20 @@ def make_table(
 
     kept: list[pd.DataFrame] = []
     too_few: dict[str, str] = {}
-    rows_of = usable.groupby("identity").indices
+    positions = usable.groupby("identity").indices
     for name in names:
-        own = usable.iloc[rows_of.get(name, [])]
-        order = np.random.default_rng([seed, *name.encode()]).permutation(len(own))
-        own = own.iloc[order[:max_photos]]
-        groups = near_duplicates(hashes[own.index])
+        rows = usable.iloc[positions.get(name, [])]
+        order = np.random.default_rng([seed, *name.encode()]).permutation(len(rows))
+        chosen = rows.iloc[order[:max_photos]]
+        groups = near_duplicates(hashes[chosen.index])
         if shortage := _shortage(groups):
             too_few[name] = shortage
+            identities.loc[name, ["chosen", "reason"]] = False, shortage
+            files.loc[rows.index, "reason"] = f"its identity has {shortage}"
             continue
-        firsts = own["photo"].groupby(groups)
+        firsts = chosen["photo"].groupby(groups)
         group = firsts.transform("min").where(firsts.transform("size") > 1, "")
-        kept.append(own.assign(label=len(kept), split=assign(groups, split), group=group))
+        kept.append(chosen.assign(label=len(kept), split=assign(groups, split), group=group))
     if too_few and classes is not None:
         short = ", ".join(f"{name!r} with {shortage}" for name, shortage in too_few.items())
         raise ValueError(
@@ -113,124 +126,93 @@ def make_table(
             f"Received: {len(left)} ({', '.join(left)})"
         )
 
-    for name, shortage in too_few.items():
-        identities.loc[name, "chosen"] = False
-        identities.loc[name, "reason"] = shortage
-        own = usable.iloc[rows_of.get(name, [])]
-        files.loc[own.index, "reason"] = f"its identity has {shortage}"
-    stray = pd.DataFrame({"photo": listing.stray, "identity": "", "sha256": ""}).assign(
-        reason="in no identity's folder"
-    )
+    stray = pd.DataFrame({"photo": listing.stray, "identity": "", "sha256": ""})
+    stray["reason"] = "in no identity's folder"
+    in_use = pd.concat(kept).sort_values("photo", ignore_index=True)
     excluded = pd.concat([files[files["reason"] != ""], stray])
+    excluded = excluded.sort_values("photo", ignore_index=True)
     return Table(
-        pd.concat(kept).sort_values("photo", ignore_index=True)[
-            ["photo", "identity", "label", "split", "sha256", "group", "note"]
-        ],
-        excluded.sort_values("photo", ignore_index=True)[["photo", "identity", "sha256", "reason"]],
+        in_use[["photo", "identity", "label", "split", "sha256", "group", "note"]],
+        excluded[["photo", "identity", "sha256", "reason"]],
         identities.astype({"usable": "Int64"}).reset_index(),
     )
 
 
 def _shortage(groups: np.ndarray) -> str:
-    """What an identity has too few of to have a photo in each split; empty when it has enough."""
+    """Why an identity has too few photos for one in each split; empty if it has enough."""
     count, different = len(groups), len(np.unique(groups))
     if count < len(SPLITS):
         return f"only {count} usable photo" + "s" * (count != 1)
     if different < len(SPLITS):
-        return f"only {different} photo{'s' * (different != 1)} besides near-duplicates"
+        return f"only {different} photo{'s' * (different != 1)}, near-duplicates counted once"
     return ""
 
 
 def check_photos(root: Path, files: pd.DataFrame, *, progress: bool = False) -> pd.DataFrame:
-    """What each photo alone says of its use.
+    """Read each photo of a table below the folder ``root``, to see whether it can be used.
 
-    Args:
-        root: of the photos.
-        files: with the column photo.
-        progress: draw a bar.
-
-    Returns:
-        A row a photo in their order: photo; reason to leave it out, or empty; hash, the perceptual
-        one as 16 hexadecimal digits, and note, both empty where there is a reason.
-
-    Raises:
-        ValueError: the folder of photos is gone.
+    One row per photo, in the order of ``files``: photo; reason to leave the photo out, or empty;
+    hash, the perceptual hash as 16 hexadecimal digits; and note. hash and note are empty if there
+    is a reason. It is a ValueError if the folder of photos disappears.
     """
+
+    def check(photo: str) -> tuple[str, str, str, str]:
+        try:
+            image, note = photos.read(root / photo)
+        except ValueError as error:
+            return photo, str(error), "", ""
+        return photo, "", np.packbits(photos.perceptual_hash(image)).tobytes().hex(), note
+
     rows = []
+    hidden = None if progress else True
+    found = threads.map_in_threads(check, files["photo"])
     with photos.quiet():
-        results = threads.ordered(_read, (root / photo for photo in files["photo"]))
-        bar = tqdm(
-            zip(files["photo"], results, strict=True),
-            "reading photos",
-            total=len(files),
-            unit="photo",
-            disable=None if progress else True,
-        )
-        for photo, result in bar:
-            if isinstance(result, str):
-                if not root.is_dir():
-                    raise ValueError(
-                        f"Expected the folder of photos, {root}, to stay while they are "
-                        "read. Received: it is gone"
-                    )
-                rows.append((photo, result, "", ""))
-            else:
-                bits, note = result
-                rows.append((photo, "", np.packbits(bits).tobytes().hex(), note))
+        for row in tqdm(found, "reading photos", len(files), unit="photo", disable=hidden):
+            if row[1] and not root.is_dir():
+                raise ValueError(
+                    f"Expected the folder of photos, {root}, to stay while they are "
+                    "read. Received: it is gone"
+                )
+            rows.append(row)
     return pd.DataFrame(rows, columns=["photo", "reason", "hash", "note"])
 
 
 def may_pass(checked: pd.DataFrame) -> bool:
-    """Whether a photo was left out for what the disk or the memory did, not for what it holds."""
+    """Whether a photo failed because of the disk or the memory, so that it may be read later."""
     return bool(checked["reason"].str.match("unreadable|not enough memory").any())
 
 
 def _judge(files: pd.DataFrame, checked: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """The files with columns reason (to leave a photo out, or empty) and note, and their hashes."""
+    """Add columns reason (to leave the photo out, or empty) and note; and give bool hashes (N, 64).
+
+    The hash of a photo with a reason is all False.
+    """
     if checked["photo"].tolist() != files["photo"].tolist():
         raise ValueError(
-            f"Expected checked to be of the listing's {len(files):,} photos, in their order. "
-            f"Received: {len(checked):,} photos"
+            f"Expected checked with one row for each of the listing's {len(files):,} photos, in "
+            f"their order. Received: {len(checked):,} photos"
         )
+    reason = checked["reason"].set_axis(files.index)
+    # If the disk fails now and then, the photo may be readable although its hash is missing.
+    not_hashed = files["sha256"] == ""
+    reason = reason.mask((reason == "") & not_hashed, "unreadable: its SHA-256 is missing")
+    read = files[reason == ""]
+    first = read.groupby("sha256")["photo"].transform("first")
+    copies = first[first != read["photo"]]
+    reason[copies.index] = "exact duplicate of " + copies
+
+    usable = (reason == "").to_numpy()
     hashes = np.zeros((len(files), 64), bool)
-    reasons, notes = [], []
-    first_of: dict[str, str] = {}
-    cells = (
-        files["photo"],
-        files["sha256"],
-        *(checked[name] for name in ("reason", "hash", "note")),
-    )
-    for row, (photo, sha256, reason, code, note) in enumerate(zip(*cells, strict=True)):
-        if reason:
-            pass
-        elif not sha256:  # a disk that fails now and then: what the file holds is not known
-            reason = "unreadable: at first, when its hash was taken"
-        elif first_of.setdefault(sha256, photo) != photo:
-            reason = f"exact duplicate of {first_of[sha256]}"
-        else:
-            hashes[row] = np.unpackbits(np.frombuffer(bytes.fromhex(code), np.uint8))
-        reasons.append(reason)
-        notes.append("" if reason else note)
-    return files.assign(reason=reasons, note=notes), hashes
-
-
-def _read(path: Path) -> tuple[np.ndarray, str] | str:
-    """Perceptual hash and note of a photo, or the reason why it can't be used."""
-    try:
-        image, note = photos.read(path)
-    except ValueError as error:
-        return str(error)
-    return photos.perceptual_hash(image), note
+    codes = "".join(checked["hash"][usable])
+    hashes[usable] = np.unpackbits(np.frombuffer(bytes.fromhex(codes), np.uint8)).reshape(-1, 64)
+    note = checked["note"].set_axis(files.index).where(usable, "")
+    return files.assign(reason=reason, note=note), hashes
 
 
 def near_duplicates(hashes: np.ndarray) -> np.ndarray:
-    """By photo, the number of its group: photos linked by pairs that differ in few bits.
+    """Group photos that are linked by pairs of hashes that differ in at most NEAR_DUPLICATE_BITS.
 
-    Args:
-        hashes: bool (N, 64), of :func:`gradcam_adv.data.photos.perceptual_hash`.
-
-    Returns:
-        int (N,); a number that occurs once is a photo without near-duplicates.
+    From bool (N, 64) to int (N,), the number of each photo's group.
     """
     count = len(hashes)
     if count == 0:
@@ -242,22 +224,23 @@ def near_duplicates(hashes: np.ndarray) -> np.ndarray:
 
 
 def assign(groups: np.ndarray, shares: tuple[float, float, float]) -> list[str]:
-    """A split for each photo, whole groups to one split, no split empty, near the shares.
+    """One of SPLITS per photo, near the shares, with whole groups and no empty split.
 
-    The largest group first, and of equals the first: it goes to the first split that still lacks
-    as many photos, or else to the one that lacks most. So photos that are all groups of one fill
-    train, validation and test in this order.
+    Groups, of which there are at least three, are placed from the largest to the smallest, and
+    groups of equal size in their order. A group goes to the first split that lacks as many photos
+    as it has, or else to the split that lacks most. So if no photo has a near-duplicate, train is
+    filled first, then validation, then test.
 
-    Args:
-        groups: int (N,), by photo the number of its group; at least three of them.
-        shares: of train, validation and test.
+    Example:
+        >>> assign(np.array([0, 1, 2, 2, 3]), (0.6, 0.2, 0.2))
+        ['train', 'validation', 'train', 'train', 'test']
     """
     lacking = dict(zip(SPLITS, _counts(len(groups), shares), strict=True))
     numbers, first, sizes = np.unique(groups, return_index=True, return_counts=True)
     split_of = {}
     empty = list(SPLITS)
     for placed, i in enumerate(np.lexsort((first, -sizes))):
-        # The last groups are for the splits that have none.
+        # If as many groups are left as splits are empty, each of them goes to an empty split.
         open_to = empty if len(sizes) - placed == len(empty) else SPLITS
         most = max(open_to, key=lacking.__getitem__)
         chosen = next((name for name in open_to if lacking[name] >= sizes[i]), most)
@@ -268,42 +251,42 @@ def assign(groups: np.ndarray, shares: tuple[float, float, float]) -> list[str]:
 
 
 def _counts(count: int, shares: tuple[float, float, float]) -> tuple[int, int, int]:
-    """Photos for train, validation and test, of three or more: each gets one."""
+    """How many of ``count`` photos, at least three, train, validation and test get."""
     _, validation, test = shares
     tests = max(1, round(count * test))
     validations = max(1, round(count * validation))
-    if tests + validations >= count:  # training keeps one photo of three or more, too
+    if tests + validations >= count:  # training needs a photo as well
         tests, validations = (count - 1) // 2, count - 1 - (count - 1) // 2
     return count - tests - validations, validations, tests
 
 
 def summary(table: Table) -> str:
-    """One line for the terminal: what is kept, what is left out and why, what else to know."""
+    """One line of text: how many photos are kept, how many are left out and why, and notes."""
     kept, excluded = table.kept, table.excluded
-    parts = [f"{len(kept):,} photos of {kept['label'].nunique():,} people"]
-    # A reason's kind is its beginning, without names of photos and details of the damage.
+    # The kind of a reason is its beginning, without names of photos and details of the damage.
     kinds = excluded["reason"].str.replace(r"(exact duplicate).*|:.*", r"\1", regex=True)
-    parts.append(f"{len(excluded):,} left out" + _tally(kinds))
+    text = f"{len(kept):,} photos of {kept['label'].nunique():,} people; "
+    text += f"{len(excluded):,} left out{_tally(kinds)}"
     grouped = kept["group"][kept["group"] != ""]
     if groups := grouped.nunique():
-        parts.append(
-            f"{groups:,} group{'s' * (groups > 1)} of near-duplicates ({len(grouped):,} photos), "
-            "each in one split"
+        text += (
+            f"; {groups:,} group{'s' * (groups > 1)} of near-duplicates ({len(grouped):,} photos)"
         )
+        text += ", each in one split"
     noted = kept["note"][kept["note"] != ""]
     if len(noted):
         kinds = noted.str.replace(r"\d+ frames", "several frames", regex=True)
-        parts.append(f"{len(noted):,} with a note{_tally(kinds)}")
-    return "; ".join(parts)
+        text += f"; {len(noted):,} with a note{_tally(kinds)}"
+    return text
 
 
 def _tally(kinds: pd.Series[str]) -> str:
-    """ " (3 of this, 2 of that)", or empty when there are none."""
+    """The number of each kind, such as " (3 truncated, 2 empty file)"; empty for no kinds."""
     listed = ", ".join(f"{count:,} {kind}" for kind, count in kinds.value_counts().items())
     return f" ({listed})" if listed else ""
 
 
 def share_left_out(table: Table) -> float:
-    """The share of the photos looked at, 0 to 1, that can't be used; max_photos aside."""
+    """The share of unusable photos, 0 to 1; photos beyond max_photos count as usable."""
     usable = table.identities["usable"][table.identities["chosen"]].sum()
     return len(table.excluded) / (len(table.excluded) + int(usable))

@@ -1,4 +1,4 @@
-"""Photos of people in one call: pixels, labels and splits, ready for a classifier."""
+"""``read_people``: the pixels, labels and splits of a data set in one call."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from gradcam_adv.data import datasets, photos, sources
 
 @dataclass(frozen=True)
 class People:
-    """Photos of some people, in memory.
+    """Photos of people, in memory.
 
     Attributes:
         images: float32 (N, size, size, 3), RGB, values in [0, 1].
-        labels: int (N,), by photo the number of its person.
-        names: of the people, by label.
-        train: indices of the photos to train on.
-        validation: of those that choose the epoch.
-        test: of those to attack.
-        table: where the photos come from, and which were left out and why.
+        labels: int (N,), the number of the person in each photo.
+        names: the names of the people, by label.
+        train, validation, test: indices of the photos to train on, of those that choose the best
+            epoch, and of those to attack.
+        table: the files of the photos, and which photos were left out and why.
     """
 
     images: np.ndarray
@@ -46,33 +45,32 @@ def read_people(
 ) -> People:
     """Choose people of a data set, read their photos and split them, as a study does.
 
-    :func:`gradcam_adv.data.sources.list_photos`, :func:`gradcam_adv.data.datasets.make_table` and
-    :func:`gradcam_adv.data.photos.decode_all` in one, for what fits into memory.
+    All photos have to fit into memory.
 
     Args:
-        source: 'orl', 'lfw', 'lfw:DIR', 'vggface2:DIR' or a folder of one folder per identity.
+        source: 'orl', 'lfw', 'lfw:DIR', 'vggface2:DIR' or a folder with one folder per identity.
         size: side of the square images in pixels.
         classes: how many people to choose at random; None for all.
         min_photos: people with fewer photos are not chosen.
-        max_photos: at most so many photos of a person, chosen at random; None for all.
+        max_photos: the most photos of one person, chosen at random; None for all.
         split: shares of train, validation and test; every person has a photo in each.
-        seed: of every choice here.
+        seed: of every random choice here.
 
     Raises:
-        ValueError: a number or split that is impossible, or photos that can't be had, as those
-            functions say.
+        ValueError: an impossible number or split, no photos, or too few of them.
+
+    Example:
+        >>> people = read_people("orl", 32, classes=3)
+        >>> people.images.shape, len(people.train), len(people.validation), len(people.test)
+        ((30, 32, 32, 3), 24, 3, 3)
     """
-    for name, value, minimum in (
-        ("size", size, 1),
-        ("classes", classes, 2),
-        ("min_photos", min_photos, 3),
-        ("max_photos", max_photos, 3),
-        ("seed", seed, 0),
-    ):
-        optional = value is None and name in ("classes", "max_photos")
-        if not optional and not (isinstance(value, int) and value >= minimum):
+    limits = [("size", size, 1), ("min_photos", min_photos, 3), ("seed", seed, 0)]
+    limits += [("classes", classes, 2)] if classes is not None else []
+    limits += [("max_photos", max_photos, 3)] if max_photos is not None else []
+    for name, value, minimum in limits:
+        if not (isinstance(value, int) and value >= minimum):
             raise ValueError(f"Expected {name} as {minimum} or more. Received: {value!r}")
-    # NaN among the shares fails this, too.
+    # NaN among the shares fails this check as well.
     if len(split) != 3 or not (min(split) > 0 and math.isclose(sum(split), 1, abs_tol=1e-6)):
         raise ValueError(
             "Expected split as three positive shares (train, validation, test) of sum 1. "

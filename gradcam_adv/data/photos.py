@@ -1,4 +1,4 @@
-"""One photo: read it whatever its kind, bring it to the study's size, store it as a file would."""
+"""Reading photos of many file formats, resizing them, and rounding them as image files do."""
 
 from __future__ import annotations
 
@@ -18,21 +18,18 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from gradcam_adv import threads
 
-# Beyond this many pixels a file is refused before it is decoded (a decompression bomb).
+# A file with more pixels may be a decompression bomb, and is refused before it is decoded.
 MAXIMUM_PIXELS = 64_000_000
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
     *(".pbm", ".pgm", ".ppm", ".pnm", ".mpo", ".dib"),
 )
-# Pictures by their name, which are not read: what to call them where the content says no more.
+# Image formats that are not supported, by suffix, with their names for the message.
 UNREAD = {
     **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC"),
     **dict.fromkeys((".avif", ".avifs"), "AVIF"),
     **dict.fromkeys((".jp2", ".j2k", ".jpf", ".jpx"), "JPEG 2000"),
-    ".jxl": "JPEG XL",
-    ".psd": "PSD",
-    ".tga": "TGA",
-    ".svg": "SVG",
+    **{".jxl": "JPEG XL", ".psd": "PSD", ".tga": "TGA", ".svg": "SVG"},
     **dict.fromkeys((".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2"), "raw"),
     **dict.fromkeys((".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f", ".3fr", ".iiq"), "raw"),
 }
@@ -45,22 +42,19 @@ _FORMATS = ("JPEG", "PNG", "PPM", "WEBP", "BMP", "TIFF", "GIF")
 _FIRST_BYTES = re.compile(
     rb"\xff\xd8\xff|\x89PNG|P[1-6]\s|RIFF....WEBP|BM|II\*\0|MM\0\*|GIF8", re.DOTALL
 )
-# What a file of another name begins with when it is a photo all the same.
+# The first bytes by which a file with another suffix is known as a photo.
 _PHOTO = re.compile(rb"\xff\xd8\xff|\x89PNG|RIFF....WEBP|II\*\0|MM\0\*|GIF8|....ftyp[ham]", re.S)
 _HEIF = re.compile(rb"....ftyp(heic|heix|hevc|heim|mif1|msf1|avif|avis)", re.DOTALL)
 
 
 class _Unusable(ValueError):
-    """A photo that can't be used; the message is the reason alone."""
+    """A photo can't be used. The message holds only the reason, without the path."""
 
 
 class _File(io.BufferedReader):
-    """A file that knows whether a read found fewer bytes than it asked for."""
+    """A file that records whether a read returned fewer bytes than it asked for."""
 
     ended_early = False
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
 
     def read(self, size: int | None = -1) -> bytes:
         content = super().read(size)
@@ -70,11 +64,11 @@ class _File(io.BufferedReader):
 
 
 def may_be_photo(path: Path) -> bool:
-    """Whether a file is to be read, or listed as left out: by its name, or by its first bytes."""
+    """Whether a file looks like a photo, to be read or listed as left out."""
     if path.suffix.lower() in SUFFIXES or path.suffix.lower() in UNREAD:
         return True
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait forever
             return False
         with path.open("rb") as file:
             return _PHOTO.match(file.read(16)) is not None
@@ -83,28 +77,21 @@ def may_be_photo(path: Path) -> bool:
 
 
 def read(path: Path) -> tuple[Image.Image, str]:
-    """The photo, 8-bit RGB in sRGB, upright by its EXIF orientation, at its own size.
+    """Read a photo as 8-bit RGB in sRGB, upright by its EXIF orientation, at its original size.
 
-    What is transparent becomes white; of several frames the first counts.
-
-    Returns:
-        The photo, and a note on what was passed over: mostly empty, else such as "first of 5
-        frames".
-
-    Raises:
-        ValueError: the file can't be used (empty, not an image, truncated, damaged, of a kind that
-            is not read, unreadable, over MAXIMUM_PIXELS); the message is the reason alone, without
-            the path.
+    With a note on what was ignored, such as "first of 5 frames"; mostly empty. Transparent pixels
+    become white. If a file can't be used, a ValueError holds only the reason, without the path.
     """
     try:
         kind = UNREAD.get(path.suffix.lower(), "")
         if kind == "raw":  # some are TIFF files whose first image is a thumbnail
             raise _not_read(kind)
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait forever
             raise _Unusable("unreadable: not a regular file")
-        with _File(path) as file, _open(file, kind) as image:
+        with _File(io.FileIO(path)) as file, _open(file, kind) as image:
             if image.width * image.height > MAXIMUM_PIXELS:
-                raise _too_many_pixels(f": {image.width} x {image.height}")
+                size = f"{image.width} x {image.height}"
+                raise _Unusable(f"more than {MAXIMUM_PIXELS:,} pixels: {size}")
             image.load()
             upright, exif_note = _upright(image)
             colours, colour_note = _rgb(upright)
@@ -112,16 +99,21 @@ def read(path: Path) -> tuple[Image.Image, str]:
             return colours, "; ".join(note for note in notes if note)
     except _Unusable:
         raise
-    except Image.DecompressionBombError:  # far over the limit, or a frame larger than its image
-        raise _too_many_pixels() from None
+    except Image.DecompressionBombError:  # far above the limit, or a frame larger than its image
+        raise _Unusable(f"more than {MAXIMUM_PIXELS:,} pixels") from None
     except MemoryError:
         raise _Unusable("not enough memory to decode it") from None
-    except Exception as error:  # Pillow raises nearly anything on damaged files
-        raise _Unusable(_why(error)) from None
+    except Exception as error:  # Pillow raises errors of many types for damaged files
+        if isinstance(error, OSError) and error.errno is not None:  # from the system
+            raise _Unusable(f"unreadable: {error.strerror}") from None
+        message = str(error) or type(error).__name__
+        if re.search("truncated|not enough image data", message, re.IGNORECASE):
+            raise _Unusable("truncated") from None
+        raise _Unusable(f"damaged: {message}") from None
 
 
 def _open(file: _File, kind: str) -> Image.Image:
-    """The image, its header read; what fails here fails for a reason found in the first bytes."""
+    """Open an image and read its header; the first bytes tell the reasons why that may fail."""
     start = file.read(16)
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
@@ -141,7 +133,7 @@ def _open(file: _File, kind: str) -> Image.Image:
     except Exception as error:  # as in read()
         if file.ended_early:
             raise _Unusable("truncated") from None
-        if isinstance(error, UnidentifiedImageError):  # whose message is no help
+        if isinstance(error, UnidentifiedImageError):  # its message does not say why
             raise _Unusable("damaged: its header makes no sense") from None
         raise
 
@@ -150,64 +142,46 @@ def _not_read(kind: str) -> _Unusable:
     return _Unusable(f"{kind} is not read: convert it to JPEG or PNG")
 
 
-def _too_many_pixels(received: str = "") -> _Unusable:
-    return _Unusable(f"more than {MAXIMUM_PIXELS:,} pixels{received}")
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno is not None:  # the file system's, not Pillow's
-        return f"unreadable: {error.strerror}"
-    message = str(error) or type(error).__name__
-    if re.search("truncated|not enough image data", message, re.IGNORECASE):
-        return "truncated"
-    return f"damaged: {message}"
-
-
 def _frames(image: Image.Image) -> str:
-    if image.format == "MPO":  # what phones write: a preview or the second eye's view behind it
+    """A note if the file has several frames."""
+    if image.format == "MPO":  # from phones: its other frames are a preview or a stereo view
         return ""
     try:
         frames = getattr(image, "n_frames", 1)
-    except Exception:  # as in read(); the first frame is there already
+    except Exception:  # as in read(); the first frame is decoded already
         return "first of several frames, of which some are damaged"
     return f"first of {frames} frames" if frames > 1 else ""
 
 
 def _upright(image: Image.Image) -> tuple[Image.Image, str]:
+    """The image turned by its EXIF orientation, and a note."""
     try:
         return ImageOps.exif_transpose(image), ""
-    except Exception:  # as in read(); the pixels are there already
+    except Exception:  # as in read(); the pixels are decoded already
         return image, "damaged EXIF ignored"
 
 
 def _rgb(image: Image.Image) -> tuple[Image.Image, str]:
-    """8-bit RGB on white, and a note."""
+    """The image as 8-bit RGB on a white background, and a note."""
     profile = image.info.get("icc_profile")
     if image.mode == "F":
         raise _Unusable("floating-point pixels, whose range is not known")
-    if image.mode.startswith("I"):
-        image = _8_bit_grey(image)
-    alpha = None
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        alpha = rgba.getchannel("A")
+    if image.mode.startswith("I"):  # Pillow's convert("L") would clip values above 255
+        grey = np.asarray(image.convert("I"))
+        if grey.min() < 0 or grey.max() > 65535:
+            raise _Unusable("pixels beyond 16 bits, whose range is not known")
+        image = Image.fromarray(np.rint(grey / 257).astype(np.uint8))
     mode = {"CMYK": "CMYK", "1": "L", "L": "L", "LA": "L"}.get(image.mode, "RGB")
-    colours, note = _srgb((image if alpha is None else rgba).convert(mode), profile)
-    if alpha is not None:
-        colours = Image.composite(colours, Image.new("RGB", colours.size, "white"), alpha)
-    return colours, note
-
-
-def _8_bit_grey(image: Image.Image) -> Image.Image:
-    """16 bits a pixel scaled to 8, where convert() would cut off at 255."""
-    grey = np.asarray(image.convert("I"))
-    if grey.min() < 0 or grey.max() > 65535:
-        raise _Unusable("pixels beyond 16 bits, whose range is not known")
-    return Image.fromarray(np.rint(grey / 257).astype(np.uint8))
+    if not image.has_transparency_data:
+        return _srgb(image.convert(mode), profile)
+    rgba = image.convert("RGBA")
+    colours, note = _srgb(rgba.convert(mode), profile)
+    white = Image.new("RGB", colours.size, "white")
+    return Image.composite(colours, white, rgba.getchannel("A")), note
 
 
 def _srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str]:
-    """Colours of an L, RGB or CMYK image as sRGB, by its embedded profile where there is one."""
+    """An L, RGB or CMYK image in sRGB, by its embedded profile if it has one; and a note."""
     if not profile:
         return image.convert("RGB"), ""
     try:
@@ -216,41 +190,30 @@ def _srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str]:
             image = image.convert("RGB")
         srgb = ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, embedded, srgb, outputMode="RGB")
-    except Exception:  # as in read(); the pixels are there already
+    except Exception:  # as in read(); the pixels are decoded already
         return image.convert("RGB"), "unusable colour profile ignored"
-    assert converted is not None  # it is None only when asked to convert in place
+    assert converted is not None  # it is None only for a conversion in place
     return converted, ""
 
 
 def perceptual_hash(image: Image.Image) -> np.ndarray:
-    """bool (64,): few of them differ between copies of a photo of other size or compression."""
+    """bool (64,): copies of a photo in another size or compression differ in few bits."""
     return imagehash.phash(image).hash.ravel()
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Pillow warns of oddities in files; here a photo ends with a reason or a note instead.
+    """Silence Pillow's warnings about files; :func:`read` gives a reason or a note instead.
 
-    To be put around the threads that read and not inside: the filters belong to the process.
+    Use it around the threads that read, not inside them: warning filters belong to the process.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         yield
 
 
-def decode(path: Path, size: int) -> np.ndarray:
-    """The photo as float32 (size, size, 3), RGB, values in [0, 1].
-
-    Stretched to the square with Pillow's antialiased bilinear filter.
-
-    Raises:
-        ValueError: as :func:`read`.
-    """
-    return _pixels(read(path)[0], size)
-
-
 def read_known(path: Path) -> Image.Image:
-    """A photo that could be read before, as :func:`read`; ValueError names its path if it can't."""
+    """A photo from :func:`read`, without the note; ValueError with its path if it can't be used."""
     try:
         return read(path)[0]
     except ValueError as error:
@@ -258,31 +221,39 @@ def read_known(path: Path) -> Image.Image:
 
 
 def decode_all(paths: Iterable[Path], size: int) -> np.ndarray:
-    """A batch of photos, float32 (N, size, size, 3); ValueError with the path of a bad one."""
+    """Read photos in threads and stretch them to squares with an antialiased bilinear filter.
+
+    Returns:
+        float32 (N, size, size, 3), RGB, values in [0, 1].
+
+    Raises:
+        ValueError: a file can't be used; the message holds its path and the reason.
+    """
+
+    def pixels(path: Path) -> np.ndarray:
+        image = read_known(path).resize((size, size), Image.Resampling.BILINEAR)
+        return np.asarray(image, np.float32) / 255
+
     with quiet():
-        return np.stack(list(threads.ordered(lambda path: _pixels(read_known(path), size), paths)))
-
-
-def _pixels(image: Image.Image, size: int) -> np.ndarray:
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR), np.float32) / 255
+        return np.stack(list(threads.map_in_threads(pixels, paths)))
 
 
 def as_stored(images: np.ndarray, stored_as: StoredAs) -> np.ndarray:
-    """Images (N, H, W, 3) in [0, 1] as they come back from files of this kind, float32."""
+    """Images, float32 (N, H, W, 3) in [0, 1], as they are after saving and reading them again.
+
+    ``stored_as`` is "float32" (unchanged), "png" (rounded to 8 bits) or "jpeg" (quality 95).
+    """
     if stored_as == "float32":
         return images
     pixels = to_8bit(images)
     if stored_as == "jpeg":
-        pixels = np.stack([_through_jpeg(image) for image in pixels])
+        for i, image in enumerate(pixels):
+            buffer = io.BytesIO()
+            Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY)
+            pixels[i] = np.asarray(Image.open(buffer))
     return pixels.astype(np.float32) / 255
 
 
 def to_8bit(images: np.ndarray) -> np.ndarray:
-    """Images in [0, 1] rounded to uint8, 0-255."""
+    """Images in [0, 1], rounded to uint8 in 0-255, of the same shape."""
     return np.rint(images * 255).astype(np.uint8)
-
-
-def _through_jpeg(pixels: np.ndarray) -> np.ndarray:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return np.asarray(Image.open(buffer))

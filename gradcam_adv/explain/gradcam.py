@@ -1,191 +1,174 @@
-"""Grad-CAM heatmaps of any layers of a classifier, all of them in one pass."""
+"""Grad-CAM (Selvaraju et al. 2017) of any layers of a classifier, all of them in one pass.
+
+For a layer with activations A, channels k and Z positions (i, j), and the score s of a class::
+
+    alpha_k = 1/Z sum_ij  ds / dA_k,ij        (1)
+    L       = ReLU( sum_k  alpha_k A_k )      (2)
+
+A heatmap is L divided by its maximum. The score is the logit of the class.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+import keras
 import numpy as np
-import numpy.typing as npt
-from tqdm import tqdm
 
-from gradcam_adv import batching as batches
-from gradcam_adv.graph import network as networks
-from gradcam_adv.graph.network import Layers
-
-if TYPE_CHECKING:
-    import keras
-
-Targets = Literal["predicted"] | npt.ArrayLike | Callable[[Any], Any]
+from gradcam_adv import backends
+from gradcam_adv.batching import PaddedBatches
+from gradcam_adv.explain.bound import BoundExplainer
+from gradcam_adv.explain.explainer import PREDICTED, Score
+from gradcam_adv.graph.activations import forward_pass
+from gradcam_adv.graph.call import Call
+from gradcam_adv.graph.flat import FlatGraph
+from gradcam_adv.graph.folding import Folding
 
 
-def layer_names(model: keras.Model) -> list[str]:
-    """Paths of the layers that have a heatmap, in the order of the graph.
-
-    Those with an output of (N, H, W, C), but for the input and what only prepares the pixels;
-    "base/conv1" is layer conv1 of the nested model base, "conv#2" the second call of a shared one.
-    """
-    return [step.path for step in networks.flatten(model).places]
+def channel_weights(gradients: Any) -> Any:
+    """Equation 1: gradients ds/dA, (N, H, W, K), to alpha, float32 (N, K)."""
+    flat = _flat(gradients)
+    total = keras.ops.matmul(_transposed(keras.ops.ones_like(flat[..., :1])), flat)
+    return total[:, 0] / keras.ops.cast(keras.ops.shape(flat)[1], "float32")
 
 
-def heatmaps(
-    model: keras.Model,
-    images: npt.ArrayLike,
-    layers: Layers = "all",
-    targets: Targets = "predicted",
-    *,
-    batch_size: int | None = None,
-    progress: bool = True,
-) -> dict[str, np.ndarray]:
-    """Grad-CAM heatmaps of many layers from one forward and one backward pass a batch.
+def weighted_sum(alpha: Any, activations: Any) -> Any:
+    """Equation 2 before ReLU: alpha (N, T, K), A (N, H, W, K) to float32 (N, T, H, W)."""
+    count, height, width, _ = keras.ops.shape(activations)
+    flat = keras.ops.matmul(alpha, _transposed(_flat(activations)))
+    return keras.ops.reshape(flat, (count, alpha.shape[1], height, width))
 
-    Args:
-        model: any classifier that :func:`gradcam_adv.graph.network.flatten` takes, from pixels in
-            [0, 1] to logits or their softmax.
-        images: float, (N, H, W, 3), values in [0, 1].
-        layers: "all", "conv", "blocks", "last", a path out of :func:`layer_names`, an index into
-            it, or several of these.
-        targets: what is explained: "predicted", the class that the model predicts for the image;
-            int (N,), a class for each image; or a function from the logits, (n, classes), to
-            scores, (n,), in ``keras.ops``.
-        batch_size: how many images at a time; bounds the memory. Halved where that ends.
-            None for 8, and on a GPU for as many as suit its memory.
-        progress: draw a bar, where there is a terminal.
+
+# Both reductions are products of matrices: on a CPU TensorFlow reads memory faster in these than
+# in its reduce_mean and einsum, and reading memory is what they cost.
+
+
+def _flat(values: Any) -> Any:
+    """(N, H, W, K) to float32 (N, H * W, K)."""
+    count, *_, channels = keras.ops.shape(values)
+    return keras.ops.cast(keras.ops.reshape(values, (count, -1, channels)), "float32")
+
+
+def _transposed(matrices: Any) -> Any:
+    return keras.ops.transpose(matrices, (0, 2, 1))
+
+
+def compile_sums(
+    graph: FlatGraph, layers: Sequence[Call], batch_size: int, explained: int | Score
+) -> Callable[[np.ndarray, np.ndarray], tuple[list[np.ndarray], np.ndarray]]:
+    """Compile the weighted sums of equation 2 for one batch shape: one backward pass per target.
+
+    ``explained`` is how many classes per image (targets); or a function from logits,
+    (batch_size, classes), to scores, (batch_size,), as the one target.
 
     Returns:
-        By layer, float32 (N, h, w) at the layer's own size: ReLU of the weighted sum divided by
-        its maximum, so in [0, 1]; all zero where no position speaks for the class.
-
-    Raises:
-        MemoryError: not even one image at a time fits into memory.
-        ValueError: a model that can't be explained; images, classes or layers that it doesn't
-            take; or maps or logits that aren't finite.
+        A function of images, float32 (batch_size, H, W, C), and classes, int
+        (batch_size, targets), each of them a class or PREDICTED. It returns, for each layer,
+        float32 (batch_size, targets, h, w), and the logits, float32 (batch_size, classes). It
+        raises ValueError if the scores do not depend on a layer, or have another shape.
     """
-    network = networks.flatten(model)
-    images = batches.check_images(network.input.shape, images)
-    score = targets if callable(targets) else 1
-    size = batches.size_for(batch_size, images.shape)
-    explain = Explainer(network, layers, size, score)
-    by_layer, _ = explain(images, classes_of(network, targets, len(images)), progress=progress)
-    return {name: maps[:, 0] for name, maps in by_layer.items()}
+    folding = Folding(graph, layers)
+    forward = forward_pass(graph, folding.read, batch_size)
+    targets = 1 if callable(explained) else explained
 
+    def sums(images: Any, classes: Any, scale: Any) -> tuple[list[Any], Any]:
+        def scored(images: Any, taps: Sequence[Any] = ()) -> tuple[list[Any], list[Any], Any]:
+            activations, logits = forward(images, taps)
+            logits = keras.ops.cast(logits, "float32")
+            if callable(explained):
+                scores = [_checked(explained(logits), batch_size)]
+            else:
+                scores = [_logit_of(logits, classes[:, i]) for i in range(targets)]
+            return activations, [scale * score for score in scores], logits
 
-def classes_of(network: networks.Network, targets: Targets | str, count: int) -> np.ndarray:
-    """The class explained on each image, int (N, 1), or the sign for the predicted one."""
-    from gradcam_adv import backends as gradients
+        activations, by_score, logits = backends.differentiate(scored, images)
+        alphas, totals = [], []
+        for layer, values, *gradients in zip(folding.read, activations, *by_score, strict=True):
+            if any(gradient is None for gradient in gradients):
+                raise ValueError(
+                    "Expected layers that the scores depend on. "
+                    f"Received: {layer.path}, which they do not"
+                )
+            alpha = keras.ops.stack([channel_weights(g) / scale for g in gradients], axis=1)
+            alphas.append(alpha)
+            totals.append(weighted_sum(alpha, values))
+        return folding.unfold(alphas, totals, weighted_sum), logits
 
-    if callable(targets) or (isinstance(targets, str) and targets == "predicted"):
-        return np.full((count, 1), gradients.PREDICTED, np.int32)
-    if isinstance(targets, str):
-        raise ValueError(
-            "Expected targets as 'predicted', for dissimilarity also 'clean', one class an image, "
-            "or a function of the logits. "
-            f"Received: {targets!r}"
-        )
-    return batches.check_labels(targets, count, network.classes, "targets")[:, None]
-
-
-class Explainer:
-    """:func:`heatmaps` for one network and its layers, compiled once, called slice after slice.
-
-    ``targets`` classes a photo are explained from one forward pass: classes are int
-    (N, targets), maps float32 (N, targets, h, w). The logits of that pass, float32 (N, C), come
-    with the maps.
-    """
-
-    def __init__(
-        self,
-        network: networks.Network,
-        layers: Layers,
-        batch_size: int,
-        targets: int | Callable[[Any], Any] = 1,
-    ) -> None:
-        from gradcam_adv import backends as gradients
-
-        places = network.find(layers)
-        self.layers = [place.path for place in places]
-        self._sums = batches.Batches(
-            lambda size: gradients.gradcam_sums(network, places, size, targets), batch_size
-        )
-
-    def __call__(
-        self, images: np.ndarray, classes: np.ndarray, *, progress: bool = False
-    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in self.layers}
-        answers = []
-        off = None if progress else True
-        with tqdm(total=len(images), desc="heatmaps", unit="image", disable=off) as bar:
-            for own, (sums, logits) in self._sums(images, classes):
-                count = own.stop - own.start
-                for name, values in zip(self.layers, sums, strict=True):
-                    what = f"Grad-CAM sums of layer {name!r}"
-                    parts[name].append(
-                        normalize(batches.check_finite(values[:count], what, own.start))
-                    )
-                answers.append(batches.check_finite(logits[:count], "logits", own.start))
-                bar.update(count)
-        maps = {name: np.concatenate(values) for name, values in parts.items()}
-        return maps, np.concatenate(answers)
-
-
-def normalize(weighted_sums: np.ndarray) -> np.ndarray:
-    """ReLU, then each map (..., h, w) divided by its own maximum; an empty map stays zero."""
-    maps = np.maximum(weighted_sums, 0)
-    highest = maps.max(axis=(-2, -1), keepdims=True)
-    return np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0)
-
-
-def resize(maps: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
-    """Heatmaps (..., h, w) bilinearly at ``size``, a side or (height, width); float32 in [0, 1]."""
-    import keras
-
-    height, width = (size, size) if isinstance(size, int) else size
-    flat = maps.reshape(-1, *maps.shape[-2:], 1).astype(np.float32)
-    resized = keras.ops.convert_to_numpy(
-        keras.ops.image.resize(flat, (height, width), interpolation="bilinear")
+    shape = (batch_size, *graph.input.shape[1:])
+    compiled = backends.compiled(
+        sums, (shape, "float32"), ((batch_size, targets), "int32"), ((), "float32")
     )
-    # Interpolation of values up to 1 may round to just above it.
-    return np.clip(resized, 0, 1).reshape(*maps.shape[:-2], height, width)
+    # float16 gradients of early layers would fade to zero, so scores are scaled up; by less if the
+    # sums then overflow.
+    is_float16 = any(layer.output.dtype == "float16" for layer in folding.read)
+    scales = (1024.0, 32.0, 1.0, 1 / 32) if is_float16 else (1.0,)
+
+    def run(images: np.ndarray, classes: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        for scale in scales:
+            maps, logits = compiled(images, classes.astype(np.int32), np.float32(scale))
+            if scale == scales[-1] or all(np.isfinite(values).all() for values in maps):
+                break
+        return maps, logits
+
+    return run
 
 
-def predict(model: keras.Model, images: npt.ArrayLike, batch_size: int | None = None) -> np.ndarray:
-    """Logits, float32 (N, classes), in batches of one padded shape.
+def _logit_of(logits: Any, classes: Any) -> Any:
+    predicted = keras.ops.cast(keras.ops.argmax(logits, axis=-1), "int32")
+    explained = keras.ops.where(classes == PREDICTED, predicted, classes)
+    return keras.ops.take_along_axis(logits, explained[:, None], axis=1)[:, 0]
 
-    Args:
-        model: any classifier that :func:`gradcam_adv.graph.network.flatten` takes, from pixels in
-            [0, 1] to logits or their softmax.
-        images: float, (N, H, W, 3), values in [0, 1].
-        batch_size: how many images at a time; None as for :func:`heatmaps`.
 
-    Raises:
-        ValueError: a model without logits, images that it doesn't take, or logits that aren't
-            finite.
+def _checked(scores: Any, batch_size: int) -> Any:
+    """``scores``; ValueError unless a user's function gave one float32 for each image."""
+    came = type(scores).__name__
+    if keras.ops.is_tensor(scores):
+        dtype = keras.backend.standardize_dtype(scores.dtype)
+        came = f"shape {tuple(scores.shape)}, {dtype}"
+    if came != f"shape ({batch_size},), float32":
+        raise ValueError(
+            "Expected targets to give one score, float32, for each image of a batch: "
+            f"shape ({batch_size},). Received: {came}"
+        )
+    return scores
+
+
+class GradCAM(BoundExplainer):
+    """Grad-CAM of a model's layers: compiled at its first call, then called as often as you like.
+
+    Arguments, attributes and errors are those of
+    :class:`gradcam_adv.explain.bound.BoundExplainer`.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> layers = [
+        ...     keras.Input((8, 8, 3)),
+        ...     keras.layers.Conv2D(4, 3, name="conv"),
+        ...     keras.layers.Flatten(),
+        ...     keras.layers.Dense(2),
+        ... ]
+        >>> heatmaps = GradCAM(keras.Sequential(layers))(np.zeros((5, 8, 8, 3), np.float32))
+        >>> heatmaps["conv"].shape
+        (5, 6, 6)
     """
-    network = networks.flatten(model)
-    pixels = batches.check_images(network.input.shape, images)
-    size = batches.size_for(batch_size, pixels.shape)
-    return Predictor(network.classifier(), size)(pixels)
 
+    _title = "Grad-CAM"
 
-class Predictor:
-    """What a model gives, float32 (N, C), in batches of one padded shape, slice after slice.
+    def _prepare(self) -> None:
+        # By number of targets, and for the last function of the logits.
+        self._compiled: dict[int | Score, PaddedBatches] = {}
 
-    Args:
-        model: functional, of any outputs (N, C).
-        batch_size: how many inputs at a time.
-        what: it gives, as errors name it.
-    """
-
-    def __init__(self, model: keras.Model, batch_size: int, what: str = "logits") -> None:
-        from gradcam_adv import backends as gradients
-
-        def make(size: int) -> Callable[[np.ndarray], np.ndarray]:
-            gradients.reserve(model, size)
-            return model.predict_on_batch
-
-        self._outputs = batches.Batches(make, batch_size)
-        self._what = what
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        outputs = [values[: own.stop - own.start] for own, values in self._outputs(images)]
-        return batches.check_finite(np.concatenate(outputs), self._what)
+    def _batches(
+        self, images: np.ndarray, classes: np.ndarray, score: Score | None
+    ) -> Iterator[tuple[slice, list[np.ndarray], np.ndarray]]:
+        explained = score or classes.shape[1]
+        if explained not in self._compiled:
+            # A user may pass a new function at every call, so only the last one is kept.
+            kept = {key: sums for key, sums in self._compiled.items() if not callable(key)}
+            sums_of = PaddedBatches(
+                lambda size: compile_sums(self._graph, self._calls, size, explained), self._size
+            )
+            self._compiled = kept | {explained: sums_of}
+        for rows, (sums, logits) in self._compiled[explained](images, classes):
+            yield rows, sums, logits

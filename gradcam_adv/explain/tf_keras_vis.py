@@ -1,121 +1,61 @@
-"""Grad-CAM, or another explanation to set beside it, by tf-keras-vis, layer by layer."""
+"""Other explanations to set beside Grad-CAM, by tf-keras-vis, layer by layer.
+
+tf-keras-vis goes through the network again for every layer: Grad-CAM++ and LayerCAM once forward
+and back, Score-CAM once forward per channel of the layer and image. It needs TensorFlow.
+"""
 
 from __future__ import annotations
 
+import abc
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import keras
 import numpy as np
 
-from gradcam_adv import batching as batches
 from gradcam_adv import machine
-from gradcam_adv.explain import gradcam
-from gradcam_adv.graph.network import Layers, Network, Step
-
-if TYPE_CHECKING:
-    import keras
-
-    from gradcam_adv.backends import Score
-
-# From images (n, H, W, C) and classes (n, 1) to maps by layer, (n, 1, h, w), and logits.
-Explain = Callable[[np.ndarray, np.ndarray], tuple[dict[str, np.ndarray], np.ndarray]]
-
-EXPLAINERS = ("gradcam", "gradcam++", "layercam", "scorecam")
+from gradcam_adv.batching import PaddedBatches
+from gradcam_adv.explain.bound import BoundExplainer
+from gradcam_adv.explain.explainer import PREDICTED, Score
+from gradcam_adv.graph.call import Call
+from gradcam_adv.graph.predictor import Predictor
 
 
-def compiled(
-    explainer: str, network: Network, layers: Layers, batch_size: int, score: Score | None = None
-) -> Explain:
-    """What explains images at ``layers``, one of EXPLAINERS.
+class _TFKerasVis(BoundExplainer):
+    """An explainer of tf-keras-vis, which takes one target."""
 
-    Explained are classes, or with ``score`` a function of the logits, (n, classes) to (n,);
-    Score-CAM asks for scores of their softmax.
-
-    "gradcam" is :class:`gradcam_adv.explain.gradcam.Explainer`, all layers in one pass. The others
-    are those of tf-keras-vis, brought to [0, 1] as Grad-CAM's maps are; it goes through the network
-    anew for every layer: "gradcam++" (Chattopadhyay et al. 2018) and "layercam" (Jiang et al. 2021)
-    once forth and back, "scorecam" (Wang et al. 2020) once forth for every channel of the layer
-    and photo, with all masked photos of one photo in memory.
-
-    Raises:
-        ValueError: no such explainer, or one of tf-keras-vis' where Keras is on another backend
-            than TensorFlow; layers that the network doesn't have.
-    """
-    if explainer == "gradcam":
-        return gradcam.Explainer(network, layers, batch_size, score or 1)
-    if explainer in EXPLAINERS:
-        backend = machine.backend()
-        if backend != "tensorflow":
+    def _prepare(self) -> None:
+        if (backend := machine.backend()) != "tensorflow":
             raise ValueError(
-                f"Expected Keras on TensorFlow for explainer {explainer!r}, which is "
-                f"tf-keras-vis'. Received: KERAS_BACKEND = {backend!r}; 'gradcam' goes on either"
+                f"Expected Keras on TensorFlow for {self._title}, which is tf-keras-vis'. "
+                f"Received: KERAS_BACKEND = {backend!r}; GradCAM runs on every backend"
             )
-        return _Peer(explainer, network, layers, batch_size, score)
-    raise ValueError(
-        f"Expected explainer as one of {', '.join(EXPLAINERS)}. Received: {explainer!r}"
-    )
-
-
-class _Peer:
-    """An explanation of tf-keras-vis with the interface of :class:`gradcam.Explainer`."""
-
-    def __init__(
-        self,
-        explainer: str,
-        network: Network,
-        layers: Layers,
-        batch_size: int,
-        score: Score | None,
-    ) -> None:
-        from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
-        from tf_keras_vis.layercam import Layercam
-        from tf_keras_vis.scorecam import Scorecam
-
-        self._places = network.find(layers)
-        for place in self._places:
-            if place.output.dtype not in ("float16", "float32"):
+        for call in self._calls:
+            if call.output.dtype not in ("float16", "float32"):
                 raise ValueError(
-                    f"Expected a model in float32 or mixed_float16 for explainer {explainer!r}, "
-                    f"which is tf-keras-vis'. Received: {place.output.dtype} at {place.path!r}"
+                    f"Expected a model in float32 or mixed_float16 for {self._title}, "
+                    f"which is tf-keras-vis'. Received: {call.output.dtype} at {call.path!r}"
                 )
-        self._model = network.classifier()
-        self._predict = gradcam.Predictor(self._model, batch_size)
-        self._less_itself = explainer != "scorecam"
-        self._of_logits = score
-        if explainer == "scorecam":
-            # It masks a copy of the photo for each channel: one photo at a time fits into memory.
-            at_a_time = 1
-            self._peer = functools.partial(
-                Scorecam(self._model, clone=False), batch_size=batch_size
-            )
-            # It hands the photos over in a list, and has no way of telling Keras to draw no bar.
-            predict = self._model.predict
-            self._model.predict = lambda photos, batch_size: predict(
-                photos[0], batch_size, verbose=0
-            )
-        else:
-            at_a_time = batch_size
-            kind = {"gradcam++": GradcamPlusPlus, "layercam": Layercam}[explainer]
-            self._peer = kind(self._model, clone=False)
-        # Nothing is compiled here for one batch size.
-        self._maps = batches.Batches(lambda size: self._maps_of_batch, at_a_time)
+        self._model = self._graph.classifier()
+        self._predict = Predictor(self._model, self._size)
+        self._peer = self._make()
+        # tf-keras-vis compiles nothing, so any batch size will do.
+        self._maps = PaddedBatches(lambda size: self._maps_of_batch, self._size)
+        self._score: Score | None = None
 
-    def __call__(
-        self, images: np.ndarray, classes: np.ndarray
-    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        from gradcam_adv.backends import PREDICTED
+    @abc.abstractmethod
+    def _make(self) -> Callable[..., Any]:
+        """tf-keras-vis' explainer of the model."""
 
+    def _batches(
+        self, images: np.ndarray, classes: np.ndarray, score: Score | None
+    ) -> Iterator[tuple[slice, list[np.ndarray], np.ndarray]]:
+        self._score = score
         logits = self._predict(images)
-        predicted = logits.argmax(axis=1)
-        explained = np.where(classes[:, 0] == PREDICTED, predicted, classes[:, 0])
-        parts: dict[str, list[np.ndarray]] = {place.path: [] for place in self._places}
-        for own, by_place in self._maps(images, explained):
-            for place, values in zip(self._places, by_place, strict=True):
-                maps = values[: own.stop - own.start, None]
-                batches.check_finite(maps, f"maps of layer {place.path!r}", own.start)
-                parts[place.path].append(gradcam.normalize(maps))
-        return {path: np.concatenate(maps) for path, maps in parts.items()}, logits
+        explained = np.where(classes[:, 0] == PREDICTED, logits.argmax(axis=1), classes[:, 0])
+        for rows, maps in self._maps(images, explained):
+            yield rows, [values[:, None] for values in maps], logits[rows]
 
     def _maps_of_batch(self, pixels: np.ndarray, classes: np.ndarray) -> list[np.ndarray]:
         return [
@@ -123,37 +63,86 @@ class _Peer:
                 self._peer(
                     functools.partial(self._scores, classes),
                     pixels,
-                    penultimate_layer=_layer_at(place),
+                    penultimate_layer=_layer_with_output(call),
                     seek_penultimate_conv_layer=False,
                     expand_cam=False,
                     normalize_cam=False,
                 )
             )
-            for place in self._places
+            for call in self._calls
         ]
 
     def _scores(self, classes: np.ndarray, outputs: Any) -> Any:
-        """What is explained of the logits, or for Score-CAM of their softmax; (n,)."""
+        """What is explained of the logits, (N, classes); (N,)."""
         import tensorflow as tf
 
-        if self._of_logits is not None:
-            scores = self._of_logits(outputs)
-        else:
-            scores = tf.gather(outputs, classes, batch_dims=1)
-        # Grad-CAM++ takes e to the power of the score, which overflows above 88. Less itself the
-        # score is zero with the same gradient, and the factor falls out of a map over its maximum.
-        return scores - tf.stop_gradient(scores) if self._less_itself else scores
+        if self._score is not None:
+            return self._score(outputs)
+        return tf.gather(outputs, classes, batch_dims=1)
 
 
-def _layer_at(place: Step) -> keras.layers.Layer:
-    """What tf-keras-vis asks a layer for: its output, here the one of this very call.
+def _layer_with_output(call: Call) -> keras.layers.Layer:
+    """A layer whose ``output`` is that of this call.
 
-    A layer of its own would give the output of its first call, which is in another graph where the
-    layer belongs to a nested model, and is one of several where it is shared.
+    The call's own layer may be nested or shared. Then its ``output`` is of another graph or call.
     """
-    import keras
 
-    class Call(keras.layers.Layer):
-        output = place.output
+    class WithOutput(keras.layers.Layer):
+        output = call.output
 
-    return Call()
+    return WithOutput()
+
+
+class GradCAMPlusPlus(_TFKerasVis):
+    """Grad-CAM++ (Chattopadhyay et al. 2018).
+
+    Made and called like every :class:`gradcam_adv.explain.bound.BoundExplainer`. It is also a
+    ValueError if Keras is not on TensorFlow, or if the model is not in float32 or mixed_float16.
+    """
+
+    _title = "GradCAMPlusPlus"
+
+    def _make(self) -> Callable[..., Any]:
+        from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
+
+        return GradcamPlusPlus(self._model, clone=False)
+
+    def _scores(self, classes: np.ndarray, outputs: Any) -> Any:
+        import tensorflow as tf
+
+        # Grad-CAM++ takes the exponential of the score, which overflows above 88. The score less
+        # itself is zero with the same gradient, and dividing by the maximum removes the factor.
+        scores = super()._scores(classes, outputs)
+        return scores - tf.stop_gradient(scores)
+
+
+class LayerCAM(_TFKerasVis):
+    """LayerCAM (Jiang et al. 2021); arguments and errors are those of :class:`GradCAMPlusPlus`."""
+
+    _title = "LayerCAM"
+
+    def _make(self) -> Callable[..., Any]:
+        from tf_keras_vis.layercam import Layercam
+
+        return Layercam(self._model, clone=False)
+
+
+class ScoreCAM(_TFKerasVis):
+    """Score-CAM (Wang et al. 2020) of the softmax of the logits.
+
+    All masked copies of one image are in memory at once. Arguments and errors are those of
+    :class:`GradCAMPlusPlus`.
+    """
+
+    _title = "ScoreCAM"
+
+    def _make(self) -> Callable[..., Any]:
+        from tf_keras_vis.scorecam import Scorecam
+
+        # It hands over the images in a list, and cannot tell Keras to draw no bar.
+        predict = self._model.predict
+        self._model.predict = lambda images, batch_size: predict(images[0], batch_size, verbose=0)
+        peer = functools.partial(Scorecam(self._model, clone=False), batch_size=self._size)
+        # It makes a copy of the image for each channel, so one image at a time.
+        self._size = 1
+        return peer

@@ -1,6 +1,6 @@
-"""The region of attention of a heatmap, and how it shifts: lost, gained, and where its middle went.
+"""The region of attention of a heatmap, and how it shifts: what it loses and gains, where it goes.
 
-In NumPy. NISSIM says that two heatmaps differ; here is in which way.
+NISSIM says that two heatmaps differ; this says in which way.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gradcam_adv import batching as batches
+from gradcam_adv import validation
 
 
 @dataclass(frozen=True)
-class Shift:
-    """How each region differs from that of the clean map; every array float64 of shape (...).
+class RegionShift:
+    """How each region differs from that of the clean heatmap; float64 arrays of shape (...).
 
-    All five are NaN where one of the two maps is empty.
+    All are NaN where one of the two heatmaps is empty.
 
     Attributes:
         lost: share of the clean region that is not in the perturbed one, 0 to 1.
         gained: share of the perturbed region that is not in the clean one, 0 to 1.
-        area_ratio: area of the perturbed region over that of the clean one, above 0.
-        moved: length of the way of the centroid, each axis in shares of its own side; 0 up to
-            just below sqrt(2), from corner to corner.
-        direction: of that way as seen in the picture, in radians, counter-clockwise from the
+        area_ratio: area of the perturbed region divided by that of the clean one, above 0.
+        moved: distance between the centroids, each axis as a share of the map's side; from 0 to
+            just below sqrt(2), corner to corner.
+        direction: of that move as seen in the picture, in radians, counter-clockwise from the
             right (up is +pi/2), in (-pi, pi]; NaN where the centroid stayed.
     """
 
@@ -37,37 +37,33 @@ class Shift:
 
 
 def region(maps: npt.ArrayLike) -> np.ndarray:
-    """Where a heatmap is at least half its own maximum; an empty map has no region.
+    """Where a heatmap is at least half its own maximum; an empty heatmap has no region.
 
-    Args:
-        maps: heatmaps, shape (..., H, W), values in [0, 1].
-
-    Returns:
-        bool array of the same shape.
+    From heatmaps, (..., H, W), values in [0, 1], to bool of the same shape.
 
     Raises:
-        ValueError: not maps, or values outside [0, 1].
+        ValueError: another shape, or values outside [0, 1].
+
+    Example:
+        >>> region([[0.0, 0.4, 0.5, 1.0]]).tolist()
+        [[False, False, True, True]]
     """
     array = np.asarray(maps)
     if array.ndim < 2 or 0 in array.shape[-2:]:
         raise ValueError(f"Expected heatmaps of shape (..., H, W). Received: shape {array.shape}")
-    batches.check_range(array, "heatmaps")
-    # Twice the map, for half of the smallest number there is would be 0.
+    validation.check_range(array, "heatmaps")
+    # Twice the map: half of the smallest positive number would be 0.
     return (2 * array >= array.max(axis=(-2, -1), keepdims=True)) & (array > 0)
 
 
 def centroid(regions: npt.ArrayLike) -> np.ndarray:
-    """Mean row and column of each region; its pixels all weigh the same.
+    """Mean row and column of each region, bool (..., H, W); all its pixels weigh the same.
 
-    Unweighted, so that it speaks of the same set of pixels as the shares lost and gained: where
-    the region stays, so does its centroid, whatever the values within.
-
-    Args:
-        regions: bool, shape (..., H, W).
+    So while the region stays, its centroid stays, whatever the values within.
 
     Returns:
-        float64 array of shape (..., 2), row and column counted from the middle of the first
-        pixel; NaN for an empty region.
+        float64 (..., 2), row and column counted from the middle of the first pixel; NaN for an
+        empty region.
     """
     array = np.asarray(regions, dtype=bool)
     by_row, by_column = np.count_nonzero(array, axis=-1), np.count_nonzero(array, axis=-2)
@@ -75,18 +71,20 @@ def centroid(regions: npt.ArrayLike) -> np.ndarray:
     return _share(sums, by_row.sum(axis=-1)[..., None])
 
 
-def shift(clean: npt.ArrayLike, perturbed: npt.ArrayLike) -> Shift:
-    """How the region of attention of each map shifts under an attack.
-
-    The region of a map is where it is at least half its own maximum (:func:`region`), its middle
-    the unweighted centroid of that region (:func:`centroid`).
+def region_shift(clean: npt.ArrayLike, perturbed: npt.ArrayLike) -> RegionShift:
+    """How the region of attention of each heatmap shifts under an attack.
 
     Args:
-        clean: heatmaps, shape (..., H, W), values in [0, 1].
+        clean: heatmaps, (..., H, W), values in [0, 1].
         perturbed: heatmaps of the same shape.
 
     Raises:
-        ValueError: the shapes differ, aren't those of maps, or values leave [0, 1].
+        ValueError: the shapes differ or are no heatmaps', or values leave [0, 1].
+
+    Example:
+        >>> moved = region_shift([[[0.0, 1.0, 0.0, 0.0]]], [[[0.0, 0.0, 1.0, 0.0]]])
+        >>> moved.lost.item(), moved.moved.item(), moved.direction.item()
+        (1.0, 0.25, 0.0)
     """
     before, after = region(clean), region(perturbed)
     if before.shape != after.shape:
@@ -96,16 +94,17 @@ def shift(clean: npt.ArrayLike, perturbed: npt.ArrayLike) -> Shift:
         )
     areas = [np.count_nonzero(pixels, axis=(-2, -1)) for pixels in (before, after, before & after)]
     area_before, area_after, common = areas
-    known = (area_before > 0) & (area_after > 0)
-    # Sums of whole numbers: equal centroids come out as equal, and a way of 0 as exactly 0.
+    # Sums of whole numbers, so equal centroids are exactly equal.
     rows, columns = np.moveaxis(centroid(after) - centroid(before), -1, 0)
     moved = np.hypot(rows / before.shape[-2], columns / before.shape[-1])
-    # Rows are counted downwards. A minus sign would make a row of 0 one of -0, and pi -pi.
+    # Rows are counted downwards. Not -rows, which would turn 0 into -0 and pi into -pi.
     direction = np.arctan2(0 - rows, columns)
-    return Shift(
-        lost=_share(area_before - common, np.where(known, area_before, 0)),
-        gained=_share(area_after - common, np.where(known, area_after, 0)),
-        area_ratio=_share(area_after, np.where(known, area_before, 0)),
+    # Without one of the two regions, nothing is known: a share of nothing is NaN.
+    known = (area_before > 0) & (area_after > 0)
+    return RegionShift(
+        lost=_share(area_before - common, area_before * known),
+        gained=_share(area_after - common, area_after * known),
+        area_ratio=_share(area_after, area_before * known),
         moved=moved,
         direction=np.where(moved > 0, direction, np.nan),
     )

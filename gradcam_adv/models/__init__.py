@@ -1,4 +1,4 @@
-"""The five networks with new heads: built, weighted, trained, saved and loaded."""
+"""The five networks: building them, their weights, training, saving and loading."""
 
 import lazy_loader
 

@@ -1,5 +1,6 @@
-from .backbones import BACKBONES, build, calibrate_batch_norm, epsilon_unit
-from .classifiers import load, save
+from .backbones import BACKBONES, epsilon_unit
+from .bases import build, calibrate_batch_norm
+from .classifiers import load_model, save_model
 from .training import train
 from .weights import Weights, resolve
 
@@ -9,8 +10,8 @@ __all__ = [
     "build",
     "calibrate_batch_norm",
     "epsilon_unit",
-    "load",
+    "load_model",
     "resolve",
-    "save",
+    "save_model",
     "train",
 ]

@@ -1,172 +1,163 @@
-"""A backbone and a dense head as one flat graph from pixels to logits; save and load it."""
+"""Classifiers, a backbone and a dense head in one flat graph: building, saving and loading."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gradcam_adv.files import artifacts, untrusted
+from gradcam_adv.files import untrusted, write
 
 if TYPE_CHECKING:
     import keras
 
 HIDDEN_UNITS = 512
 DROPOUT = 0.5
-# What stands where Keras writes down the time of saving: the first that a zip archive can.
+# Stands for the time of saving, so that files do not depend on it. It is the first date that a zip
+# archive can hold.
 _NO_DATE = (1980, 1, 1, 0, 0, 0)
 _NO_DATE_SAVED = "1980-01-01@00:00:00"
 
-_SAVE = 'where the network was made, model.save("x.keras") writes one'
-# Other formats by the end of the name, and what to do instead.
+_WRITE = 'model.save("x.keras") writes one'
+_SAVE = f"where the network was made, {_WRITE}"
+# Other formats by the suffix, and what to do instead.
 _INSTEAD = (
     ((".h5", ".hdf5"), f": an .h5 file of a whole model may run code when it is opened; {_SAVE}"),
     ((".pkl", ".pickle", ".joblib"), f": a pickle runs any code when it is opened; {_SAVE}"),
     (
         (".pt", ".pth", ".ckpt", ".bin", ".safetensors"),
-        ": a network of PyTorch's has to be built anew in Keras, and its weights set",
+        ": build the PyTorch network again in Keras and set its weights",
     ),
     ((".pb", ".tflite", ".onnx"), f": a compiled graph has no layers to explain; {_SAVE}"),
 )
 
 
 def features(base: keras.Model, pooling: Literal["average", "flatten"] = "average") -> keras.Model:
-    """The frozen base with what stands between it and the dense layers: the head's input.
+    """A model from pixels (N, H, W, 3) to features (N, F): a base with a pooling layer after it.
 
-    Returns:
-        Model from pixels (N, H, W, 3) to features (N, F).
+    The base gives feature maps (N, h, w, C). "average" takes the mean of each map, so F = C; with
+    "flatten", F = h * w * C.
     """
     import keras
 
-    layer = (
-        keras.layers.GlobalAveragePooling2D(name="pooling")
-        if pooling == "average"
-        else keras.layers.Flatten(name="pooling")
-    )
-    return keras.Model(base.inputs, layer(base.output))
+    kinds = {"average": keras.layers.GlobalAveragePooling2D, "flatten": keras.layers.Flatten}
+    return keras.Model(base.inputs, kinds[pooling](name="pooling")(base.output))
 
 
 def dense_head(feature_count: int, classes: int, seed: int) -> keras.Model:
-    """Dense 512 ReLU, dropout and the layer ``logits``, from features (N, F) to (N, classes)."""
+    """A model from features (N, F) to logits: 512 ReLU units, dropout of 0.5, and the logits."""
     import keras
 
     seeds = keras.random.SeedGenerator(seed)
-    inputs = keras.Input((feature_count,), name="features")
-    hidden = keras.layers.Dense(
-        HIDDEN_UNITS,
-        activation="relu",
-        kernel_initializer=keras.initializers.GlorotUniform(seed=seeds),
-        name="hidden",
-    )(inputs)
+
+    def dense(units: int, name: str, activation: str | None = None) -> keras.layers.Dense:
+        initializer = keras.initializers.GlorotUniform(seed=seeds)
+        return keras.layers.Dense(units, activation, kernel_initializer=initializer, name=name)
+
+    features = keras.Input((feature_count,), name="features")
+    hidden = dense(HIDDEN_UNITS, "hidden", "relu")(features)
     dropped = keras.layers.Dropout(DROPOUT, seed=seed, name="dropout")(hidden)
-    logits = keras.layers.Dense(
-        classes, kernel_initializer=keras.initializers.GlorotUniform(seed=seeds), name="logits"
-    )(dropped)
-    return keras.Model(inputs, logits, name="head")
+    return keras.Model(features, dense(classes, "logits")(dropped), name="head")
 
 
 def assemble(extractor: keras.Model, head: keras.Model) -> keras.Model:
-    """The classifier from pixels to logits, one flat graph, with copies of the head's weights."""
+    """A classifier from pixels to logits: the layers of an extractor, and copies of a head's."""
     import keras
 
     x = extractor.output
     for layer in head.layers[1:]:
-        copy = type(layer).from_config(_unseeded(layer.get_config()))
+        config = layer.get_config()
+        if "kernel_initializer" in config:
+            # Its seed has no use, because the weights are set below.
+            config["kernel_initializer"] = "glorot_uniform"
+        copy = type(layer).from_config(config)
         x = copy(x)
         copy.set_weights(layer.get_weights())
     return keras.Model(extractor.inputs, x)
 
 
-def _unseeded(config: dict[str, Any]) -> dict[str, Any]:
-    # The weights are set right after, and a saved SeedGenerator only makes the file harder to read.
-    if "kernel_initializer" in config:
-        config["kernel_initializer"] = "glorot_uniform"
-    return config
+def save_model(model: keras.Model, path: Path, facts: dict[str, Any]) -> None:
+    """Save a model, and facts about it as JSON beside it.
 
+    The same model gives the same bytes. So results made with a model stay valid after it is
+    deleted and trained again.
 
-def save(model: keras.Model, path: Path, facts: dict[str, Any]) -> None:
-    """Write ``path`` (.keras) and, beside it, what is known of the model as JSON.
-
-    The same model gives the same bytes, so what was made with it still holds after it was deleted
-    and trained anew.
+    Args:
+        model: any Keras model.
+        path: of the ``.keras`` file; the facts get the suffix ``.json`` instead.
+        facts: values that JSON can hold.
     """
-    with artifacts.whole_file(path) as temporary:
+    with write.whole_file(path) as temporary:
         model.save(temporary)
         _normalize(temporary)
-    artifacts.write_json(path.with_suffix(".json"), facts)
+    write.json(path.with_suffix(".json"), facts)
 
 
 def _normalize(path: Path) -> None:
-    """Write a ``.keras`` archive anew without the times and memory addresses in it."""
-    # A file without a name: nothing is left of it, however this ends.
-    with tempfile.TemporaryFile(dir=path.parent) as copy:
-        with zipfile.ZipFile(path) as saved, zipfile.ZipFile(copy, "w") as normal:
-            for name in saved.namelist():
-                entry = zipfile.ZipInfo(name, _NO_DATE)
-                if name == "metadata.json":
-                    metadata = json.loads(saved.read(name)) | {"date_saved": _NO_DATE_SAVED}
-                    normal.writestr(entry, json.dumps(metadata))
-                elif name == "config.json":
-                    normal.writestr(entry, _renumber(saved.read(name)))
-                else:
-                    with saved.open(name) as source, normal.open(entry, "w") as target:
-                        shutil.copyfileobj(source, target)
-        copy.seek(0)
-        with path.open("wb") as file:
-            shutil.copyfileobj(copy, file)
-
-
-def _renumber(config: bytes) -> str:
-    """Objects that layers share are told apart by addresses in memory; count them instead."""
+    """Remove times and memory addresses from a ``.keras`` archive."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
     numbers: dict[int, int] = {}
 
-    def count(entry: dict[str, Any]) -> dict[str, Any]:
+    def renumber(entry: dict[str, Any]) -> dict[str, Any]:
+        """Shared objects are identified by their addresses; number them 1, 2, ... instead."""
         if "shared_object_id" in entry:
             address = entry["shared_object_id"]
             entry["shared_object_id"] = numbers.setdefault(address, len(numbers) + 1)
         return entry
 
-    return json.dumps(json.loads(config, object_hook=count))
+    config = json.loads(members["config.json"], object_hook=renumber)
+    metadata = json.loads(members["metadata.json"]) | {"date_saved": _NO_DATE_SAVED}
+    members["config.json"] = json.dumps(config).encode()
+    members["metadata.json"] = json.dumps(metadata).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name, _NO_DATE), content)
 
 
-def load(path: Path | str) -> keras.Model:
+def load_model(path: Path | str) -> keras.Model:
     """Open a saved classifier in Keras' safe mode.
 
-    The file has to be made of Keras' own layers, or of classes that the caller's program itself
-    has registered with Keras; see :mod:`gradcam_adv.files.untrusted`.
+    The file may contain only layers of Keras, and classes that the program has registered with
+    Keras; see :mod:`gradcam_adv.files.untrusted`. The model is not compiled.
 
     Raises:
-        ValueError: the file is missing, no ``.keras`` file, holds what could run code, or Keras
-            won't open it.
+        ValueError: the file is missing, is not a ``.keras`` file, holds something that could run
+            code, or Keras can't open it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "head.keras")
+        ...     save_model(dense_head(4, classes=3, seed=0), path, {"classes": ["a", "b", "c"]})
+        ...     model = load_model(path)
+        >>> model.output_shape
+        (None, 3)
     """
     path = Path(path)
+    problem = ""
     if path.is_dir():
-        raise ValueError(
-            f"Expected a .keras model file. Received: {path}, which is a folder; where a "
-            'SavedModel\'s network was made, model.save("x.keras") writes it as such a file'
-        )
-    if not path.is_file():
-        raise ValueError(f"Expected a .keras model file. Received: {path}, which is no file")
-    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        problem = f"a folder; where a SavedModel's network was made, {_WRITE}"
+    elif not path.is_file():
+        problem = "no file"
+    elif path.suffix != ".keras" or not zipfile.is_zipfile(path):
         instead = next((how for suffixes, how in _INSTEAD if path.suffix.lower() in suffixes), "")
-        raise ValueError(
-            f"Expected a .keras model file. Received: {path}, which is not in that format{instead}"
-        )
+        problem = f"not in that format{instead}"
+    if problem:
+        raise ValueError(f"Expected a .keras model file. Received: {path}, which is {problem}")
     untrusted.check_model(path)
     import keras
     from keras.src.saving.serialization_lib import SafeModeScope
 
     try:
-        # A program that called keras.config.enable_unsafe_deserialization() has thereby turned
-        # the argument off; the scope holds here all the same.
+        # If the program has called keras.config.enable_unsafe_deserialization(), Keras ignores
+        # safe_mode=True. The scope is not ignored.
         with SafeModeScope(True):
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises many kinds for a damaged archive
-        # The last error of those that it tells of is the reason.
+    except Exception as error:  # Keras raises errors of many types for a damaged archive
+        # Its message lists several errors, of which the last is the reason.
         why = str(error).rpartition("Exception encountered: ")[2].strip().split("\n")[0]
         raise ValueError(
             f"Expected a .keras model file that Keras opens in safe mode. Received: {path}: {why}"
@@ -179,16 +170,11 @@ def load(path: Path | str) -> keras.Model:
 
 
 def in_precision(model: keras.Model, precision: str) -> keras.Model:
-    """The same network computing in another precision, on copies of its weights.
-
-    Args:
-        model: functional, flat.
-        precision: a dtype policy of Keras', such as "mixed_float16"; weights stay float32 in it.
-    """
+    """A copy of a flat network that computes in another precision, a Keras dtype policy."""
     import keras
 
     def other(operation: Any) -> Any:
-        # Operations of keras.ops compute in what they are given.
+        # Operations of keras.ops compute in the precision of their input.
         policy = {"dtype": precision} if isinstance(operation, keras.layers.Layer) else {}
         return type(operation).from_config(operation.get_config() | policy)
 
@@ -198,17 +184,17 @@ def in_precision(model: keras.Model, precision: str) -> keras.Model:
 
 
 def check_classes(model: keras.Model, facts: dict[str, Any], identities: Sequence[str]) -> None:
-    """ValueError when a model's classes are not the identities of the photos."""
+    """ValueError unless a model, or the ``facts`` beside it, has other classes than the photos."""
     classes = facts.get("classes")
+    classes = classes if isinstance(classes, list) else []
     if classes != list(identities):
-        received = len(classes) if isinstance(classes, list) else classes
         raise ValueError(
             f"Expected a model whose classes are the {len(identities)} identities of the photos "
-            f"({', '.join(list(identities)[:3])}, ...). Received: one with {received} classes "
-            f"({', '.join(map(str, (classes or [])[:3]))}, ...)"
+            f"({', '.join(list(identities)[:3])}, ...). Received: one with {len(classes)} classes "
+            f"({', '.join(map(str, classes[:3]))}, ...)"
         )
     outputs = model.output_shape[-1]
     if outputs != len(identities):
         raise ValueError(
-            f"Expected a model with {len(identities)} logits, one a class. Received: {outputs}"
+            f"Expected a model with {len(identities)} logits, one per class. Received: {outputs}"
         )

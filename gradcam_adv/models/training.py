@@ -1,22 +1,24 @@
-"""Train a dense head on a frozen base's features, keeping the weights that validate best."""
+"""Training a dense head on the features of a frozen base."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from tqdm import tqdm
 
-from gradcam_adv import batching as batches
-from gradcam_adv.explain import gradcam
+from gradcam_adv.batching import BATCH_SIZE
+from gradcam_adv.files.checkpoints import Checkpoint
+from gradcam_adv.graph.predictor import Predictor
 from gradcam_adv.models import classifiers
+from gradcam_adv.validation import check_choice, check_images, check_labels
 
 if TYPE_CHECKING:
     import keras
-
-    from gradcam_adv.runs.checkpoints import Checkpoint
 
 LEARNING_RATE = 1e-3
 BATCH = 32
@@ -34,32 +36,48 @@ def train(
     seed: int,
     pooling: Literal["average", "flatten"] = "average",
 ) -> tuple[keras.Model, pd.DataFrame]:
-    """Put a dense head on a base and train it: a classifier from pixels to logits.
+    """Put a dense head on a base and train the head: a classifier from pixels to logits.
 
-    The base stays as it is, so its features are computed once for all epochs. The head is the
-    study's: 512 ReLU units, dropout, logits; see :func:`train_head`.
+    The base does not change, so its features are computed only once. The head has 512 ReLU units,
+    dropout and logits, as in a study.
 
     Args:
         base: from :func:`gradcam_adv.models.build`, or any model from pixels in [0, 1] to feature
             maps (N, h, w, C).
-        images: float, (N, H, W, 3), values in [0, 1].
-        labels: int, (N,), by image its class; every class from 0 to the largest has an image to
-            train on.
+        images: float (N, H, W, 3), values in [0, 1].
+        labels: int (N,), the class of each image; every class from 0 to the largest needs an
+            image to train on.
         train: indices of the images to train on.
         validation: indices of the images that choose the epoch whose weights are kept.
-        epochs: how many times to go through the images to train on.
+        epochs: how many times to go through the training images.
         seed: of the head's first weights, its dropout and the order of the images.
-        pooling: what stands between base and head.
+        pooling: between the base and the head: "average" or "flatten".
 
     Returns:
-        The classifier, one flat graph that shares the base's layers, and the history of
-        :func:`train_head`, a row an epoch.
+        The classifier, one flat graph that shares the layers of the base; and one row per epoch:
+        epoch, accuracy, loss, val_accuracy, val_loss.
 
     Raises:
-        ValueError: a base, images, labels or indices that don't go together, or features that
-            aren't finite.
+        ValueError: the base, images, labels or indices do not fit each other.
+        NotFiniteError: features that are NaN or infinite.
+
+    Example:
+        >>> import keras
+        >>> pixels = keras.Input((8, 8, 3))
+        >>> base = keras.Model(pixels, keras.layers.AveragePooling2D(4)(pixels))
+        >>> model, history = train(
+        ...     base,
+        ...     np.random.default_rng(0).random((6, 8, 8, 3)),
+        ...     [0, 1, 0, 1, 0, 1],
+        ...     train=[0, 1, 2, 3],
+        ...     validation=[4, 5],
+        ...     epochs=2,
+        ...     seed=0,
+        ... )
+        >>> model.output_shape, history["epoch"].tolist()
+        ((None, 2), [1, 2])
     """
-    # A Sequential that was never called has no outputs, and neither has what is no model.
+    # A Sequential that was never called has no outputs. Nor has an object that is not a model.
     shapes = [tuple(tensor.shape) for tensor in getattr(base, "outputs", None) or ()]
     if len(shapes) != 1 or len(shapes[0]) != 4 or None in shapes[0][1:]:
         received = ", ".join(map(str, shapes)) or "none"
@@ -67,33 +85,32 @@ def train(
             "Expected a base from images of one size to feature maps (N, h, w, C). "
             f"Received: outputs {received}"
         )
-    if pooling not in ("average", "flatten"):
-        raise ValueError(f"Expected pooling as 'average' or 'flatten'. Received: {pooling!r}")
+    check_choice("pooling", pooling, ("average", "flatten"))
     if not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"Expected epochs as a whole number, 1 or more. Received: {epochs!r}")
-    pixels = batches.check_images(base.inputs[0].shape, images)
+    pixels = check_images(base.inputs[0].shape, images)
     given = np.asarray(labels)
     classes = int(given.max(initial=0)) + 1 if np.issubdtype(given.dtype, np.integer) else 1
-    numbers = batches.check_labels(given, len(pixels), classes, "labels")
+    numbers = check_labels(given, len(pixels), classes, "labels")
     rows = _indices("train", train, len(pixels))
     others = _indices("validation", validation, len(pixels))
     if both := np.intersect1d(rows, others).size:
         raise ValueError(f"Expected train and validation apart. Received: {both} images in both")
-    seen = np.unique(numbers[rows])
-    if len(seen) < classes:
-        unseen = int(np.flatnonzero(np.append(seen, -1) != np.arange(len(seen) + 1))[0])
+    unseen = np.setdiff1d(np.arange(classes), numbers[rows])
+    if unseen.size:
         raise ValueError(
             f"Expected an image to train on of every class, 0 to {classes - 1}. "
-            f"Received: none of {unseen}"
+            f"Received: none of {unseen[0]}"
         )
     extractor = classifiers.features(base, pooling)
-    features = gradcam.Predictor(extractor, batches.BATCH_SIZE, "features")(pixels)
+    features = Predictor(extractor, BATCH_SIZE, "features")(pixels)
     head = classifiers.dense_head(features.shape[1], classes, seed)
     history = train_head(head, [features], numbers, rows, others, epochs=epochs, seed=seed)
     return classifiers.assemble(extractor, head), history
 
 
 def _indices(name: str, given: npt.ArrayLike, count: int) -> np.ndarray:
+    """``given`` as an array; ValueError unless they are indices of ``count`` images."""
     array = np.asarray(given)
     if array.ndim != 1 or array.size == 0 or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(
@@ -118,36 +135,24 @@ def train_head(
     epochs: int,
     seed: int,
     checkpoint: Checkpoint | None = None,
-    progress: bool = False,
+    verbose: int | str = 0,
 ) -> pd.DataFrame:
-    """Train ``head`` in place with Adam and cross-entropy; end with its best validation weights.
+    """Train a head in place with Adam and cross-entropy; one row per epoch, as of :func:`train`.
 
-    It is trained on standardized features (mean 0, deviation 1 over the training photos), since
-    the scales of different bases' features are orders of magnitude apart; in the end that scaling
-    is folded into the first dense layer, so that the head takes the features as they are.
+    It keeps the weights of the first epoch with the highest validation accuracy.
 
-    Args:
-        head: from :func:`gradcam_adv.models.classifiers.dense_head`.
-        features: slices of the cached features in order, each float32 (n, F), all but the last
-            of one length; memory-mapped ones are read a batch at a time.
-        labels: int, (N,), N photos over all slices.
-        train: indices of the training photos.
-        validation: indices of the validation photos.
-        epochs: how many times to go through the training photos.
-        seed: of the order of the photos.
-        checkpoint: of this very training; it goes on at the epoch where that was interrupted, and
-            comes out the same to the last bit, on a machine and threads as before.
-        progress: draw a bar, an update an epoch.
+    The head is trained on standardized features (mean 0 and standard deviation 1 over the training
+    photos), because the scales of the features of different bases differ by orders of magnitude.
+    At the end the scaling is folded into the first dense layer. So the trained head takes features
+    that are not standardized.
 
-    Returns:
-        One row an epoch: epoch, accuracy, loss, val_accuracy, val_loss. Of epochs with equal
-        validation accuracy the first one's weights are kept.
+    An interrupted training continues after the last epoch in its checkpoint. The result is equal to
+    the last bit, on the same machine and with the same number of threads.
 
-    Raises:
-        ValueError: a checkpoint that is damaged or another training's.
+    ``features`` are slices in order, each float32 (n, F), all but the last of one length.
+    Memory-mapped slices are read one batch at a time.
     """
     import keras
-    from tqdm import tqdm
 
     length = len(features[0])
     mean, deviation = _scale(features, train)
@@ -156,14 +161,14 @@ def train_head(
         found = np.stack([features[i // length][i % length] for i in rows])
         return (found - mean) / deviation, labels[rows]
 
-    def shuffled_forever(epochs_done: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        # A PyDataset shuffled at each epoch's end races against Keras reading ahead; a generator
-        # gives one order, whoever reads ahead.
+    def shuffled_forever() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        # Keras reads ahead. A PyDataset that is shuffled at the end of each epoch could be shuffled
+        # too late; a generator always gives the same order.
         order = np.random.default_rng(seed)
-        for _ in range(epochs_done):
-            order.permutation(train)
-        while True:
+        for epoch in itertools.count():
             rows = order.permutation(train)
+            if epoch < done:  # before the interruption
+                continue
             for start in range(0, len(rows), BATCH):
                 yield batch(rows[start : start + BATCH])
 
@@ -180,52 +185,48 @@ def train_head(
         metrics=["accuracy"],
         jit_compile=False,
     )
-    course = _Course(head, checkpoint)
-    done = len(course.history)
+    progress = _Progress(head, checkpoint)
+    done = len(progress.history)
 
-    with tqdm(
-        total=epochs, initial=done, desc="head", unit="epoch", disable=None if progress else True
-    ) as bar:
+    no_bar = None if verbose == "auto" else not verbose
+    with tqdm(total=epochs, initial=done, desc="head", unit="epoch", disable=no_bar) as bar:
 
         def end_epoch(_: int, logs: dict[str, float]) -> None:
-            course.end_epoch(logs)
+            progress.end_epoch(logs)
             bar.update()
 
         if done < epochs:
             head.fit(
-                shuffled_forever(done),
+                shuffled_forever(),
                 steps_per_epoch=-(-len(train) // BATCH),
-                shuffle=False,  # the generator does it
+                shuffle=False,  # the generator shuffles
                 validation_data=Validation(),
                 initial_epoch=done,
                 epochs=epochs,
                 callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=end_epoch)],
                 verbose=0,
             )
-    head.set_weights(course.best)
-    _fold_scale(head, mean, deviation)
-    table = pd.DataFrame(course.history, columns=METRICS)
+    head.set_weights(progress.best)
+    hidden_layer = head.get_layer("hidden")
+    kernel, bias = hidden_layer.get_weights()
+    kernel = kernel / deviation[:, np.newaxis]
+    hidden_layer.set_weights([kernel, bias - mean @ kernel])
+    table = pd.DataFrame(progress.history, columns=METRICS)
     table.insert(0, "epoch", np.arange(1, len(table) + 1))
     return table
 
 
-class _Course:
-    """A training up to the end of an epoch: all that its further course hangs on.
-
-    Attributes:
-        history: a row an epoch so far, of METRICS.
-        best: the head's weights after the epoch that validated best; before any, as they are.
-    """
+class _Progress:
+    """Everything that the next epochs depend on. From a checkpoint, it is put into the head."""
 
     def __init__(self, head: keras.Model, checkpoint: Checkpoint | None) -> None:
-        """``head`` is compiled; it is put back to where the checkpoint left it."""
         head.optimizer.build(head.trainable_variables)
         self._head = head
         self._checkpoint = checkpoint
-        # The head's include the state of Dropout's seed generator, Adam's its moments and steps.
+        # With the state of dropout's seed generator, and Adam's moments and step count.
         self._variables = [*head.variables, *head.optimizer.variables]
-        self.history: list[list[float]] = []
-        self.best: list[np.ndarray] = head.get_weights()
+        self.history: list[list[float]] = []  # METRICS per finished epoch
+        self.best: list[np.ndarray] = head.get_weights()  # after the best epoch
         arrays = checkpoint.read(self._state().keys()) if checkpoint else {}
         if arrays:
             self.history = arrays["history"].tolist()
@@ -241,6 +242,7 @@ class _Course:
         }
 
     def end_epoch(self, logs: dict[str, float]) -> None:
+        """Record the metrics of an epoch, and its weights if it is the best; save the state."""
         column = METRICS.index("val_accuracy")
         if all(logs["val_accuracy"] > row[column] for row in self.history):
             self.best = self._head.get_weights()
@@ -250,7 +252,7 @@ class _Course:
 
 
 def _scale(features: Sequence[np.ndarray], train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of each feature over the training photos, a slice at a time."""
+    """Mean and standard deviation of each feature over the training photos, each float32 (F,)."""
     length = len(features[0])
 
     def training_rows() -> Iterator[np.ndarray]:
@@ -259,13 +261,6 @@ def _scale(features: Sequence[np.ndarray], train: np.ndarray) -> tuple[np.ndarra
 
     mean = sum(rows.sum(axis=0) for rows in training_rows()) / len(train)
     deviation = np.sqrt(sum(((r - mean) ** 2).sum(axis=0) for r in training_rows()) / len(train))
-    # A feature that only varies by rounding says nothing, and dividing by that would blow it up.
+    # If a feature varies only by rounding, it says nothing, and a division would enlarge it.
     varies = deviation > 1e-5 * np.abs(mean)
     return mean.astype(np.float32), np.where(varies, deviation, 1).astype(np.float32)
-
-
-def _fold_scale(head: keras.Model, mean: np.ndarray, deviation: np.ndarray) -> None:
-    hidden = head.get_layer("hidden")
-    kernel, bias = hidden.get_weights()
-    kernel = kernel / deviation[:, np.newaxis]
-    hidden.set_weights([kernel, bias - mean @ kernel])

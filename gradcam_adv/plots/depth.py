@@ -1,4 +1,4 @@
-"""MOD along the depth of a network: where the focus begins to shift."""
+"""MOD along the depth of a network: where attention begins to shift."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from gradcam_adv.plots.style import NOISE, UNRELATED
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# As many names of layers as can be read along the axis.
+# How many names of layers can be read along the axis.
 NAMED = 20
-# Told by colour-blind readers from the levels of attack, which are in viridis.
-NOISE, CEILING = "#d55e00", "grey"
 
 
 def depth_profile(mod: pd.DataFrame, title: str = "MOD along the depth") -> Figure:
-    """MOD of every layer against its place in the network, a line an epsilon.
+    """MOD of every layer against its position in the network, one line per epsilon.
 
     Args:
-        mod: columns layer, depth, epsilon, mod, as of :func:`gradcam_adv.dissimilarity`; with its
-            controls, where they were measured.
+        mod: columns layer, depth, epsilon and mod, as :func:`gradcam_adv.dissimilarity` gives
+            them; with the controls mod_noise and unrelated, if they were measured.
         title: above the plot.
 
     Raises:
-        ValueError: a column is missing, or fewer than two layers.
+        ValueError: a column is missing, or there are fewer than two layers.
     """
     import matplotlib.pyplot as plt
 
@@ -41,7 +41,7 @@ def depth_profile(mod: pd.DataFrame, title: str = "MOD along the depth") -> Figu
         )
     figure, axis = plt.subplots(figsize=(9, 4.8), layout="constrained")
     draw(axis, mod)
-    if {"mod_noise", "ceiling"} <= set(mod.columns):
+    if {"mod_noise", "unrelated"} <= set(mod.columns):
         draw_controls(axis, mod)
     layers = mod.drop_duplicates("depth").sort_values("depth")
     named = np.linspace(0, len(layers) - 1, min(len(layers), NAMED)).round().astype(int)
@@ -63,32 +63,32 @@ def depth_profile(mod: pd.DataFrame, title: str = "MOD along the depth") -> Figu
 
 
 def draw(axis: Axes, mod: pd.DataFrame) -> None:
-    """A line an epsilon; columns depth, epsilon, mod."""
+    """One line per epsilon; columns depth, epsilon, mod."""
     import seaborn as sns
 
     levels = sorted(mod["epsilon"].unique())
     marker = "." if mod["depth"].nunique() <= NAMED else ""
     for level, colour in zip(levels, sns.color_palette("viridis_r", len(levels)), strict=True):
-        own = mod[mod["epsilon"] == level].sort_values("depth")
+        rows = mod[mod["epsilon"] == level].sort_values("depth")
         axis.plot(
-            own["depth"], own["mod"], color=colour, linewidth=1.3, marker=marker,
+            rows["depth"], rows["mod"], color=colour, linewidth=1.3, marker=marker,
             label=f"ε = {level:g}",
         )  # fmt: skip
 
 
 def draw_controls(axis: Axes, mod: pd.DataFrame) -> None:
-    """What noise of the largest epsilon does, and the ceiling; columns mod_noise and ceiling.
+    """MOD of noise and of unrelated images at the largest epsilon; columns mod_noise, unrelated.
 
-    Of the largest alone: hundreds of layers and two lines an epsilon can't be told apart.
+    Only of the largest: with two more lines per epsilon nobody could tell them apart.
     """
     largest = mod["epsilon"].max()
-    own = mod[mod["epsilon"] == largest].sort_values("depth")
+    rows = mod[mod["epsilon"] == largest].sort_values("depth")
     axis.plot(
-        own["depth"], own["mod_noise"], color=NOISE, linewidth=1, linestyle="--",
+        rows["depth"], rows["mod_noise"], color=NOISE, linewidth=1, linestyle="--",
         label=f"random-sign noise, ε = {largest:g}",
     )  # fmt: skip
-    if own["ceiling"].notna().any():
+    if rows["unrelated"].notna().any():
         axis.plot(
-            own["depth"], own["ceiling"], color=CEILING, linewidth=1, linestyle=":",
-            label="unrelated photos (ceiling)",
+            rows["depth"], rows["unrelated"], color=UNRELATED, linewidth=1, linestyle=":",
+            label="unrelated images",
         )  # fmt: skip

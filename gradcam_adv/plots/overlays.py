@@ -1,4 +1,4 @@
-"""Heatmaps laid over images, and sheets of them with their scale."""
+"""Heatmaps laid over images, and labelled sheets of such pictures."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 
-from gradcam_adv import batching as batches
+from gradcam_adv import validation
+from gradcam_adv.explain.heatmaps import resize
+from gradcam_adv.plots.style import COLORMAP
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-# Even steps of lightness, told apart by colour-blind readers, too.
-COLORMAP = "viridis"
 
 
 def overlay(images: npt.ArrayLike, heatmaps: npt.ArrayLike, strength: float = 0.5) -> np.ndarray:
@@ -22,32 +21,35 @@ def overlay(images: npt.ArrayLike, heatmaps: npt.ArrayLike, strength: float = 0.
 
     Args:
         images: (..., H, W, 3) or (..., H, W, 1), values in [0, 1].
-        heatmaps: (..., h, w) of the same leading shape, values in [0, 1]; brought to the images'
-            size bilinearly.
-        strength: of the colours, 0 (image alone) to 1 (map alone).
+        heatmaps: (..., h, w) with the same leading shape, values in [0, 1]. They are resized to
+            the images, bilinearly.
+        strength: of the colours, from 0 (image only) to 1 (heatmap only).
 
     Returns:
         float32 (..., H, W, 3), values in [0, 1].
 
     Raises:
-        ValueError: shapes that don't belong together, images, maps or a strength outside of 0 to 1.
-    """
-    from gradcam_adv.explain import gradcam
+        ValueError: shapes that do not match, or values outside [0, 1].
 
+    Example:
+        >>> import numpy as np
+        >>> overlay(np.zeros((2, 8, 8, 3)), np.ones((2, 4, 4))).shape
+        (2, 8, 8, 3)
+    """
     pixels, maps = np.asarray(images), np.asarray(heatmaps)
     if pixels.ndim < 3 or pixels.shape[:-3] != maps.shape[:-2] or pixels.shape[-1] not in (1, 3):
         raise ValueError(
             "Expected images (..., H, W, 3 or 1) and one heatmap (..., h, w) for each. "
             f"Received: shapes {pixels.shape} and {maps.shape}"
         )
-    pixels, maps = batches.check_pixels(pixels), batches.check_pixels(maps, "heatmaps")
+    pixels, maps = validation.check_pixels(pixels), validation.check_pixels(maps, "heatmaps")
     if not 0 <= strength <= 1:
         raise ValueError(f"Expected a strength from 0 to 1. Received: {strength}")
-    return mixed(pixels, gradcam.resize(maps, pixels.shape[-3:-1]), strength)
+    return mixed(pixels, resize(maps, pixels.shape[-3:-1]), strength)
 
 
 def mixed(pixels: np.ndarray, maps: np.ndarray, strength: float = 0.5) -> np.ndarray:
-    """:func:`overlay` of maps that have the pixels' size already."""
+    """:func:`overlay` of heatmaps that already have the size of the images."""
     colours = matplotlib.colormaps[COLORMAP](maps)[..., :3].astype(np.float32)
     return (1 - strength) * pixels + strength * colours
 
@@ -59,20 +61,20 @@ def sheet(
     title: str,
     captions: list[list[str]] | None = None,
 ) -> Figure:
-    """A labelled table of pictures with the scale of the heatmaps beside it.
+    """A labelled grid of pictures with the heatmaps' colour scale beside it.
 
     Args:
         tiles: (rows, columns, H, W, 3), values in [0, 1].
         rows: a label for each.
         columns: a label for each.
-        title: above all.
+        title: above the grid.
         captions: a text below each tile, by row and column.
 
     Returns:
-        A figure whose axes are those of the tiles, row by row, and then that of the scale.
+        A figure. Its axes are those of the tiles, row by row, and then that of the scale.
 
     Raises:
-        ValueError: tiles of another shape, or no label for each row and column.
+        ValueError: tiles of another shape, or no label for a row or column.
     """
     import matplotlib.pyplot as plt
 
@@ -97,7 +99,7 @@ def sheet(
             axis.set_xticks([])
             axis.set_yticks([])
             if row == 0:
-                # Names are names: a dollar in them begins no formula.
+                # A dollar in a name starts no formula.
                 axis.set_title(shortened(columns[column], 20), fontsize=9, parse_math=False)
             if column == 0:
                 label = shortened(rows[row], 32)
@@ -114,7 +116,7 @@ def sheet(
 
 
 def shortened(text: str, length: int) -> str:
-    """Each line at most so long, what is too much left out of its middle."""
+    """Each line cut to at most ``length`` letters, with an ellipsis in its middle."""
     half = (length - 1) // 2
     lines = text.split("\n")
     return "\n".join(s if len(s) <= length else f"{s[:half]}…{s[-half:]}" for s in lines)

@@ -1,0 +1,41 @@
+"""Heatmaps out of weighted sums, and at another size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def normalize(weighted_sums: np.ndarray) -> np.ndarray:
+    """ReLU, then each map (..., h, w) divided by its own maximum; an empty map stays zero.
+
+    Example:
+        >>> import numpy as np
+        >>> normalize(np.array([[-1.0, 2.0, 4.0]])).tolist()
+        [[0.0, 0.5, 1.0]]
+    """
+    maps = np.maximum(weighted_sums, 0)
+    highest = maps.max(axis=(-2, -1), keepdims=True)
+    return np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0)
+
+
+def resize(maps: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
+    """Heatmaps (..., h, w) at another size, bilinear.
+
+    Args:
+        maps: values in [0, 1].
+        size: a side, or (height, width).
+
+    Returns:
+        float32 (..., height, width), values in [0, 1].
+    """
+    import keras
+
+    height, width = (size, size) if isinstance(size, int) else size
+    flat = maps.reshape(-1, *maps.shape[-2:], 1).astype(np.float32)
+    resized = keras.ops.convert_to_numpy(
+        keras.ops.image.resize(flat, (height, width), interpolation="bilinear")
+    )
+    # Interpolation between values up to 1 may round to just above 1.
+    return np.clip(resized, 0, 1).reshape(*maps.shape[:-2], height, width)
