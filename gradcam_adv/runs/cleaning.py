@@ -1,4 +1,4 @@
-"""Delete what the records of a run name, and nothing that anybody else made or changed."""
+"""Deleting what the records of a run name, and nothing that anybody else made or changed."""
 
 from __future__ import annotations
 
@@ -8,32 +8,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradcam_adv.files import artifacts
+from gradcam_adv.files import read, write
 from gradcam_adv.runs import locks, records
 
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What :func:`clean` did.
-
-    Attributes:
-        removed: how many files.
-        left: files on record that are no longer as they were made.
-    """
+    """What :func:`clean` did: how many files it removed, and which were left since they changed."""
 
     removed: int
     left: list[Path]
 
 
 def clean(folder: Path, models: Path) -> Cleaned:
-    """Delete what the records below a run's folder name, where it is still as it was made.
+    """Delete the files that the records below a run's folder name, unless they were changed.
 
-    Files elsewhere than in the run's and the models' folders are never touched, whatever a record
-    says, and folders only go when what was in them is gone.
+    Files outside the run's and the models' folders are never touched, whatever a record says.
+    Folders are removed only when they are empty.
     """
     places = (folder, models)
-    if not any(place.is_dir() for place in places):
-        return Cleaned(0, [])
     with contextlib.ExitStack() as held:
         for place in places:
             if place.is_dir():
@@ -47,7 +40,7 @@ def clean(folder: Path, models: Path) -> Cleaned:
 
 
 def remove_empty(gone: Iterable[Path], places: tuple[Path, ...]) -> None:
-    """Remove the folders that these files were in, where nothing else is left in them."""
+    """Remove the folders that these files were in, if they are empty now."""
     for path in sorted(gone, reverse=True):
         for above in path.parents:
             if not any(above.is_relative_to(place) for place in places):
@@ -57,7 +50,7 @@ def remove_empty(gone: Iterable[Path], places: tuple[Path, ...]) -> None:
 
 
 def _on_record(folder: Path, places: tuple[Path, ...]) -> dict[Path, bool]:
-    """Every file that is there and on record in a run, and whether it is as it was made."""
+    """Every existing file that is on record in a run, and whether it is unchanged."""
     found: dict[Path, bool] = {}
 
     def add(place: Path, name: str, ours: bool) -> None:
@@ -65,32 +58,19 @@ def _on_record(folder: Path, places: tuple[Path, ...]) -> dict[Path, bool]:
         if path is not None and (os.path.isfile(path) or os.path.islink(path)):
             found[path] = found.get(path, False) or ours
 
-    def add_temporaries(place: Path, *names: str) -> None:
-        for name in names:
-            add(place, str(artifacts.temporary_of(place / name)), True)
-
-    if _is_runs(folder / artifacts.MANIFEST):
-        add(folder, artifacts.MANIFEST, True)
-        add_temporaries(folder, artifacts.MANIFEST)
+    with contextlib.suppress(OSError, ValueError):  # no manifest of a run
+        if {"study", "tasks", "models"} <= read.json(folder / records.MANIFEST).keys():
+            add(folder, records.MANIFEST, True)
+            add(folder, write.temporary_of(Path(records.MANIFEST)).name, True)
+    readers = {records.MANIFEST: records.manifest, records.JOURNAL: records.journal}
     for path in folder.rglob("*"):
         place = path.parent
-        record = None
-        if path.name == artifacts.MANIFEST:
-            record = records.manifest(place)
-        elif path.name == records.JOURNAL:
-            record = records.journal(place)
+        record = readers[path.name](place) if path.name in readers else None
         if record is None or "task" not in record.about:
             continue
         add(place, path.name, True)
-        add_temporaries(place, artifacts.MANIFEST, records.JOURNAL, *record.begun)
+        for name in (*readers, *record.begun):
+            add(place, str(write.temporary_of(place / name)), True)
         for name in record.begun:
-            facts = record.files.get(name)
-            add(place, name, facts is None or artifacts.files_intact({name: facts}, place))
+            add(place, name, name not in record.files or record.holds(name, place))
     return found
-
-
-def _is_runs(manifest: Path) -> bool:
-    try:
-        return {"study", "tasks", "models"} <= artifacts.read_json(manifest).keys()
-    except (OSError, ValueError):
-        return False

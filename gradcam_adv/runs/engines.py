@@ -1,136 +1,128 @@
-"""What does the slices of a stage: this process, one after the other, or workers elsewhere."""
+"""Engines: they do the slices of a task. The local one does them in this process, in order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 from tqdm import tqdm
 
 from gradcam_adv import threads
-from gradcam_adv.files import artifacts
-from gradcam_adv.study import setting
+from gradcam_adv.files import write
 
-Name = Literal["local", "ray"]
-# Writes the files of one slice, of its name, its photos, and what was read for it, if anything.
-Write = Callable[..., None]
-Read = Callable[[pd.DataFrame], Any]
+# Rows in a slice: an interrupted task repeats no more than that.
+SLICE = 32
+
+# Writes the files of one slice: its name, its rows, and what was read for it, if anything.
+WriteSlice = Callable[..., None]
+ReadSlice = Callable[[pd.DataFrame], Any]
 
 
 class WorkerLost(UserWarning):
-    """A worker ended in the middle of its work, which another does again."""
-
-
-@dataclass(frozen=True)
-class Sliced:
-    """Work on a table of photos, cut into slices that know nothing of each other.
-
-    Attributes:
-        what: it is, for a bar: "attack vgg16, plain".
-        rows: the photos; a slice is called after the index of its first one.
-        files: of a slice's name and photos, the files that it writes.
-        begin: prepares a process (loads a network, say) and gives what writes slices there. It can
-            be pickled, and what it writes does not depend on the slices before.
-        length: photos in a slice; setting.SLICE where none is given.
-        read: of a slice's photos, what writing it takes as well, such as their pixels: it can be
-            had while the slice before is at work. None where there is nothing to read so.
-    """
-
-    what: str
-    rows: pd.DataFrame
-    files: Callable[[str, pd.DataFrame], list[Path]]
-    begin: Callable[[], Write]
-    length: int | None = None
-    read: Read | None = None
-
-    def slices(self) -> Iterator[tuple[str, pd.DataFrame]]:
-        return setting.cut(self.rows, self.length)
-
-
-def read_for(read: Read | None, rows: pd.DataFrame) -> tuple[Any, ...]:
-    """What is read for a slice, as further arguments of what writes it."""
-    return () if read is None else (read(rows),)
-
-
-class Engine(Protocol):
-    """What does sliced work."""
-
-    def run(self, sliced: Sliced) -> list[Path]:
-        """Write what is not whole yet of the files of every slice; all of them, in order."""
-
-    def close(self) -> None:
-        """End what it has started."""
+    """A worker died during its work; another does that work again."""
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One slice: its name, its photos and the files that it is written into."""
+    """One slice: its name, its rows and the files that it is written into."""
 
     name: str
     rows: pd.DataFrame
     files: list[Path]
 
 
+@dataclass(frozen=True)
+class Sliced:
+    """Work on the rows of a table, cut into slices that do not depend on each other.
+
+    Attributes:
+        what: the name of the work, for the progress bar, such as "attack vgg16, plain".
+        rows: a slice is named after the index of its first row.
+        files: from a slice's name and rows to the files that it writes.
+        begin: prepares a process, for example loads a network, and returns the function that
+            writes slices there. It is pickled for workers in other processes.
+        length: rows in a slice; None for SLICE.
+        read: from a slice's rows to a further argument of the function that writes it, such as
+            their pixels, while the slice before is written. None if there is nothing to read.
+    """
+
+    what: str
+    rows: pd.DataFrame
+    files: Callable[[str, pd.DataFrame], list[Path]]
+    begin: Callable[[], WriteSlice]
+    length: int | None = None
+    read: ReadSlice | None = None
+
+    def slices(self) -> Iterator[Slice]:
+        for name, rows in cut(self.rows, self.length):
+            yield Slice(name, rows, self.files(name, rows))
+
+    def files_due(self) -> int:
+        """How many files all slices have."""
+        return sum(len(part.files) for part in self.slices())
+
+
+def cut(rows: pd.DataFrame, length: int | None = None) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Cut a table into slices of ``length`` rows (SLICE), each named after its first row."""
+    length = length or SLICE
+    for start in range(0, len(rows), length):
+        part = rows.iloc[start : start + length]
+        yield slice_name(part.index[0]), part.reset_index(drop=True)
+
+
+def slice_name(row: int) -> str:
+    """The name of the slice that begins with a row."""
+    return f"{row:07d}"
+
+
+def progress(what: str, rows: pd.DataFrame) -> tqdm[Any]:
+    """A bar over rows; drawn only on a terminal."""
+    return tqdm(total=len(rows), desc=what, unit="photo", disable=None)
+
+
+def read_for(read: ReadSlice | None, rows: pd.DataFrame) -> tuple[Any, ...]:
+    """What is read for a slice, as further arguments of the function that writes it."""
+    return () if read is None else (read(rows),)
+
+
+class Engine(Protocol):
+    """Does sliced work."""
+
+    def run(self, sliced: Sliced) -> list[Path]:
+        """Write the files of every slice that are not whole yet; return all of them, in order."""
+
+    def close(self) -> None:
+        """End what it has started."""
+
+
 def missing(sliced: Sliced, files: list[Path], bar: tqdm[Any]) -> Iterator[Slice]:
-    """The slices of which a file is not whole; the files of all of them are added to ``files``."""
-    for name, rows in sliced.slices():
-        own = sliced.files(name, rows)
-        files += own
-        if all(map(artifacts.is_whole, own)):
-            bar.update(len(rows))
+    """The slices with a file that is not whole. The files of all slices are added to ``files``."""
+    for part in sliced.slices():
+        files += part.files
+        if all(map(write.is_whole, part.files)):
+            bar.update(len(part.rows))
         else:
-            yield Slice(name, rows, own)
+            yield part
 
 
 class Local:
-    """This process, one slice after the other; it prepares itself once there is one to do."""
+    """This process. It prepares itself when there is a first slice to do."""
 
     def run(self, sliced: Sliced) -> list[Path]:
         files: list[Path] = []
-        write = None
-        with setting.bar(sliced.what, sliced.rows) as bar:
+        write_slice = None
+        with progress(sliced.what, sliced.rows) as bar:
             to_do = missing(sliced, files, bar)
-            for own, given in threads.ahead(
-                lambda own: (own, read_for(sliced.read, own.rows)), to_do
+            for part, given in threads.map_one_ahead(
+                lambda part: (part, read_for(sliced.read, part.rows)), to_do
             ):
-                write = write or sliced.begin()
-                write(own.name, own.rows, *given)
-                bar.update(len(own.rows))
+                write_slice = write_slice or sliced.begin()
+                write_slice(part.name, part.rows, *given)
+                bar.update(len(part.rows))
         return files
 
     def close(self) -> None:
         pass
-
-
-LOCAL = Local()
-
-
-def choose(name: Name, address: str | None, thread_count: int) -> Engine:
-    """The engine of that name.
-
-    Args:
-        name: "local" or "ray".
-        address: of a Ray cluster; without one Ray is started on this machine.
-        thread_count: of each worker.
-
-    Raises:
-        ValueError: an address without Ray.
-        ImportError: Ray isn't installed.
-    """
-    if name == "local":
-        if address is not None:
-            raise ValueError("Expected --engine ray with --address. Received: --engine local")
-        return LOCAL
-    try:
-        from gradcam_adv.runs.ray_engine import Ray
-    except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
-        raise ImportError(
-            'Expected Ray for --engine ray; pip install "gradcam-adv[ray]" brings it. '
-            "Received: no module named ray"
-        ) from None
-    return Ray(thread_count, address)

@@ -1,4 +1,4 @@
-"""One process at a time in a folder; what a dead one left does not stand in the way."""
+"""Locks: one process at a time works in a folder. The lock ends with its process."""
 
 from __future__ import annotations
 
@@ -11,23 +11,20 @@ from datetime import datetime
 from pathlib import Path
 
 LOCK = ".lock"
-# To make a folder in which others make and remove it, too.
+# How often to try to make a folder that other processes make and remove.
 TRIES = 100
 
 
 class Held(OSError):
-    """Another process is at work there."""
+    """Another process works there."""
 
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold ``folder``, made where it is missing, for this process alone.
+    """Hold ``folder`` for this process alone; it is made if it is missing.
 
-    The operating system's own lock on a file in it, so it ends with the process, however that ends.
-
-    Raises:
-        Held: by another process; the message tells which.
-        OSError: the folder can't be made or written to, or its file system knows no locks.
+    The operating system locks (``flock``) a file in the folder, so the lock ends with the process.
+    An OSError says why it can't be held: Held if another process holds it, and which.
     """
     made = not folder.exists()
     path = folder / LOCK
@@ -35,12 +32,12 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         now = datetime.now().isoformat(sep=" ", timespec="seconds")
         who = f"process {os.getpid()} on {socket.gethostname()} since {now}"
-        with contextlib.suppress(OSError):  # where the disk is full; what makes room locks, too
+        with contextlib.suppress(OSError):  # a full disk; `clean`, which makes room, locks as well
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, who.encode(), 0)
         yield
     finally:
-        # Before it is let go: afterwards it may be somebody else's already.
+        # Before it is released: afterwards it may already be another process's.
         path.unlink(missing_ok=True)
         os.close(descriptor)
         if made:
@@ -53,17 +50,17 @@ def _locked(path: Path) -> int:
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # No link is followed, or a stranger's folder could have us empty a file elsewhere.
+            # No link is followed: it could lead to a file elsewhere, which would be emptied.
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except (FileNotFoundError, FileExistsError):
-            # Whoever made the folder removes it as long as nothing is in it: at any moment of ours.
+            # Another process made the folder, and removes it at any moment if it is empty.
             failures += 1
             if failures == TRIES:
                 raise
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever held it until just now deleted the file: then this is a lock on nothing.
+            # The holder before may just have deleted the file; then this is a lock on nothing.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), path.lstat()):
                     return descriptor

@@ -1,8 +1,9 @@
-"""The engine of a cluster: actors of Ray write slices, this process keeps the record of them."""
+"""The engine that uses Ray: actors write slices, and this process keeps the record of them."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -17,84 +18,75 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import click
 import pandas as pd
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 from tqdm import tqdm
 
-from gradcam_adv import batching as batches
-from gradcam_adv.graph import network as networks
-from gradcam_adv.files import artifacts
+from gradcam_adv import backends, machine
+from gradcam_adv.batching import BatchHalved
+from gradcam_adv.files import write
 from gradcam_adv.runs import engines, warden
-from gradcam_adv.study import setting
-from gradcam_adv.runs.engines import Read, Slice, Sliced, WorkerLost, Write
+from gradcam_adv.runs.engines import ReadSlice, Slice, Sliced, WorkerLost, WriteSlice
 
-# So many workers may end in one slice: a fourth would, too.
+logger = logging.getLogger(__name__)
+
+# After so many deaths of workers in one slice, the work stops with an error.
 ATTEMPTS = 3
-# For an answer of the cluster's machine.
+# How long to wait for an answer of the cluster's machine.
 REACHED_SECONDS = 5
-# Until somebody who waits for free processors is told so.
+# After this time without a free processor there is a warning.
 PATIENCE_SECONDS = 120
-# Ray keeps what workers get in shared memory: here one small thing at a time.
+# Ray keeps in shared memory what workers get. Here that is little.
 OBJECT_STORE = 128 * 2**20
-# Of this process' environment, what a worker must have as well. Memory of a GPU is not taken as a
-# whole, for on one machine this process and a worker share it.
+# Environment variables that a worker must have as well. Without the first, TensorFlow takes all
+# memory of a GPU, which this process and a worker on the same machine share.
 ENVIRONMENT = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 PASSED_ON = (*ENVIRONMENT, "KERAS_BACKEND")
+# Ray prints errors only.
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 Warned = list[tuple[str, type[Warning]]]
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What a worker has in common with the process that it works for.
+    """What a worker must share with the process that it works for."""
 
-    Attributes:
-        threads: of its networks.
-        folder: paths are relative to.
-        environment: variables.
-        versions: of packages.
-    """
-
-    threads: int
-    folder: Path
+    threads: int  # of its networks
+    folder: Path  # the current one
     environment: dict[str, str]
-    versions: dict[str, str]
-
-
-# A worker by its place in the crew, with the slice at hand; none while it begins.
-_AtWork = tuple[int, Slice | None]
+    versions: dict[str, str]  # of packages
 
 
 class Worker:
-    """What an actor does: it begins a task, then writes slices of it, one after the other."""
+    """An actor: it prepares for a task, then writes slices of it, one after the other."""
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
-        self._write: Write | None = None
-        self._read: Read | None = None
+        self._write: WriteSlice | None = None
+        self._read: ReadSlice | None = None
 
-    def begin(self, begin: Callable[[], Write], read: Read | None) -> Warned:
-        """Prepare for a task in the place of the one before."""
+    def begin(self, begin: Callable[[], WriteSlice], read: ReadSlice | None) -> Warned:
+        """Prepare for a task; the task before is done."""
         self._write, self._read = None, read
-        self._comply()
-        networks.forget()
+        self._accept_terms()
+        backends.clear_session()
         with _warned() as warned:
             self._write = begin()
         return warned
 
     def write(self, name: str, rows: pd.DataFrame) -> Warned:
-        """Write the files of one slice; what it was warned of."""
+        """Write the files of one slice."""
         assert self._write is not None
         with _warned() as warned:
             self._write(name, rows, *engines.read_for(self._read, rows))
         return warned
 
-    def _comply(self) -> None:
-        """Be like the process that it works for; ValueError where this machine can't.
+    def _accept_terms(self) -> None:
+        """Do what the terms say; ValueError if this machine can't.
 
-        Here and not when it is made, for an error there counts as the death of the worker.
+        Not in ``__init__``, where an error would be the death of the worker to Ray.
         """
         terms, host = self._terms, socket.gethostname()
         os.environ.update(terms.environment)
@@ -105,104 +97,92 @@ class Worker:
                 f"Expected the folder {terms.folder}, in which the command was given, on every "
                 f"machine of the cluster. Received: {error.strerror} on {host}"
             ) from None
-        for name, own in setting.versions().items():
-            if own != terms.versions.get(name):
+        for name, version in machine.versions().items():
+            if version != terms.versions.get(name):
                 raise ValueError(
                     f"Expected {name} {terms.versions.get(name)}, as here, on every machine of "
-                    f"the cluster. Received: {own} on {host}"
+                    f"the cluster. Received: {version} on {host}"
                 )
-        from gradcam_adv import backends as gradients
-
-        gradients.configure(terms.threads)
+        backends.configure(terms.threads)
 
 
 @contextlib.contextmanager
 def _warned() -> Iterator[Warned]:
-    """The warnings inside, as text: they are shown where somebody looks."""
+    """Collect the warnings raised inside, for the process that shows them to the user."""
     found: Warned = []
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", batches.BatchHalved)
+        warnings.simplefilter("always", BatchHalved)
         yield found
     found += [(str(warning.message), warning.category) for warning in caught]
 
 
 class Ray:
-    """Workers of Ray, on this machine or on a cluster's.
+    """Workers of Ray, on this machine or on a cluster.
 
-    They start with the first slice that there is to do. Each has one slice at a time, so whatever
-    the number of slices is, this process holds few; it alone says what is begun and what is whole.
+    They start when there is a first slice to do, as many as the processors of the cluster allow,
+    or its GPUs if it has any. Each has one slice at a time, so this process holds few slices. It
+    alone records which files are begun and which are whole.
     """
 
     def __init__(self, threads: int, address: str | None = None) -> None:
-        """
-        Args:
-            threads: of each worker, which gets as many processors.
-            address: of a cluster, as ray.init() takes it; without one Ray starts here.
+        """Each worker gets as many processors as ``threads``.
+
+        ``address`` is a cluster's, as ray.init() takes it; None starts Ray on this machine.
         """
         os.environ |= {key: os.environ.get(key, value) for key, value in ENVIRONMENT.items()}
         passed_on = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
-        self._terms = Terms(threads, Path.cwd(), passed_on, setting.versions())
+        self._terms = Terms(threads, Path.cwd(), passed_on, machine.versions())
         self._address = address
-        self._crew: _Crew | None = None
+        self.workers: list[Any] = []  # if one dies, another takes its position
+        self.new_worker: Callable[[], Any]
         self._begun = contextlib.ExitStack()
 
     def run(self, sliced: Sliced) -> list[Path]:
-        """As of :class:`gradcam_adv.runs.engines.Engine`.
+        """As :meth:`gradcam_adv.runs.engines.Engine.run`; errors of workers are raised here.
 
-        Raises:
-            Exception: whatever a worker raised, as it raised it.
-            ChildProcessError: one slice ended worker after worker.
-            ConnectionError: no cluster at the address.
+        ChildProcessError if several workers died in the same slice, ConnectionError without a
+        cluster at the address.
         """
         files: list[Path] = []
-        with setting.bar(sliced.what, sliced.rows) as bar:
+        with engines.progress(sliced.what, sliced.rows) as bar:
             to_do = engines.missing(sliced, files, bar)
             first = next(to_do, None)
             if first is not None:
-                self._crew = self._crew or self._start()
-                _Run(self._crew, sliced, itertools.chain([first], to_do), bar).go()
+                if not self.workers:
+                    self._start()
+                _Run(self, sliced, itertools.chain([first], to_do), bar).go()
         return files
 
     def close(self) -> None:
-        """End the workers, and Ray where it was started here."""
-        if self._crew is not None:
-            self._crew.end()
-            self._crew = None
+        """End the workers, and Ray if it was started here."""
+        for worker in self.workers:  # otherwise one would continue its slice for a while
+            ray.kill(worker)
+        self.workers = []
         self._begun.close()
 
-    def _start(self) -> _Crew:
-        """Start or join Ray, and hire as many workers as there is room for."""
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or it tells its makers
+    def _start(self) -> None:
+        """Start or join Ray, and start workers."""
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or Ray reports its use
+        threads, address = self._terms.threads, self._address
         before = signal.getsignal(signal.SIGTERM)
-        if self._address is None:
+        if address is None:
             self._begun.enter_context(warden.ending_all())
-            count = max(self._terms.threads, batches.cores())
-            own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
-            _init("local", num_cpus=count, **own)
+            ray.init(
+                "local",
+                num_cpus=max(threads, machine.cores()),
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE,
+                **QUIET,
+            )
         else:
-            _join(self._address)
+            _join(address)
         self._begun.callback(ray.shutdown)
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)  # Ray has put its own there
-        crew = _Crew(self._terms)
-        where = self._address or "this machine"
-        workers = f"workers {len(crew.members)}, threads of each {self._terms.threads}"
-        click.echo(f"Ray on {where}: {workers}")
-        return crew
-
-
-class _Crew:
-    """As many workers as the processors of a cluster, or where there are some its GPUs, allow.
-
-    Attributes:
-        members: the workers; whoever dies is replaced in its place.
-    """
-
-    def __init__(self, terms: Terms) -> None:
+            signal.signal(signal.SIGTERM, before)  # Ray has replaced the handler
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         gpus = any(node.get("GPU", 0) >= 1 for node in nodes)
-        # A machine of fewer processors does as well, more slowly.
-        cpus = min(terms.threads, max(int(node.get("CPU", 0)) for node in nodes))
+        # A worker also runs on a machine with fewer processors, only more slowly.
+        cpus = min(threads, max(int(node.get("CPU", 0)) for node in nodes))
         if cpus == 0:
             raise ValueError(
                 "Expected machines with processors in the Ray cluster. Received: none; add some"
@@ -210,131 +190,110 @@ class _Crew:
         room = [int(node.get("CPU", 0)) // cpus for node in nodes]
         if gpus:
             room = [min(n, int(node.get("GPU", 0))) for n, node in zip(room, nodes, strict=True)]
-        self._terms = ray.put(terms)
-        self._actor = ray.remote(Worker).options(num_cpus=cpus, num_gpus=int(gpus))
-        self.members = [self._hired() for _ in range(max(1, sum(room)))]
-
-    def _hired(self) -> Any:
-        return self._actor.remote(self._terms)
-
-    def replace(self, place: int) -> None:
-        """A new worker; the old one, if it only could not be reached, must not write any more."""
-        ray.kill(self.members[place])
-        self.members[place] = self._hired()
-
-    def end(self) -> None:
-        for member in self.members:  # or one would go on with its slice for a moment
-            ray.kill(member)
-
-
-def _init(address: str, **options: Any) -> None:
-    """ray.init(), which is to say nothing but errors."""
-    ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        actor = ray.remote(Worker).options(num_cpus=cpus, num_gpus=int(gpus))
+        self.new_worker = functools.partial(actor.remote, ray.put(self._terms))
+        self.workers = [self.new_worker() for _ in range(max(1, sum(room)))]
+        where = address or "this machine"
+        logger.info("Ray on %s: workers %d, threads of each %d", where, len(self.workers), threads)
 
 
 def _join(address: str) -> None:
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or address
-    if address != "auto":
-        # Ray itself would go on trying, deaf to Ctrl-C.
-        place = urlsplit(address if "//" in address else f"//{address}")
-        try:
-            socket.create_connection((place.hostname, place.port), REACHED_SECONDS).close()
-        except (OSError, TypeError, ValueError) as error:
-            raise _no_cluster(address, error) from None
     try:
-        _init(address)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise _no_cluster(address, error) from error
-
-
-def _no_cluster(address: str, error: Exception) -> ConnectionError:
-    return ConnectionError(
-        "Expected a Ray cluster at --address, such as auto, 192.0.2.1:6379 or "
-        f"ray://192.0.2.1:10001. Received: {address}: {error}"
-    )
+        if address != "auto":  # Ray itself would keep trying and ignore Ctrl-C
+            place = urlsplit(address if "//" in address else f"//{address}")
+            socket.create_connection((place.hostname, place.port), REACHED_SECONDS).close()
+        ray.init(address, **QUIET)
+    except (OSError, TypeError, ValueError, RuntimeError) as error:
+        raise ConnectionError(
+            "Expected a Ray cluster at --address, such as auto, 192.0.2.1:6379 or "
+            f"ray://192.0.2.1:10001. Received: {address}: {error}"
+        ) from error
 
 
 class _Run:
-    """One piece of sliced work at the hands of a crew."""
+    """One piece of sliced work, done by the workers of an engine."""
 
     def __init__(
-        self,
-        crew: _Crew,
-        sliced: Sliced,
-        missing: Iterator[Slice],
-        bar: tqdm[Any],
+        self, engine: Ray, sliced: Sliced, missing: Iterator[Slice], bar: tqdm[Any]
     ) -> None:
-        self._crew = crew
+        self._engine = engine
         self._what = sliced.what
         self._begin = ray.put(sliced.begin), ray.put(sliced.read)
         self._missing = missing
         self._bar = bar
-        # Nobody's: as many as there are workers to begin with, then those that lost theirs.
-        self._waiting = deque(itertools.islice(missing, len(crew.members)))
-        self._at_work: dict[Any, _AtWork] = {}
+        # Slices without a worker: first one per worker, later those whose worker died.
+        self._waiting = deque(itertools.islice(missing, len(engine.workers)))
+        # By Ray's reference: a worker's position, and the slice that it writes. None: it begins.
+        self._at_work: dict[Any, tuple[int, Slice | None]] = {}
         self._deaths: Counter[str] = Counter()
 
     def go(self) -> None:
         for place in range(len(self._waiting)):
             self._let_begin(place)
         patient = True
-        while self._waiting or any(own for _, own in self._at_work.values()):
+        while self._waiting or self._is_writing():
             ready, _ = ray.wait(list(self._at_work), timeout=PATIENCE_SECONDS if patient else None)
             if not ready:
                 patient = False
-                if not any(own for _, own in self._at_work.values()):
-                    click.echo("no worker has begun yet: is every processor taken?", err=True)
+                if not self._is_writing():
+                    logger.warning("no worker has begun yet: is every processor taken?")
                 continue
-            place, own = self._at_work.pop(ready[0])
+            place, part = self._at_work.pop(ready[0])
             try:
                 warned = ray.get(ready[0])
             except RayActorError:
-                self._replace(place, own)
+                self._replace(place, part)
                 continue
             except RayTaskError as error:
                 raise error.cause from error
             self._give(place)
-            # Only now, for meanwhile the worker is at the next one.
+            # After that, so that the worker does not wait for this process.
             for message, category in warned:
                 warnings.warn(message, category, stacklevel=2)
-            if own is not None:
-                for path in own.files:
-                    artifacts.end(path)
-                self._bar.update(len(own.rows))
+            if part is not None:
+                for path in part.files:
+                    write.observer().end(path)
+                self._bar.update(len(part.rows))
+
+    def _is_writing(self) -> bool:
+        return any(part is not None for _, part in self._at_work.values())
 
     def _let_begin(self, place: int) -> None:
-        self._at_work[self._crew.members[place].begin.remote(*self._begin)] = place, None
+        self._at_work[self._engine.workers[place].begin.remote(*self._begin)] = place, None
 
     def _give(self, place: int) -> None:
-        """The next slice, where there is one, to a worker that is free."""
-        own = self._waiting.popleft() if self._waiting else next(self._missing, None)
-        if own is None:
+        """Give a free worker the next slice, if there is one."""
+        part = self._waiting.popleft() if self._waiting else next(self._missing, None)
+        if part is None:
             return
-        for path in own.files:
-            artifacts.begin(path)
-        self._at_work[self._crew.members[place].write.remote(own.name, own.rows)] = place, own
+        for path in part.files:
+            write.observer().begin(path)
+        writing = self._engine.workers[place].write.remote(part.name, part.rows)
+        self._at_work[writing] = place, part
 
-    def _replace(self, place: int, own: Slice | None) -> None:
-        """Hire a worker for one that has died, whose slice somebody does again.
+    def _replace(self, place: int, part: Slice | None) -> None:
+        """Start a worker for one that has died; its slice is done again.
 
-        Raises:
-            ChildProcessError: it was one too many.
+        ChildProcessError if too many died in the same work.
         """
-        doing = f"slice {own.name}" if own else "the beginning"
-        key = own.name if own else f"worker {place}"
+        doing = f"slice {part.name}" if part else "the beginning"
+        key = part.name if part else f"worker {place}"
         self._deaths[key] += 1
         if self._deaths[key] == ATTEMPTS:
             raise ChildProcessError(
                 f"Expected workers to live through {doing} of {self._what!r}. Received: "
-                f"{ATTEMPTS} of them died in it, for want of memory, perhaps"
+                f"{ATTEMPTS} of them died in it, perhaps for lack of memory"
             )
         warnings.warn(
             f"a worker died in {doing} of {self._what!r}, which is done again by a new one",
             WorkerLost,
             stacklevel=2,
         )
-        if own is not None:
-            self._waiting.appendleft(own)
-        self._crew.replace(place)
+        if part is not None:
+            self._waiting.appendleft(part)
+        workers = self._engine.workers
+        ray.kill(workers[place])  # it may only be out of reach, and must not write any more
+        workers[place] = self._engine.new_worker()
         self._let_begin(place)

@@ -1,4 +1,4 @@
-"""What is on record of a task's files: a journal while it is at work, a manifest when done."""
+"""Records of a task's files: a journal while it works, a manifest when it is done."""
 
 from __future__ import annotations
 
@@ -9,57 +9,54 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeGuard
 
-from gradcam_adv.files import artifacts
+from gradcam_adv.files import hashes, read, write
+from gradcam_adv.files.hashes import Facts
 
-# Beside a task's files: one JSON object a line, appended as the task goes.
+MANIFEST = "manifest.json"
+# Beside a task's files: one JSON object per line, appended while the task works.
 JOURNAL = "journal.jsonl"
-
-# Size, time and sha256 of a file, as of artifacts.describe_files.
-Facts = Mapping[str, Any]
 
 
 @dataclass
 class Record:
-    """What a journal or a manifest holds.
+    """What a journal or a manifest holds; files by their path relative to the record's folder."""
 
-    Attributes:
-        about: what the files hang on: task, fingerprint, inputs, needs, threads and so on.
-        files: by path relative to the record's folder, the facts of each whole file.
-        begun: files that were begun, whole or not.
-        notes: what was out of the ordinary.
-        seconds: spent so far.
-    """
-
+    # What the files depend on: task, fingerprint, inputs, needs, threads and so on.
     about: dict[str, Any] = field(default_factory=dict)
-    files: dict[str, Facts] = field(default_factory=dict)
-    begun: set[str] = field(default_factory=set)
-    notes: list[str] = field(default_factory=list)
-    seconds: float = 0.0
+    files: dict[str, Facts] = field(default_factory=dict)  # of each whole file
+    begun: set[str] = field(default_factory=set)  # files, whole or not
+    notes: list[str] = field(default_factory=list)  # what was unusual
+    seconds: float = 0.0  # spent so far
+
+    def holds(self, name: str, folder: Path) -> bool:
+        """Whether a file was whole and has not changed since; ``folder`` is the record's."""
+        path = Path(os.path.normpath(folder / name))
+        return hashes.is_unchanged(path, self.files.get(name))
 
 
 def manifest(folder: Path) -> Record | None:
-    """The record of a finished task; None where there is none, or a damaged one."""
+    """The record of a finished task; None if there is none, or a damaged one."""
     try:
-        content = artifacts.read_json(folder / artifacts.MANIFEST)
+        content = read.json(folder / MANIFEST)
     except (OSError, ValueError):  # a damaged manifest records nothing
         return None
     files, seconds, notes = (content.pop(key, None) for key in ("files", "seconds", "notes"))
-    if not isinstance(files, dict) or not isinstance(content.get("needs"), dict):
-        return None
-    if not all(map(_is_path, files)) or not all(map(_are_facts, files.values())):
-        return None
-    if not _is_time(seconds):
-        return None
-    return Record(content, files, set(files), notes if isinstance(notes, list) else [], seconds)
+    if (
+        isinstance(files, dict)
+        and all(_is_path(name) and hashes.are_facts(facts) for name, facts in files.items())
+        and isinstance(content.get("needs"), dict)
+        and _is_time(seconds)
+    ):
+        return Record(content, files, set(files), notes if isinstance(notes, list) else [], seconds)
+    return None
 
 
 def journal(folder: Path) -> Record | None:
-    """The record of a task at work or interrupted; None where there is none.
+    """The record of a task that works or was interrupted; None if there is none.
 
-    A line cut off by a power cut is passed over: what it told of is made again.
+    If a power cut left a line incomplete, it is skipped, and its file is made again.
     """
     try:
         lines = (folder / JOURNAL).read_bytes().splitlines()
@@ -78,7 +75,7 @@ def journal(folder: Path) -> Record | None:
                 record.begun.add(name)
                 record.files.pop(name, None)
             case {"file": str(name), "facts": facts, "seconds": seconds} if (
-                _is_path(name) and _are_facts(facts) and _is_time(seconds)
+                _is_path(name) and hashes.are_facts(facts) and _is_time(seconds)
             ):
                 record.begun.add(name)
                 record.files[name] = facts
@@ -89,7 +86,7 @@ def journal(folder: Path) -> Record | None:
 
 
 def _is_path(name: str) -> bool:
-    """Whether a file can be called that; asking the system about another name is an error."""
+    """Whether this can be the name of a file; for others, system calls raise errors."""
     try:
         encoded = os.fsencode(name)
     except UnicodeEncodeError:
@@ -102,30 +99,19 @@ def _is_path(name: str) -> bool:
 
 
 def _is_time(value: object) -> TypeGuard[float]:
-    """Whether it is a number of seconds that can be added to others."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12
 
 
-def _are_facts(value: object) -> bool:
-    match value:
-        case {"size": int(), "mtime_ns": int(), "sha256": str()}:
-            return True
-    return False
-
-
-def unchanged(path: Path) -> bool:
-    """Whether a file is as the record beside it says; True where there is no record."""
+def is_unchanged(path: Path) -> bool:
+    """Whether a file is as the record beside it says; True if there is no record."""
     record = manifest(path.parent) or journal(path.parent)
-    if record is None:
-        return True
-    facts = record.files.get(path.name)
-    return facts is not None and artifacts.files_intact({path.name: facts}, path.parent)
+    return record is None or record.holds(path.name, path.parent)
 
 
 def place_of(folder: Path, name: str, places: Iterable[Path]) -> Path | None:
-    """The file that a record in ``folder`` calls ``name``; None where it lies in none of places.
+    """The file that a record in ``folder`` calls ``name``; None if it lies outside ``places``.
 
-    A record may come from a stranger, so links on the way are followed before that is judged.
+    A record may come from anybody, so links are followed first.
     """
     path = Path(os.path.normpath(folder / name))
     try:
@@ -135,21 +121,15 @@ def place_of(folder: Path, name: str, places: Iterable[Path]) -> Path | None:
     return path if any(real.is_relative_to(place.resolve()) for place in places) else None
 
 
-class Journal:
-    """Keeps the record of one task while it writes its files, and of what it wrote before.
+class Journal(write.Observer):
+    """The record of one task while it writes its files.
 
-    What an interrupted run left, or what is left of a finished task that has to be done anew,
-    counts as long as it came of the same: where ``about`` is another, those files are deleted.
-    Every file written inside of :func:`gradcam_adv.files.artifacts.observed` gets into it.
+    Files of an earlier try are kept if ``about``, all that they depend on, is equal; otherwise they
+    are deleted. Nothing is written or deleted outside ``places``. It is an observer: see
+    :func:`gradcam_adv.files.write.observed`.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any], places: Iterable[Path]) -> None:
-        """
-        Args:
-            folder: of the task.
-            about: everything that its files hang on, JSON values.
-            places: folders outside of which nothing is written or deleted.
-        """
         self._folder = folder
         self._places = tuple(places)
         self._about = json.loads(json.dumps(about))
@@ -164,22 +144,21 @@ class Journal:
             *({"note": note} for note in self.record.notes),
             {"about": self._about},
         ]
-        artifacts.write_text(folder / JOURNAL, "".join(f"{json.dumps(line)}\n" for line in lines))
-        (folder / artifacts.MANIFEST).unlink(missing_ok=True)
+        write.text(folder / JOURNAL, "".join(f"{json.dumps(line)}\n" for line in lines))
+        (folder / MANIFEST).unlink(missing_ok=True)
         self._file = (folder / JOURNAL).open("a", encoding="utf-8")
 
     def _left(self) -> Record:
-        """The files of an earlier time that still count; the others are deleted."""
+        """The record of files of an earlier try that are kept; the others are deleted."""
         left = manifest(self._folder) or journal(self._folder) or Record()
-        counts = left.about == self._about
         files = {}
-        for name, facts in left.files.items():
-            if counts and artifacts.files_intact({name: facts}, self._folder):
-                files[name] = facts
+        if left.about == self._about:
+            whole = left.files.items()
+            files = {name: facts for name, facts in whole if left.holds(name, self._folder)}
         for name in left.begun - files.keys():
             path = place_of(self._folder, name, self._places)
-            for left_over in () if path is None else (path, artifacts.temporary_of(path)):
-                # False for a name that can be no file's, which unlink() would not pass over.
+            for left_over in () if path is None else (path, write.temporary_of(path)):
+                # False for a name that no file can have, on which unlink() would fail.
                 if os.path.lexists(left_over) and not left_over.is_dir():
                     left_over.unlink()
         if not files:
@@ -189,13 +168,8 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # What could not be written down is made again; the error that led here is the one to tell.
+    def __exit__(self, *_: object) -> None:
+        # What could not be recorded is made again; the error that led here is the one to report.
         with contextlib.suppress(OSError):
             self._file.close()
 
@@ -207,36 +181,32 @@ class Journal:
         self._append({"writing": name})
 
     def end(self, path: Path) -> None:
-        ((name, facts),) = artifacts.describe_files([path], self._folder).items()
-        self.record.files[name] = facts
+        name = os.path.relpath(path, self._folder)
+        self.record.files[name] = facts = hashes.facts(path)
         self._append({"file": name, "facts": facts, "seconds": self._now()})
         os.fsync(self._file.fileno())
 
     def holds(self, path: Path) -> bool:
-        name = os.path.relpath(path, self._folder)
-        facts = self.record.files.get(name)
-        return facts is not None and artifacts.files_intact({name: facts}, self._folder)
+        return self.record.holds(os.path.relpath(path, self._folder), self._folder)
 
     def note(self, text: str) -> None:
-        """Write down what was out of the ordinary."""
+        """Record something unusual."""
         self.record.notes.append(text)
         self._append({"note": text})
 
     def finish(self, files: Iterable[Path]) -> float:
-        """Turn the journal into the manifest of a finished task; the seconds that it took in all.
+        """Turn the journal into the manifest of a finished task; return the seconds it took.
 
-        Args:
-            files: that are its result; what else it wrote is no longer on record.
+        The manifest records ``files``, the result, and no other file that the task wrote.
         """
         seconds = round(self._before + self._now(), 3)
         described: dict[str, Facts] = {}
         for path in files:
             name = os.path.relpath(path, self._folder)
-            facts = self.record.files.get(name)
-            described |= {name: facts} if facts else artifacts.describe_files([path], self._folder)
+            described[name] = self.record.files.get(name) or hashes.facts(path)
         notes = {"notes": self.record.notes} if self.record.notes else {}
-        done = self._about | notes | {"seconds": seconds, "files": described}
-        artifacts.write_json(self._folder / artifacts.MANIFEST, done)
+        content = self._about | notes | {"seconds": seconds, "files": described}
+        write.json(self._folder / MANIFEST, content)
         self._file.close()
         (self._folder / JOURNAL).unlink()
         return seconds
@@ -251,6 +221,6 @@ class Journal:
     def _check(self, path: Path) -> None:
         if place_of(path.parent, path.name, self._places) is None:
             raise ValueError(
-                f"Expected files inside of {' and '.join(map(str, self._places))}. "
+                f"Expected files inside {' and '.join(map(str, self._places))}. "
                 f"Received: {path}, which a link leads out of it"
             )

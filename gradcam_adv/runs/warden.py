@@ -1,6 +1,6 @@
-"""Ends what this process has started, and what that has started, once it is gone, however it went.
+"""A process that ends all processes that this one started, once this one has ended.
 
-Ray's own processes notice it, too, but some of them only after a minute.
+Ray's own processes notice that, too, but some of them only after a minute.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-# The variable by which they are known.
+# The environment variable that marks them.
 MARK = "GRADCAM_ADV_WARDEN"
 
 
 @contextlib.contextmanager
 def ending_all() -> Iterator[None]:
-    """End the processes that are begun inside, at its end or with this process.
+    """End the processes started inside, when the context or this process ends.
 
-    They are found by their environment, in /proc; where there is none this does nothing.
+    They are found by their environment, in /proc; without /proc this does nothing.
     """
     mark = f"{MARK}={uuid.uuid4()}"
     warden = subprocess.Popen(
@@ -41,7 +41,7 @@ def ending_all() -> Iterator[None]:
 
 
 def _end_all(mark: str) -> None:
-    """Again until there is none: one may just be starting another."""
+    """Repeat until there is none left: one may just be starting another."""
     while pids := list(_marked(mark.encode())):
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
@@ -51,11 +51,11 @@ def _end_all(mark: str) -> None:
 
 def _marked(mark: bytes) -> Iterator[int]:
     for place in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+        with contextlib.suppress(OSError):  # it has ended, or belongs to another user
             if mark in (place / "environ").read_bytes().split(b"\0"):
                 yield int(place.name)
 
 
 if __name__ == "__main__":
-    sys.stdin.read()  # until nobody holds the other end any more
+    sys.stdin.read()  # returns when the process at the other end has ended
     _end_all(sys.argv[1])

@@ -1,4 +1,4 @@
-"""A study from its TOML file to its tables: stages as pure functions, and who runs them."""
+"""A study from its TOML file to its tables: its stages, and the plan of all its tasks."""
 
 import lazy_loader
 

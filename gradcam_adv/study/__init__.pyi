@@ -1,10 +1,11 @@
-from ..app.pipeline import Pipeline
 from .config import Study, parse, read
 from .export import perturbed_set
+from .plan import Plan, make_plan
 
 __all__ = [
-    "Pipeline",
+    "Plan",
     "Study",
+    "make_plan",
     "parse",
     "perturbed_set",
     "read",

@@ -8,26 +8,27 @@ import math
 import stat
 import tomllib
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, get_args, get_type_hints
 
+from gradcam_adv.graph import GROUPS, Layers
 from gradcam_adv.models import backbones
+
+Arm = Literal["plain", "aligned"]
+Extra = Literal["white-box", "transfer"]
+# Keras' names for the precision in which networks compute.
+Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 
 
 def _reading(default: str, question: str, unoffered: str = "") -> Any:
     return field(default=default, metadata={"question": question, "unoffered": unoffered})
 
 
-Arm = Literal["plain", "aligned"]
-Extra = Literal["white-box", "transfer"]
-# Keras' own names of how networks compute.
-Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
-
-
 @dataclass(frozen=True)
 class Readings:
-    """What the paper leaves open, and how it is read here; the first value is the default."""
+    """What the paper leaves open, and how it is read; the first choice is the default."""
 
     epsilon_unit: Literal["pixel", "network"] = _reading(
         "pixel", "Unit of epsilon: pixels in [0, 1], or the network's own input"
@@ -43,62 +44,55 @@ class Readings:
     )
     explained_class: Literal["predicted", "clean", "true"] = _reading(
         "predicted",
-        "The class explained: predicted for the image at hand, for the clean photo, or the true",
-    )
-    explained_score: Literal["logit"] = _reading(
-        "logit", "What Grad-CAM differentiates", "the probability; the layer before the logits"
-    )
-    heatmap_layer: Literal["last activation"] = _reading(
-        "last activation",
-        "The layer of Table 3: the last convolutional activation",
-        "the last pooling (VGG16's block5_pool)",
+        "The class explained: predicted for the image itself, for the clean photo, or the true",
     )
     perturbed_set: Literal["float32", "png", "jpeg"] = _reading(
-        "float32", "What a perturbed set (and the clean one) is when it is read again"
+        "float32", "The format in which perturbed and clean test sets are stored and read again"
     )
     heatmap_size: Literal["input", "native"] = _reading(
         "input", "Size at which heatmaps are compared: the input's, or the layer's own"
     )
-    ssim: Literal["uniform 7"] = _reading(
-        "uniform 7", "SSIM's window, for data in [0, 1]", "gaussian 11 as in tf.image.ssim"
-    )
     vid_levels: Literal["attacked", "all"] = _reading(
-        "attacked", "Levels that VID goes over: epsilon > 0, or epsilon = 0 with them"
+        "attacked", "Epsilons that VID goes over: those above 0, or 0 as well"
     )
 
 
 @dataclass(frozen=True)
 class Study:
-    """One study; every field is a key of the TOML file, all but ``name`` may be left out.
+    """One study. Every field is a key of the TOML file; all but ``name`` may be left out.
 
     Attributes:
-        name: of the run's folder and the models' folder.
-        photos: "orl", "lfw", "lfw:DIR", "vggface2:DIR", or a folder of one folder per identity.
+        name: the study's name; its run and its models have folders of this name.
+        photos: where they come from: "orl", "lfw", "lfw:DIR", "vggface2:DIR", or a folder with one
+            folder per identity.
         classes: how many identities to choose at random; None for all.
         min_photos: identities with fewer photos are not chosen; 3 or more, one for each split.
-        max_photos: at most so many photos an identity, chosen at random; None for all.
+        max_photos: at most this many photos per identity are used, chosen at random; None for all.
         arms: "plain" (photos as they are, Table 1), "aligned" (MTCNN's crops, Table 2), or both.
-        margin: around an aligned face on each side, in units of the face.
+        margin: how much is shown around an aligned face on each side, in units of the face.
         split: shares of train, validation and test.
         image_size: side of the square images in pixels.
-        networks: out of the five.
-        weights: "auto", "imagenet", "random" or a directory of weights files.
-        epochs: of training the head.
-        seeds: of training the heads, which is done once for each; what is not said to be of
-            another is the first one's.
-        epsilons: levels of attack, in the unit of the readings; 0 is always among them.
+        networks: one or more of the five.
+        weights: of the bases: "auto", "imagenet", "random" or a directory of weights files.
+        epochs: how many epochs the heads are trained.
+        seeds: the heads are trained once with each seed. Results are those of the first seed unless
+            they say otherwise.
+        epsilons: sizes of the attack, in the unit that the readings say; 0 is always among them.
         source: the network on which the black-box attack is made.
-        attacks: beside that one and its control, random signs: "white-box", each network's attack
-            on itself, which only variations of a study do without, and "transfer", each network's
-            on each at the largest epsilon.
-        layers: "all" or, by network, names of the layers explained for the example photos.
+        attacks: which attacks are made beside the black-box attack and its control, random signs:
+            "white-box" (each network's attack on itself; only variations of a study leave it out)
+            and "transfer" (each network's attack on each other network, at the largest epsilon).
+        layers: which layers are explained for the example photos: "all", "conv", "blocks", "last",
+            a list of these or of indices, or a table of network = list, which may also hold names
+            of layers.
         examples: how many test photos get heatmaps of all those layers.
-        batch_size: the one batch shape of all passes through the networks; None for 8, and where
-            there is a GPU for what suits its memory.
-        precision: of the passes that attack, evaluate and explain; heads are trained in float32.
-        threads: of Keras' backend; None for as many as there are cores.
-        seed: of every other choice of chance.
-        readings: what the paper leaves open.
+        batch_size: how many images at a time in every pass; None for 8, on a GPU for what suits
+            its memory.
+        precision: in which networks are attacked, evaluated and explained: "float32",
+            "mixed_float16" or "mixed_bfloat16"; heads are always trained in float32.
+        threads: how many threads Keras' backend uses; None for one per core.
+        seed: seed of every other random choice.
+        readings: how the paper is read where it leaves something open.
     """
 
     name: str
@@ -117,7 +111,7 @@ class Study:
     epsilons: tuple[float, ...] = (0.0, 0.01, 0.05, 0.075, 0.1)
     source: str = "resnet50"
     attacks: tuple[Extra, ...] = get_args(Extra)
-    layers: Literal["all"] | dict[str, tuple[str, ...]] = "all"
+    layers: Layers | dict[str, Layers] = "all"
     examples: int = 4
     batch_size: int | None = None
     precision: Precision = "float32"
@@ -127,91 +121,57 @@ class Study:
 
     @property
     def other_data(self) -> bool:
-        """Whether the photos are others than the paper's, which are of VGGFace2."""
+        """Whether the photos are not the paper's, which are of VGGFace2."""
         return not self.photos.startswith("vggface2:")
 
     @property
     def attacked_epsilons(self) -> tuple[float, ...]:
         return tuple(epsilon for epsilon in self.epsilons if epsilon > 0)
 
-    def layers_of(self, network: str) -> str | tuple[str, ...]:
-        return "all" if self.layers == "all" else self.layers.get(network, ())
+    def layers_of(self, network: str) -> Layers:
+        """The layers of a network that are explained for the example photos."""
+        return self.layers[network] if isinstance(self.layers, dict) else self.layers
+
+    @property
+    def vid_epsilons(self) -> tuple[float, ...]:
+        """The epsilons that VID goes over."""
+        return self.epsilons if self.readings.vid_levels == "all" else self.attacked_epsilons
 
 
 def read(path: Path, **overrides: Any) -> Study:
-    """The study in a TOML file, with keys replaced by those of ``overrides`` that aren't None.
+    """The study in a TOML file.
+
+    Args:
+        path: of the file.
+        overrides: keys to use instead of the file's, unless they are None.
 
     Raises:
-        ValueError: no such file, no TOML, an unknown key, or an impossible value, by its key.
+        ValueError: no such file, no TOML, an unknown key, or an impossible value; it names the key.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe could be waited on for ever
-            raise ValueError(f"Expected a study file. Received: {path}: not a regular file")
+            raise OSError(None, "not a regular file")
         # Some editors put a byte order mark first.
-        text = path.read_text(encoding="utf-8-sig")
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ValueError(
-            "Expected a study file (TOML; every key has a default, so an empty one will do). "
+            "Expected a study file, such as studies/quick.toml of a clone (TOML; all keys have "
+            "defaults, so it may be empty). "
             f"Received: {path}: {error.strerror}"
         ) from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"Expected a study file in TOML. Received: {path}: {error}") from None
-    try:
-        content = tomllib.loads(text)
-    except RecursionError:
-        raise ValueError(
-            f"Expected a study file in TOML. Received: {path}: nested too deep"
-        ) from None
-    except ValueError as error:  # TOML's own, and a number of thousands of digits
-        raise ValueError(f"Expected a study file in TOML. Received: {path}: {error}") from None
+    except (ValueError, RecursionError) as error:  # also a number with thousands of digits
+        what = "nested too deep" if isinstance(error, RecursionError) else error
+        raise ValueError(f"Expected a study file in TOML. Received: {path}: {what}") from None
     content.setdefault("name", path.stem)
     given = {key: value for key, value in overrides.items() if value is not None}
     return parse(content | given)
 
 
 def parse(content: dict[str, Any]) -> Study:
-    """A study from the content of a TOML file; ValueError names the key that is wrong."""
+    """The study in the content of a TOML file; ValueError names the key that is wrong."""
     _refuse_unknown(content, Study, "")
-    values = dict(content)
-    values["name"] = _name(content.get("name"))
-    for key in ("photos", "weights"):
-        if key in content:
-            values[key] = _text(key, content[key])
-    for key, minimum in (
-        ("classes", 2),
-        ("min_photos", 3),
-        ("max_photos", 3),
-        ("image_size", 1),
-        ("epochs", 1),
-        ("examples", 1),
-        ("batch_size", 1),
-        ("threads", 1),
-        ("seed", 0),
-    ):
-        if key in content:
-            values[key] = _integer(key, content[key], minimum)
-    if "split" in content:
-        values["split"] = _split(content["split"])
-    if "arms" in content:
-        values["arms"] = _some_of("arms", content["arms"], get_args(Arm))
-    if "attacks" in content:
-        values["attacks"] = _some_of("attacks", content["attacks"], get_args(Extra))
-        if "white-box" not in values["attacks"]:  # of which a report has tables and figures
-            raise _wrong("attacks", "a list with white-box", content["attacks"])
-    if "precision" in content:
-        values["precision"] = _one_of("precision", content["precision"], get_args(Precision))
-    if "seeds" in content:
-        values["seeds"] = _seeds(content["seeds"])
-    if "margin" in content:
-        values["margin"] = _margin(content["margin"])
-    if "epsilons" in content:
-        values["epsilons"] = _epsilons(content["epsilons"])
-    if "networks" in content:
-        values["networks"] = _networks(content["networks"])
-    if "layers" in content:
-        values["layers"] = _layers(content["layers"])
-    values["readings"] = _readings(content.get("readings", {}))
-    study = Study(**values)
+    content = {"name": None, **content}
+    study = Study(**{key: _CHECKS[key](key, value) for key, value in content.items()})
     _check_together(study)
     return study
 
@@ -231,16 +191,16 @@ def _wrong(key: str, expected: str, received: object) -> ValueError:
     return ValueError(f"Expected {key} as {expected}. Received: {received!r}")
 
 
-def _name(value: object) -> str:
-    text = _text("name", value)
-    # It becomes a folder's name, so it must not lead out of where runs are kept; and it stands in
-    # the report, where it must not begin a tag or a link.
+def _name(key: str, value: object) -> str:
+    text = _text(key, value)
+    # It becomes the name of a folder, which must not lead elsewhere; and it stands in the report,
+    # where it must not start a tag or a link.
     if (
         text in (".", "..")
         or any(c in '/\\<>:"|?*[]`' or unicodedata.category(c) in ("Cc", "Cs") for c in text)
         or len(text.encode()) > 200
     ):
-        raise _wrong("name", "the name of a folder", text)
+        raise _wrong(key, "the name of a folder", text)
     return text
 
 
@@ -258,23 +218,33 @@ def _integer(key: str, value: object, minimum: int) -> int:
     return value
 
 
-def _is_number(value: object) -> TypeGuard[float]:
+def _is_number(value: object, least: float, greatest: float) -> TypeGuard[float]:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number too large for a float
+    return least <= value <= greatest
+
+
+def _is_list(value: object, *, unique: bool = False) -> TypeGuard[list[Any] | tuple[Any, ...]]:
+    """Whether it is a list that is not empty."""
+    if not isinstance(value, list | tuple) or not value:
         return False
+    return not unique or len(set(map(str, value))) == len(value)
 
 
-def _split(value: object) -> tuple[float, float, float]:
+def _number(key: str, value: object, least: float, greatest: float) -> float:
+    if not _is_number(value, least, greatest):
+        raise _wrong(key, f"a number from {least:g} to {greatest:g}", value)
+    return float(value)
+
+
+def _split(key: str, value: object) -> tuple[float, float, float]:
     if (
-        not isinstance(value, list | tuple)
+        not _is_list(value)
         or len(value) != 3
-        or not all(_is_number(share) and share > 0 for share in value)
+        or not all(_is_number(share, 0, 1) and share > 0 for share in value)
         or not math.isclose(sum(value), 1, abs_tol=1e-6)
     ):
-        raise _wrong("split", "three positive shares (train, validation, test) of sum 1", value)
+        raise _wrong(key, "three positive shares (train, validation, test) of sum 1", value)
     train, validation, test = map(float, value)
     return train, validation, test
 
@@ -286,69 +256,110 @@ def _one_of(key: str, value: object, known: tuple[str, ...]) -> Any:
 
 
 def _some_of(key: str, value: object, known: tuple[str, ...]) -> Any:
-    """The ones named out of those known, in their order."""
-    if (
-        not isinstance(value, list | tuple)
-        or not value
-        or any(one not in known for one in value)
-        or len(set(value)) != len(value)
-    ):
+    """The values given, in the order of those known."""
+    if not _is_list(value, unique=True) or any(one not in known for one in value):
         raise _wrong(key, f"a list out of {', '.join(known)}, each at most once", value)
     return tuple(one for one in known if one in value)
 
 
-def _seeds(value: object) -> tuple[int, ...]:
-    if not isinstance(value, list | tuple) or not value or len(set(map(str, value))) != len(value):
-        raise _wrong("seeds", "a list of whole numbers, each once", value)
-    return tuple(_integer("seeds", seed, 0) for seed in value)
+def _attacks(key: str, value: object) -> tuple[Extra, ...]:
+    attacks: tuple[Extra, ...] = _some_of(key, value, get_args(Extra))
+    if "white-box" not in attacks:  # the report has tables and figures of it
+        raise _wrong(key, "a list with white-box", value)
+    return attacks
 
 
-def _margin(value: object) -> float:
-    if not _is_number(value) or not 0 <= value <= 2:
-        raise _wrong("margin", "a number from 0 to 2", value)
-    return float(value)
+def _seeds(key: str, value: object) -> tuple[int, ...]:
+    if not _is_list(value, unique=True):
+        raise _wrong(key, "a list of whole numbers, each once", value)
+    return tuple(_integer(key, seed, 0) for seed in value)
 
 
-def _epsilons(value: object) -> tuple[float, ...]:
+def _epsilons(key: str, value: object) -> tuple[float, ...]:
     expected = "numbers from 0 to 1, at least one above 0"
     if not isinstance(value, list | tuple):
-        raise _wrong("epsilons", expected, value)
+        raise _wrong(key, expected, value)
     for epsilon in value:
-        if not _is_number(epsilon) or not 0 <= epsilon <= 1:
-            raise _wrong("epsilons", expected, epsilon)
+        if not _is_number(epsilon, 0, 1):
+            raise _wrong(key, expected, epsilon)
     levels = tuple(sorted({0.0, *map(float, value)}))
     if len(levels) < 2:
-        raise _wrong("epsilons", expected, value)
+        raise _wrong(key, expected, value)
     return levels
 
 
-def _networks(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or not value:
-        raise _wrong("networks", "a list of networks, each once", value)
-    names = tuple(backbones.find(name).name for name in value)
-    if len(set(names)) != len(names):
-        raise _wrong("networks", "a list of networks, each once", value)
-    return names
+def _networks(key: str, value: object) -> tuple[str, ...]:
+    names = [backbones.find(name).name for name in value] if _is_list(value) else []
+    if not _is_list(names, unique=True):
+        raise _wrong(key, "a list of networks, each once", value)
+    return tuple(names)
 
 
-def _layers(value: object) -> Literal["all"] | dict[str, tuple[str, ...]]:
-    if value == "all":
-        return "all"
-    if not isinstance(value, dict) or not all(
-        isinstance(names, list | tuple) and names and all(isinstance(n, str) for n in names)
-        for names in value.values()
+def _layers(key: str, value: object) -> Layers | dict[str, Layers]:
+    expected = f"one of {', '.join(GROUPS)}, a list of these, or a table of network = list"
+    if isinstance(value, dict):
+        if not value:
+            raise _wrong(key, expected, value)
+        return {backbones.find(name).name: _list_of_layers(key, v) for name, v in value.items()}
+    if value in GROUPS:
+        return str(value)
+    layers = _list_of_layers(key, value)
+    # Names of layers belong to one network, so they stand in a table.
+    if any(isinstance(layer, str) and layer not in GROUPS for layer in layers):
+        raise _wrong(key, expected, value)
+    return layers
+
+
+def _list_of_layers(key: str, value: object) -> tuple[str | int, ...]:
+    if isinstance(value, str):
+        value = [value]
+    if not _is_list(value) or any(
+        isinstance(layer, bool) or not isinstance(layer, str | int) for layer in value
     ):
-        raise _wrong("layers", "'all' or a table of network = [names of layers]", value)
-    return {backbones.find(name).name: tuple(names) for name, names in value.items()}
+        raise _wrong(key, "a list of groups, names or indices, not empty", value)
+    return tuple(value)
 
 
-def _readings(value: object) -> Readings:
+def _readings(key: str, value: object) -> Readings:
     if not isinstance(value, dict):
-        raise _wrong("readings", "a table", value)
-    _refuse_unknown(value, Readings, "readings.")
-    for key, choice in value.items():
-        _one_of(f"readings.{key}", choice, reading_choices(key))
+        raise _wrong(key, "a table", value)
+    _refuse_unknown(value, Readings, f"{key}.")
+    for reading, choice in value.items():
+        _one_of(f"{key}.{reading}", choice, reading_choices(reading))
     return Readings(**value)
+
+
+def _at_least(minimum: int) -> Callable[[str, object], int]:
+    return lambda key, value: _integer(key, value, minimum)
+
+
+# By key of the TOML file, from the key and its value to the value of the study.
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "name": _name,
+    "photos": _text,
+    "classes": _at_least(2),
+    "min_photos": _at_least(3),
+    "max_photos": _at_least(3),
+    "arms": lambda key, value: _some_of(key, value, get_args(Arm)),
+    "margin": lambda key, value: _number(key, value, 0, 2),
+    "split": _split,
+    "image_size": _at_least(1),
+    "networks": _networks,
+    "weights": _text,
+    "epochs": _at_least(1),
+    "seeds": _seeds,
+    "epsilons": _epsilons,
+    # One of the networks, which is checked with them.
+    "source": lambda _, value: value,
+    "attacks": _attacks,
+    "layers": _layers,
+    "examples": _at_least(1),
+    "batch_size": _at_least(1),
+    "precision": lambda key, value: _one_of(key, value, get_args(Precision)),
+    "threads": _at_least(1),
+    "seed": _at_least(0),
+    "readings": _readings,
+}
 
 
 def reading_choices(key: str) -> tuple[str, ...]:
@@ -369,6 +380,5 @@ def _check_together(study: Study) -> None:
     if isinstance(study.layers, dict):
         for name in study.networks:
             if name not in study.layers:
-                raise _wrong(
-                    "layers", f"layers of every network of the study, also {name}", study.layers
-                )
+                expected = f"layers of every network of the study, also {name}"
+                raise _wrong("layers", expected, study.layers)

@@ -1,1 +1,1 @@
-"""The stages of a study."""
+"""The stages of a study, one per file: each declares its inputs and its files."""

@@ -1,101 +1,135 @@
-"""The stage explain: heatmaps of all layers for a few photos under every condition."""
+"""The stage "explain": heatmaps of all layers for a few photos under every attack."""
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from gradcam_adv import batching as batches
-from gradcam_adv.explain import gradcam
-from gradcam_adv.files import artifacts
-from gradcam_adv.graph import network as networks
-from gradcam_adv.runs.engines import LOCAL, Engine, Sliced, Write
-from gradcam_adv.study import setting as settings
-from gradcam_adv.study.setting import (
-    BLOCKS,
-    Setting,
-    condition_key,
-    conditions,
-    example_rows,
-    predictions,
-    signs_of,
-    slice_of,
-)
-
-# The slice of the first test photo, which always is an example.
-FIRST = "0000000"
+from gradcam_adv import validation
+from gradcam_adv.files import read, write
+from gradcam_adv.graph import Layers
+from gradcam_adv.runs.engines import WriteSlice, slice_name
+from gradcam_adv.study.attacks import FROM, condition_key
+from gradcam_adv.study.stages.evaluate import Evaluate
+from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask
+from gradcam_adv.study.tables import select
 
 
-def explain(setting: Setting, folder: Path, network: str, engine: Engine = LOCAL) -> list[Path]:
-    """Heatmaps of all the study's layers for the example photos, one file a photo."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Explain(NetworkTask, SlicedTask):
+    """Heatmaps of the study's layers for the example photos: ``example-<row>.npz``, one per photo.
 
-    def files(name: str, _: pd.DataFrame) -> list[Path]:
-        # Of the network itself: whoever explains the first photo has it at hand.
-        blocks = [folder / BLOCKS] if name == FIRST else []
-        return [*blocks, folder / f"example-{name}.npz"]
+    An array per condition and layer, float32 (h, w), named "<condition>/<layer>". ``blocks.json``
+    names the layers that end a block.
 
-    sliced = Sliced(
-        f"explain {network}, {setting.arm}",
-        setting.test.iloc[example_rows(setting)],
-        files,
-        partial(_begin_explain, setting, folder, network, settings.SLICE),
-        length=1,
-    )
-    return engine.run(sliced)
+    Attributes:
+        layers: that are explained.
+        examples: how many test photos.
+    """
 
+    kind = stage = "explain"
+    file = "example-{}.npz"
+    length = 1
 
-def _begin_explain(setting: Setting, folder: Path, network: str, length: int) -> Write:
-    """``length``: how many photos' signs are in a file."""
-    study = setting.study
-    flat = networks.flatten(setting.model(network))
-    table = predictions(setting, network)
-    explain_layers = gradcam.Explainer(flat, study.layers_of(network), setting.batch_size)
-    levels = conditions(study, network)
+    evaluate: Evaluate
+    explained_class: Literal["predicted", "clean", "true"]
+    layers: Layers
+    examples: int
 
-    def write(name: str, rows: pd.DataFrame) -> None:
-        if name == FIRST:
-            blocks = _block_ends(flat, explain_layers.layers)
-            artifacts.write_json(folder / BLOCKS, {"blocks": blocks})
-        attacked_name, attacked_rows, place = slice_of(setting, int(name), length)
-        exact = setting.pixels(rows)
-        images, classes = [], []
-        for attack, epsilon in levels:
-            attacked = setting.read_again(exact)
-            if attack != "clean":
-                signs = signs_of(setting, attack, network, attacked_name, attacked_rows)
-                attacked = setting.perturb(network, exact, signs[place], epsilon)
-            images.append(attacked)
-            classes.append(_explained_class(setting, table, rows, attack, epsilon))
-        photo = rows["photo"].item()
-        with batches.naming([f"{photo}, {condition_key(*level)}" for level in levels], network):
-            maps, _ = explain_layers(np.concatenate(images), np.concatenate(classes)[:, None])
-        artifacts.write_arrays(
-            folder / f"example-{name}.npz",
-            {
-                f"{condition_key(*level)}/{layer}": values[i, 0]
+    @property
+    def rows(self) -> np.ndarray:
+        """Positions of the example photos, spread evenly over the test set."""
+        test = self.photos.test
+        count = min(self.examples, len(test))
+        return np.linspace(0, len(test) - 1, count).round().astype(int)
+
+    @property
+    def conditions(self) -> list[tuple[str, float]]:
+        """Clean, then every attack except transfers at every epsilon above 0."""
+        several = {a: e for a, e in self.evaluate.epsilons.items() if not a.startswith(FROM)}
+        return [("clean", 0.0), *((a, e) for a, levels in several.items() for e in levels if e > 0)]
+
+    def heatmaps(self, row: int) -> Any:
+        """The heatmaps of the example photo in ``row`` of the test set, as a context."""
+        return read.arrays(self.path(slice_name(row)))
+
+    def layer_names(self) -> list[str]:
+        """The layers explained, in the order of the network."""
+        with self.heatmaps(int(self.rows[0])) as arrays:
+            return layers_in(arrays)
+
+    def block_ends(self) -> list[str]:
+        """The layers that a reader is shown first, in the order of the network."""
+        return list(map(str, read.json(self._blocks)["blocks"]))
+
+    @property
+    def _blocks(self) -> Path:
+        return self.folder / "blocks.json"
+
+    def photos_to_do(self) -> pd.DataFrame:
+        return self.photos.test.iloc[self.rows]
+
+    def files(self, name: str, rows: pd.DataFrame) -> list[Path]:
+        # The first test photo is always an example; its slice also writes the block ends.
+        return [self._blocks, self.path(name)] if int(name) == 0 else [self.path(name)]
+
+    def begin(self) -> WriteSlice:
+        from gradcam_adv.explain.gradcam import GradCAM
+        from gradcam_adv.graph.flat import flatten
+
+        train = self.evaluate.train
+        graph = flatten(train.model(self.evaluate.precision))
+        predictions = self.evaluate.predictions()
+        explain = GradCAM(graph, self.layers, batch_size=train.features.batch_size)
+
+        def write_slice(name: str, rows: pd.DataFrame) -> None:
+            if int(name) == 0:
+                write.json(self._blocks, {"blocks": _block_ends(graph, explain.layers)})
+            exact = self.photos.pixels(rows)
+            images, classes, keys = [], [], []
+            for attack, epsilon in self.conditions:
+                keys.append(condition_key(attack, epsilon))
+                attacked = self.evaluate.stored(exact)
+                if epsilon:
+                    signs = self.evaluate.signs(attack, rows, int(name))
+                    attacked = self.evaluate.attacked(exact, signs, epsilon)
+                images.append(attacked)
+                classes.append(self._explained(predictions, rows, attack, epsilon))
+            with validation.naming([f"{rows['photo'].item()}, {k}" for k in keys], self.network):
+                maps, _ = explain.maps_and_logits(
+                    np.concatenate(images), np.concatenate(classes)[:, None]
+                )
+            by_name = {
+                f"{key}/{layer}": values[i, 0]
                 for layer, values in maps.items()
-                for i, level in enumerate(levels)
-            },
-        )
+                for i, key in enumerate(keys)
+            }
+            write.arrays(self.path(name), by_name)
 
-    return write
+        return write_slice
+
+    def _explained(
+        self, predictions: pd.DataFrame, rows: pd.DataFrame, attack: str, epsilon: float
+    ) -> np.ndarray:
+        """The class to explain on each photo, int (n,), by what was predicted in the evaluation."""
+        any_attack = next(iter(self.evaluate.epsilons)) if attack == "clean" else attack
+        found = select(predictions, attack=any_attack, epsilon=epsilon).set_index("photo")
+        columns = {"predicted": "predicted", "clean": "predicted_clean", "true": "label"}
+        return found.loc[rows["photo"], columns[self.explained_class]].to_numpy()
 
 
-def _block_ends(network: networks.Network, explained: list[str]) -> list[str]:
-    """Those of the explained layers that end a block; all of them where none does."""
-    ends = {step.path for step in network.find("blocks")}
+def layers_in(names: Any) -> list[str]:
+    """The layers in a file of heatmaps, in the order of the network."""
+    return [name.removeprefix("clean/") for name in names if name.startswith("clean/")]
+
+
+def _block_ends(graph: Any, explained: list[str]) -> list[str]:
+    """Those of the explained layers that end a block; all of them if none does."""
+    from gradcam_adv.graph.layers import block_ends
+
+    ends = {call.path for call in block_ends(graph)}
     return [layer for layer in explained if layer in ends] or explained
-
-
-def _explained_class(
-    setting: Setting, table: pd.DataFrame, rows: pd.DataFrame, attack: str, epsilon: float
-) -> np.ndarray:
-    """The class to explain on each photo, int (n,), from what ``evaluate`` found predicted."""
-    any_attack = "black-box" if attack == "clean" else attack
-    found = table[(table["attack"] == any_attack) & (table["epsilon"] == epsilon)]
-    column = {"predicted": "predicted", "clean": "predicted_clean", "true": "label"}
-    target = setting.study.readings.explained_class
-    return found.set_index("photo").loc[rows["photo"], column[target]].to_numpy()

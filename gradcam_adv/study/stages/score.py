@@ -1,307 +1,299 @@
-"""The stage score: NISSIM and shift of every photo and level, of every layer, and the ceilings."""
+"""The stage "score": NISSIM and region shift of every photo and epsilon, and unrelated photos."""
 
 from __future__ import annotations
 
+import abc
 import contextlib
-import itertools
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from gradcam_adv import batching as batches
-from gradcam_adv.explain import gradcam
-from gradcam_adv.files import artifacts
-from gradcam_adv.metrics import nissim as metrics
-from gradcam_adv.metrics import regions
-from gradcam_adv.models import backbones
-from gradcam_adv.runs.engines import LOCAL, Engine, Sliced, Write
+from gradcam_adv import metrics, validation
+from gradcam_adv.explain.heatmaps import resize
+from gradcam_adv.files import write
+from gradcam_adv.metrics.nissim import WINDOW
+from gradcam_adv.runs.engines import SLICE, Engine, WriteSlice
 from gradcam_adv.study import tables
-from gradcam_adv.study.config import Study
-from gradcam_adv.study.setting import (
-    SLICE,
-    TARGETS,
-    Setting,
-    condition_key,
-    conditions,
-    example_rows,
-    layers_in,
-    levels_of,
-    predictions,
-    targets,
-    under,
-    with_white_box_of_source,
-)
-
-# How many unrelated photos each photo's map is held against for the ceiling of MOD.
-CEILING_PAIRS = 5
+from gradcam_adv.study.attacks import condition_key, named_under, with_alias
+from gradcam_adv.study.columns import read_parts, read_table
+from gradcam_adv.study.stages.evaluate import TARGETS, Evaluate
+from gradcam_adv.study.stages.explain import Explain, layers_in
+from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask, SummaryTask
+from gradcam_adv.study.tables import select
 
 
-def score(setting: Setting, folder: Path, network: str, engine: Engine = LOCAL) -> list[Path]:
-    sliced = Sliced(
-        f"score {network}, {setting.arm}",
-        setting.test,
-        lambda name, _: [folder / f"nissim-{name}.csv"],
-        partial(_begin_score, setting, folder, network),
-    )
-    ceiling = folder / "ceiling.csv"
-    return [*engine.run(sliced), _whole(ceiling, lambda: _ceiling(setting, network))]
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Scored(NetworkTask, SlicedTask):
+    """NISSIM slice by slice, and the control ``unrelated.csv``.
+
+    Attributes:
+        seed: of the pairs of unrelated photos.
+    """
+
+    stage = "score"
+
+    seed: int
+
+    @abc.abstractmethod
+    def _unrelated(self) -> pd.DataFrame:
+        """The control, computed from the clean heatmaps."""
+
+    def files_beside(self) -> list[Path]:
+        return [self.folder / "unrelated.csv"]
+
+    def make(self, engine: Engine) -> list[Path]:
+        files = super().make(engine)
+        (path,) = self.files_beside()
+        if not write.is_whole(path):
+            write.table(path, self._unrelated())
+        return [*files, path]
+
+    def nissim(self) -> pd.DataFrame:
+        """NISSIM of every photo and condition."""
+        return read_parts(self.paths())
+
+    def unrelated(self) -> pd.DataFrame:
+        """NISSIM of pairs of photos of different people; maybe none."""
+        return read_table(self.folder / "unrelated.csv")
 
 
-def _begin_score(setting: Setting, folder: Path, network: str) -> Write:
-    table = predictions(setting, network)
-    evaluated = setting.folders[f"evaluate/{network}"]
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Score(_Scored):
+    """NISSIM and region shift of the last heatmaps, and NISSIM of unrelated photos.
 
-    def write(name: str, rows: pd.DataFrame) -> None:
-        with artifacts.read_arrays(evaluated / f"last-{name}.npz") as maps:
-            scored = _score_slice(setting, network, rows, maps, table)
-        artifacts.write_table(folder / f"nissim-{name}.csv", scored)
+    Slice by slice ``nissim-<slice>.csv``, one row per photo, attack, epsilon, target and size; and
+    ``unrelated.csv``, one row per pair of test photos of different people, target and size.
+    """
 
-    return write
+    kind = "score"
+    file = "nissim-{}.csv"
 
+    evaluate: Evaluate
+    explained_class: Literal["predicted", "clean", "true"]
 
-def layers(setting: Setting, folder: Path, network: str, engine: Engine = LOCAL) -> list[Path]:
-    """NISSIM of every layer for the example photos, one file a photo, and its ceiling."""
-    sliced = Sliced(
-        f"score {network}, {setting.arm}, layers",
-        setting.test.iloc[example_rows(setting)],
-        lambda name, _: [folder / f"layers-{name}.csv"],
-        partial(_begin_layers, setting, folder, network),
-        length=1,
-    )
-    ceiling = folder / "depth-ceiling.csv"
-    return [*engine.run(sliced), _whole(ceiling, lambda: _depth_ceiling(setting, network))]
+    @property
+    def targets(self) -> list[str]:
+        """The classes scored: the one that the study explains, and the clean photo's."""
+        return list(dict.fromkeys([self.explained_class, "clean"]))
 
+    def begin(self) -> WriteSlice:
+        predictions = self.evaluate.predictions()
 
-def _begin_layers(setting: Setting, folder: Path, network: str) -> Write:
-    def write(name: str, _: pd.DataFrame) -> None:
-        scored = _score_layers(setting, network, int(name))
-        artifacts.write_table(folder / f"layers-{name}.csv", scored)
+        def write_slice(name: str, rows: pd.DataFrame) -> None:
+            with self.evaluate.last_maps(name) as maps:
+                scored = self._scored(rows, maps, predictions)
+            write.table(self.path(name), scored)
 
-    return write
+        return write_slice
 
+    def _scored(
+        self, rows: pd.DataFrame, maps: Mapping[str, np.ndarray], predictions: pd.DataFrame
+    ) -> pd.DataFrame:
+        layer = self.evaluate.last_layer
+        wanted = [TARGETS.index(target) for target in self.targets]
 
-def _whole(path: Path, make: Callable[[], pd.DataFrame]) -> Path:
-    """A table that takes seconds to make, written unless it is there."""
-    if not artifacts.is_whole(path):
-        artifacts.write_table(path, make())
-    return path
+        def maps_under(condition: str) -> np.ndarray:
+            names = named_under(condition, rows)
+            return _checked(maps[condition][:, wanted], self.network, layer, names)
 
+        clean = maps_under("clean")
+        clean_at = dict(self._at_sizes(clean))
+        parts = []
+        for attack, epsilons in self.evaluate.epsilons.items():
+            for epsilon in epsilons:
+                found = select(predictions, attack=attack, epsilon=epsilon)
+                found = found.set_index("photo").loc[rows["photo"]]
+                perturbed = maps_under(condition_key(attack, epsilon)) if epsilon else clean
+                for size, compared in self._at_sizes(perturbed):
+                    values = metrics.nissim(clean_at[size], compared)
+                    shifts = asdict(metrics.region_shift(clean_at[size], compared))
+                    for i, target in enumerate(self.targets):
+                        parts.append(
+                            rows[["photo", "identity"]].assign(
+                                network=self.network,
+                                layer=layer,
+                                attack=attack,
+                                epsilon=epsilon,
+                                target=target,
+                                size=size,
+                                nissim=values[:, i],
+                                **{name: column[:, i] for name, column in shifts.items()},
+                                flipped=(found["predicted"] != found["predicted_clean"]).to_numpy(),
+                                empty_clean=(clean[:, i] == 0).all(axis=(1, 2)),
+                                empty_perturbed=(perturbed[:, i] == 0).all(axis=(1, 2)),
+                            )
+                        )
+        table = pd.concat(parts, ignore_index=True)
+        return with_alias(table) if self.evaluate.alias else table
 
-def at_sizes(study: Study, maps: np.ndarray) -> dict[str, np.ndarray]:
-    """Heatmaps at the input's size and, where SSIM's window fits into them, at their own."""
-    sizes = {"input": gradcam.resize(maps, study.image_size)}
-    if min(maps.shape[-2:]) >= metrics.WINDOW:
-        sizes["native"] = maps
-    return sizes
+    def _at_sizes(self, maps: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Heatmaps at the input's size and, if SSIM's window fits into them, at their own."""
+        yield "input", resize(maps, self.photos.image_size)
+        if min(maps.shape[-2:]) >= WINDOW:
+            yield "native", maps
 
-
-def native_fits(settings: Iterable[Setting]) -> bool:
-    """Whether SSIM's window fits into the last heatmaps of every network, once evaluated."""
-    sides: list[int] = []
-    for setting in settings:
-        for network in setting.study.networks:
-            path = min(setting.folders[f"evaluate/{network}"].glob("last-*.npz"))
-            with artifacts.read_arrays(path) as maps:
-                sides += maps["clean"].shape[-2:]
-    return min(sides) >= metrics.WINDOW
-
-
-def _score_slice(
-    setting: Setting, network: str, rows: pd.DataFrame, maps: Any, table: pd.DataFrame
-) -> pd.DataFrame:
-    study = setting.study
-    layer = backbones.BACKBONES[network].last_activation
-    # Of the maps kept, those of the classes scored, in their order.
-    wanted = [TARGETS.index(target) for target in targets(study)]
-
-    def maps_under(condition: str) -> np.ndarray:
-        return _checked(maps[condition][:, wanted], network, layer, under(condition, rows))
-
-    clean = maps_under("clean")
-    clean_at = at_sizes(study, clean)
-    parts = []
-    for attack, epsilons in levels_of(study, network).items():
-        for epsilon in epsilons:
-            found = table[(table["attack"] == attack) & (table["epsilon"] == epsilon)]
-            found = found.set_index("photo").loc[rows["photo"]]
-            perturbed = maps_under(condition_key(attack, epsilon)) if epsilon else clean
-            for size, compared in at_sizes(study, perturbed).items():
-                values = metrics.nissim(clean_at[size], compared)
-                shifts = asdict(regions.shift(clean_at[size], compared))
-                for i, target in enumerate(targets(study)):
+    def _unrelated(self) -> pd.DataFrame:
+        test = self.photos.test
+        wanted = [TARGETS.index(target) for target in self.targets]
+        maps = self.evaluate.clean_maps()[:, wanted]
+        names = named_under("clean", test)
+        clean = _checked(maps, self.network, self.evaluate.last_layer, names)
+        pairs = _pairs(test, self.seed)
+        parts = []
+        for start in range(0, len(pairs), SLICE):
+            rows = pairs.iloc[start : start + SLICE]
+            others = dict(self._at_sizes(clean[rows["second"]]))
+            for size, maps in self._at_sizes(clean[rows["first"]]):
+                values = metrics.nissim(maps, others[size])
+                for i, target in enumerate(self.targets):
                     parts.append(
-                        rows[["photo", "identity"]].assign(
-                            network=network,
-                            layer=layer,
-                            attack=attack,
-                            epsilon=epsilon,
-                            target=target,
-                            size=size,
-                            nissim=values[:, i],
-                            **{name: column[:, i] for name, column in shifts.items()},
-                            flipped=(found["predicted"] != found["predicted_clean"]).to_numpy(),
-                            empty_clean=np.logical_not(clean[:, i].any(axis=(1, 2))),
-                            empty_perturbed=np.logical_not(perturbed[:, i].any(axis=(1, 2))),
+                        rows[["photo", "identity", "other"]].assign(
+                            network=self.network, target=target, size=size, nissim=values[:, i]
                         )
                     )
-    return with_white_box_of_source(study, network, pd.concat(parts, ignore_index=True))
+        return pd.concat(parts, ignore_index=True)
 
 
-def _checked(maps: np.ndarray, network: str, layer: str, shown: list[str]) -> np.ndarray:
-    """``maps`` as they were read; ValueError naming which of them, ``shown``, isn't finite."""
-    with batches.naming(shown, network):
-        return batches.check_finite(maps, f"maps of layer {layer!r}")
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ScoreLayers(_Scored):
+    """NISSIM of every layer for the example photos, at the input's size.
 
+    ``layers-<row>.csv``, one row per layer, attack and epsilon; and ``unrelated.csv``, one row per
+    layer and pair of example photos of different people.
+    """
 
-def _ceiling(setting: Setting, network: str) -> pd.DataFrame:
-    """NISSIM between clean maps of photos of different people: what no relation at all gives."""
-    test = setting.test
-    wanted = [TARGETS.index(target) for target in targets(setting.study)]
-    maps = []
-    for path in sorted(setting.folders[f"evaluate/{network}"].glob("last-*.npz")):
-        with artifacts.read_arrays(path) as arrays:
-            maps.append(arrays["clean"][:, wanted])
-    layer = backbones.BACKBONES[network].last_activation
-    clean = _checked(np.concatenate(maps), network, layer, under("clean", test))
-    chance = np.random.default_rng(setting.study.seed)
-    identities = test["identity"].to_numpy()
-    own, other = [], []
-    for row, identity in enumerate(identities):
-        strangers = np.flatnonzero(identities != identity)
-        chosen = chance.choice(strangers, min(CEILING_PAIRS, len(strangers)), replace=False)
-        own += [row] * len(chosen)
-        other += chosen.tolist()
-    parts = []
-    for start in range(0, len(own), SLICE):
-        pair = slice(start, start + SLICE)
-        others = at_sizes(setting.study, clean[other[pair]])
-        for size, mine in at_sizes(setting.study, clean[own[pair]]).items():
-            values = metrics.nissim(mine, others[size])
-            for i, target in enumerate(targets(setting.study)):
+    kind = "layers"
+    file = "layers-{}.csv"
+    length = 1
+
+    explain: Explain
+
+    def photos_to_do(self) -> pd.DataFrame:
+        return self.explain.photos_to_do()
+
+    def begin(self) -> WriteSlice:
+        def write_slice(name: str, rows: pd.DataFrame) -> None:
+            write.table(self.path(name), self._scored(int(name), rows))
+
+        return write_slice
+
+    def _scored(self, row: int, rows: pd.DataFrame) -> pd.DataFrame:
+        levels = [(attack, epsilon) for attack, epsilon in self.explain.conditions if epsilon]
+        keys = [condition_key(*condition) for condition in self.explain.conditions]
+        photo = rows.iloc[0]
+        parts = []
+        with self.explain.heatmaps(row) as maps:
+            for depth, layer in enumerate(layers_in(maps)):
+                stack = np.stack([maps[f"{key}/{layer}"] for key in keys])
+                _checked(stack, self.network, layer, [f"{photo['photo']}, {key}" for key in keys])
+                clean, *attacked = resize(stack, self.photos.image_size)
+                values = metrics.nissim(np.broadcast_to(clean, np.shape(attacked)), attacked)
                 parts.append(
-                    pd.DataFrame(
-                        {
-                            "photo": test["photo"].to_numpy()[own[pair]],
-                            "identity": identities[own[pair]],
-                            "other": test["photo"].to_numpy()[other[pair]],
-                            "network": network,
-                            "target": target,
-                            "size": size,
-                            "nissim": values[:, i],
-                        }
+                    pd.DataFrame(levels, columns=["attack", "epsilon"]).assign(
+                        photo=photo["photo"],
+                        identity=photo["identity"],
+                        network=self.network,
+                        depth=depth,
+                        layer=layer,
+                        nissim=values,
                     )
                 )
-    return pd.concat(parts, ignore_index=True)
+        return pd.concat(parts, ignore_index=True)
 
-
-def _score_layers(setting: Setting, network: str, row: int) -> pd.DataFrame:
-    """NISSIM of every layer for one example photo, at the input's size."""
-    levels = [c for c in conditions(setting.study, network) if c[1]]
-    keys = [condition_key(*c) for c in (("clean", 0.0), *levels)]
-    photo = setting.test.iloc[row]
-    parts = []
-    explained = setting.folders[f"explain/{network}"]
-    with artifacts.read_arrays(explained / f"example-{row:07d}.npz") as maps:
-        for depth, layer in enumerate(layers_in(maps)):
-            stack = np.stack([maps[f"{key}/{layer}"] for key in keys])
-            _checked(stack, network, layer, [f"{photo['photo']}, {key}" for key in keys])
-            clean, *attacked = gradcam.resize(stack, setting.study.image_size)
-            values = metrics.nissim(np.broadcast_to(clean, np.shape(attacked)), attacked)
-            parts.append(
-                pd.DataFrame(levels, columns=["attack", "epsilon"]).assign(
-                    photo=photo["photo"],
-                    identity=photo["identity"],
-                    network=network,
-                    depth=depth,
-                    layer=layer,
-                    nissim=values,
+    def _unrelated(self) -> pd.DataFrame:
+        examples = self.photos_to_do().reset_index(drop=True)
+        pairs = _pairs(examples, self.seed)
+        columns = ["network", "depth", "layer", "photo", "other", "nissim"]
+        parts = [] if len(pairs) else [pd.DataFrame(columns=columns)]
+        with contextlib.ExitStack() as opened:
+            files = [
+                opened.enter_context(self.explain.heatmaps(int(row))) for row in self.explain.rows
+            ]
+            for depth, layer in enumerate(layers_in(files[0]) if len(pairs) else []):
+                stack = np.stack([maps[f"clean/{layer}"] for maps in files])
+                _checked(stack, self.network, layer, named_under("clean", examples))
+                maps = resize(stack, self.photos.image_size)
+                values = metrics.nissim(maps[pairs["first"]], maps[pairs["second"]])
+                parts.append(
+                    pairs.assign(network=self.network, depth=depth, layer=layer, nissim=values)
                 )
-            )
-    return pd.concat(parts, ignore_index=True)
+        return pd.concat(parts, ignore_index=True)[columns]
 
 
-def _depth_ceiling(setting: Setting, network: str) -> pd.DataFrame:
-    """NISSIM of every layer between clean maps of example photos of different people."""
-    explained = setting.folders[f"explain/{network}"]
-    columns = ["network", "depth", "layer", "photo", "other", "nissim"]
-    examples = setting.test.iloc[example_rows(setting)]
-    pairs = [
-        (own, other)
-        for own, other in itertools.combinations(range(len(examples)), 2)
-        if examples["identity"].iloc[own] != examples["identity"].iloc[other]
-    ]
-    rows: list[tuple[str | int | float, ...]] = []
-    with contextlib.ExitStack() as opened:
-        files = [
-            opened.enter_context(artifacts.read_arrays(explained / f"example-{row:07d}.npz"))
-            for row in example_rows(setting)
-        ]
-        layers = layers_in(files[0]) if pairs else []
-        for depth, layer in enumerate(layers):
-            stack = np.stack([maps[f"clean/{layer}"] for maps in files])
-            _checked(stack, network, layer, under("clean", examples))
-            maps = gradcam.resize(stack, setting.study.image_size)
-            own, other = np.transpose(pairs)
-            for (i, j), value in zip(pairs, metrics.nissim(maps[own], maps[other]), strict=True):
-                photos = examples["photo"].iloc[i], examples["photo"].iloc[j]
-                rows.append((network, depth, layer, *photos, value))
-    return pd.DataFrame(rows, columns=columns)
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SummarizeScores(SummaryTask):
+    """MOD, VID and region shift with their controls, over all networks of an arm.
+
+    Attributes:
+        vid_epsilons: the epsilons that VID goes over.
+        seed: of the bootstrap.
+    """
+
+    kind = stage = "score"
+
+    networks: Mapping[str, Score]
+    vid_epsilons: tuple[float, ...]
+    seed: int
+
+    def make(self, engine: Engine) -> list[Path]:
+        parts: dict[str, list[pd.DataFrame]] = {"excess": [], "mod": [], "shift": [], "vid": []}
+        for score in self.networks.values():  # one at a time, which bounds the memory
+            nissim, unrelated = score.nissim(), score.unrelated()
+            parts["excess"].append(tables.excess(nissim, unrelated, self.seed))
+            parts["mod"].append(tables.mod(nissim, unrelated, self.seed))
+            parts["shift"].append(tables.shift(nissim, self.seed))
+            parts["vid"].append(tables.vid(nissim, self.vid_epsilons, self.seed))
+        keys = ["target", "size", "photo", "identity"]
+        scores = self.networks.values()
+        nissim = tables.over_networks((s.nissim() for s in scores), ["attack", "epsilon", *keys])
+        unrelated = tables.over_networks((s.unrelated() for s in scores), [*keys, "other"])
+        parts["excess"].append(tables.excess(nissim, unrelated, self.seed))
+        by_name = {name: pd.concat(found, ignore_index=True) for name, found in parts.items()}
+        return write.tables(self.folder, **by_name)
 
 
-def scores(setting: Setting, network: str, of: str = "nissim-*") -> pd.DataFrame:
-    """What :func:`score` wrote for one network: NISSIM, or "ceiling"."""
-    return _read(setting.folders[f"score/{network}"], of)
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SummarizeLayers(SummaryTask):
+    """MOD of each layer over the example photos, and the NISSIM that it is the mean of."""
+
+    kind = "layers"
+    stage = "score"
+
+    networks: Mapping[str, ScoreLayers]
+
+    def make(self, engine: Engine) -> list[Path]:
+        found, depths = [], []
+        for scored in self.networks.values():
+            nissim = scored.nissim()
+            found.append(with_alias(nissim) if scored.explain.evaluate.alias else nissim)
+            depths.append(tables.depth(found[-1], scored.unrelated()))
+        return write.tables(
+            self.folder,
+            layers=pd.concat(found, ignore_index=True),
+            depth=pd.concat(depths, ignore_index=True),
+        )
 
 
-def _read(folder: Path, of: str) -> pd.DataFrame:
-    paths = sorted(folder.glob(f"{of}.csv"))
-    return pd.concat([artifacts.read_table(path) for path in paths], ignore_index=True)
+def _pairs(photos: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Unrelated photos: each photo with up to five of other people.
+
+    Returns:
+        Columns photo, identity, other (name of the second photo), first, second (their positions).
+    """
+    unrelated = metrics.UnrelatedPairs(photos["identity"], seed)
+    drawn = [unrelated.draw(identity) for identity in photos["identity"]]
+    first = np.repeat(np.arange(len(drawn)), [len(others) for others in drawn])
+    second = np.concatenate(drawn)
+    others = photos["photo"].to_numpy()[second]
+    pairs = photos[["photo", "identity"]].iloc[first].assign(other=others)
+    return pairs.assign(first=first, second=second).reset_index(drop=True)
 
 
-def summarize(setting: Setting, folder: Path) -> list[Path]:
-    """MOD, VID and shift with their controls; one network at a time, which bounds the memory."""
-    seed = setting.study.seed
-    networks = setting.study.networks
-    with_zero = setting.study.readings.vid_levels == "all"
-    mods, vids, shifts, excesses = [], [], [], []
-    for network in networks:
-        nissim, ceiling = scores(setting, network), scores(setting, network, "ceiling")
-        mods.append(tables.mod(nissim, ceiling, seed))
-        vids.append(tables.vid(nissim, seed, with_zero=with_zero))
-        shifts.append(tables.shift(nissim, seed))
-        excesses.append(tables.excess(nissim, ceiling, seed))
-    keys = ["target", "size", "photo", "identity"]
-    nissim = tables.over_networks(
-        (scores(setting, network) for network in networks), ["attack", "epsilon", *keys]
-    )
-    ceiling = tables.over_networks(
-        (scores(setting, network, "ceiling") for network in networks), [*keys, "other"]
-    )
-    excesses.append(tables.excess(nissim, ceiling, seed))
-    return artifacts.write_tables(
-        folder,
-        excess=pd.concat(excesses, ignore_index=True),
-        mod=pd.concat(mods, ignore_index=True),
-        shift=pd.concat(shifts, ignore_index=True),
-        vid=pd.concat(vids, ignore_index=True),
-    )
-
-
-def summarize_layers(setting: Setting, folder: Path) -> list[Path]:
-    """MOD of each layer over the example photos, and what it is made from."""
-    found, depths = [], []
-    for network in setting.study.networks:
-        scored = setting.folders[f"layers/{network}"]
-        of_photos = _read(scored, "layers-*")
-        found.append(with_white_box_of_source(setting.study, network, of_photos))
-        depths.append(tables.depth(found[-1], _read(scored, "depth-ceiling")))
-    return artifacts.write_tables(
-        folder,
-        layers=pd.concat(found, ignore_index=True),
-        depth=pd.concat(depths, ignore_index=True),
-    )
+def _checked(maps: np.ndarray, network: str, layer: str, names: list[str]) -> np.ndarray:
+    """Heatmaps from a file; ValueError naming which of ``names`` has one that is not finite."""
+    with validation.naming(names, network):
+        return validation.check_finite(maps, f"maps of layer {layer!r}")

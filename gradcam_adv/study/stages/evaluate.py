@@ -1,0 +1,193 @@
+"""The evaluation: what a network predicts under every attack, and the last heatmap of that pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from gradcam_adv import metrics, validation
+from gradcam_adv.attacks import SignPerturbations, perturb
+from gradcam_adv.attacks.noise import random_signs
+from gradcam_adv.data.photos import as_stored
+from gradcam_adv.explain.explainer import PREDICTED
+from gradcam_adv.files import read, write
+from gradcam_adv.models import backbones
+from gradcam_adv.runs.engines import Engine, WriteSlice, slice_name
+from gradcam_adv.study import tables
+from gradcam_adv.study.attacks import (
+    BLACK_BOX,
+    NOISE,
+    WHITE_BOX,
+    condition_key,
+    named_under,
+    with_alias,
+)
+from gradcam_adv.study.columns import read_parts
+from gradcam_adv.study.config import Precision
+from gradcam_adv.study.stages.attack import Attack
+from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask, SummaryTask
+from gradcam_adv.study.stages.train import Train
+
+# The classes that every last heatmap is made for, in this order: the one predicted for the image
+# itself, the one predicted for the clean photo, and the true one.
+TARGETS = ("predicted", "clean", "true")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Evaluate(NetworkTask, SlicedTask):
+    """Predictions under every attack and epsilon, and heatmaps of the last layer.
+
+    The last heatmap only needs a second look at the head, so it costs next to nothing where the
+    prediction is computed anyway. Slice by slice: ``<slice>.csv``, one row per photo, attack and
+    epsilon, and ``last-<slice>.npz``, by condition float32 (n, TARGETS, h, w).
+
+    Attributes:
+        attacks: by name, whose signs each attack takes; random signs need none.
+        epsilons: by the name of an attack, the epsilons it is evaluated at.
+        alias: whether the black-box rows stand for the white-box attack as well.
+        perturbed_set: the format in which test sets are stored and read again.
+        seed: of random signs.
+    """
+
+    kind = stage = "evaluate"
+    file = "last-{}.npz"
+    reads_pixels = True
+
+    train: Train
+    attacks: Mapping[str, Attack]
+    epsilons: Mapping[str, tuple[float, ...]]
+    alias: bool
+    epsilon_unit: Literal["pixel", "network"]
+    perturbed_set: Literal["float32", "png", "jpeg"]
+    seed: int
+    precision: Precision
+
+    @property
+    def last_layer(self) -> str:
+        return backbones.find(self.network).last_activation
+
+    def predictions(self) -> pd.DataFrame:
+        """What was predicted: one row per test photo, attack and epsilon."""
+        # Files that a killed process was writing begin with a dot.
+        return read_parts(sorted(self.folder.glob("[0-9]*.csv")))
+
+    def last_maps(self, name: str) -> Any:
+        """The last heatmaps of a slice by condition, as a context."""
+        return read.arrays(self.path(name))
+
+    def last_map(self, row: int, attack: str, epsilon: float, target: str) -> np.ndarray:
+        """The last heatmap, (h, w), of the test photo in ``row`` under one condition."""
+        start = self.start_of(row)
+        with self.last_maps(slice_name(start)) as maps:
+            found: np.ndarray = maps[condition_key(attack, epsilon)]
+        return found[row - start, TARGETS.index(target)]
+
+    def clean_maps(self) -> np.ndarray:
+        """The last heatmaps of all clean test photos, (N, TARGETS, h, w)."""
+        maps = []
+        for path in self.paths():
+            with read.arrays(path) as arrays:
+                maps.append(arrays["clean"])
+        return np.concatenate(maps)
+
+    def stored(self, images: np.ndarray) -> np.ndarray:
+        """Images as they are read again from the format in which test sets are stored."""
+        return as_stored(images, self.perturbed_set)
+
+    def signs(self, attack: str, rows: pd.DataFrame, row: int) -> np.ndarray:
+        """The signs of an attack for ``rows``, which begin at ``row`` of the test set."""
+        if attack == NOISE:
+            shape = (self.photos.image_size, self.photos.image_size, 3)
+            return np.stack([random_signs(shape, self.seed, sha256) for sha256 in rows["sha256"]])
+        # The source's attack on itself is kept as the black-box attack.
+        name = BLACK_BOX if attack == WHITE_BOX and self.alias else attack
+        return self.attacks[name].signs(row, len(rows))
+
+    def attacked(self, exact: np.ndarray, signs: np.ndarray, epsilon: float) -> np.ndarray:
+        """The photos that the network gets at an epsilon, from exact ones and signs."""
+        preprocessing = self.train.features.preprocessing
+        unit = backbones.epsilon_unit(self.network, self.epsilon_unit, preprocessing)
+        size = epsilon * unit
+        return self.stored(perturb(exact, SignPerturbations(signs, [size])[size]))
+
+    def files(self, name: str, rows: pd.DataFrame) -> list[Path]:
+        return [self.path(name), self.folder / f"{name}.csv"]
+
+    def begin(self) -> WriteSlice:
+        from gradcam_adv.explain.gradcam import GradCAM
+
+        model = self.train.model(self.precision)
+        explain = GradCAM(model, self.last_layer, batch_size=self.train.features.batch_size)
+
+        def write_slice(name: str, rows: pd.DataFrame, pixels: np.ndarray) -> None:
+            table, maps = self._evaluated(explain, int(name), rows, pixels)
+            maps_file, table_file = self.files(name, rows)
+            write.arrays(maps_file, maps)
+            write.table(table_file, table)
+
+        return write_slice
+
+    def _evaluated(
+        self, explain: Any, row: int, rows: pd.DataFrame, exact: np.ndarray
+    ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+        clean = self.stored(exact)
+        labels = rows["label"].to_numpy()
+        maps: dict[str, np.ndarray] = {}
+
+        def predicted_of(images: np.ndarray, condition: str, *classes: Any) -> np.ndarray:
+            """The predictions; the heatmaps of that pass go into ``maps``."""
+            wanted = np.stack(np.broadcast_arrays(*classes), axis=1)
+            with validation.naming(named_under(condition, rows), self.network):
+                by_layer, logits = explain.maps_and_logits(images, wanted)
+            (maps[condition],) = by_layer.values()
+            return logits.argmax(axis=1)
+
+        # On a clean photo the class predicted for it and for the clean photo are one.
+        predicted_clean = predicted_of(clean, "clean", PREDICTED, PREDICTED, labels)
+        parts = []
+        for attack, epsilons in self.epsilons.items():
+            signs = self.signs(attack, rows, row)
+            for epsilon in epsilons:
+                images, predicted = clean, predicted_clean
+                if epsilon:
+                    images = self.attacked(exact, signs, epsilon)
+                    key = condition_key(attack, epsilon)
+                    predicted = predicted_of(images, key, PREDICTED, predicted_clean, labels)
+                parts.append(
+                    rows[["photo", "identity", "label"]].assign(
+                        network=self.network,
+                        attack=attack,
+                        epsilon=epsilon,
+                        predicted_clean=predicted_clean,
+                        predicted=predicted,
+                        psnr=metrics.psnr(clean, images),
+                        zero_gradient=(signs == 0).mean(axis=(1, 2, 3)),
+                    )
+                )
+        table = pd.concat(parts, ignore_index=True)
+        return with_alias(table) if self.alias else table, maps
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SummarizeEvaluation(SummaryTask):
+    """Accuracy, PSNR and the share of zero gradients, over all networks of an arm."""
+
+    kind = stage = "evaluate"
+
+    networks: Mapping[str, Evaluate]
+
+    def make(self, engine: Engine) -> list[Path]:
+        parts = [network.predictions() for network in self.networks.values()]
+        predicted = pd.concat(parts, ignore_index=True)
+        return write.tables(
+            self.folder,
+            predictions=predicted,
+            accuracy=tables.accuracy(predicted),
+            psnr=tables.psnr(predicted),
+            zero_gradients=tables.zero_gradients(predicted),
+        )

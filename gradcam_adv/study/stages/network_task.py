@@ -1,0 +1,125 @@
+"""What tasks of one network, and tasks over all networks of an arm, have in common."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pandas as pd
+
+from gradcam_adv.runs.engines import Engine, Sliced, WriteSlice
+from gradcam_adv.runs.tasks import Task, not_an_input
+from gradcam_adv.study.columns import read_table
+from gradcam_adv.study.config import Arm
+from gradcam_adv.study.photos import Photos
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NetworkTask(Task):
+    """A task of one network in one arm, named such as "plain/attack/vgg16".
+
+    Attributes:
+        photos: of the arm; an input already of the tasks that this one needs.
+    """
+
+    runs_networks = True
+
+    arm: Arm
+    network: str
+    photos: Photos = not_an_input()
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}/{self.kind}/{self.network}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.kind} {self.network}, {self.arm}"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SlicedTask(Task):
+    """A task that does slices of an arm's photos, each into a file.
+
+    Attributes:
+        photos: of the arm; an input already of the tasks that this one needs.
+        file: the name of a slice's file, with "{}" for the name of the slice.
+        length: rows in a slice; None for the usual number.
+        reads_pixels: whether the function that writes a slice gets the pixels of its photos.
+    """
+
+    file: ClassVar[str]
+    length: ClassVar[int | None] = None
+    reads_pixels: ClassVar[bool] = False
+
+    photos: Photos = not_an_input()
+
+    @property
+    @abc.abstractmethod
+    def title(self) -> str:
+        """For progress bars."""
+
+    @abc.abstractmethod
+    def begin(self) -> WriteSlice:
+        """Prepare a process; return the function that writes slices there."""
+
+    def photos_to_do(self) -> pd.DataFrame:
+        return self.photos.test
+
+    def path(self, name: str) -> Path:
+        """The file of a slice."""
+        return self.folder / self.file.format(name)
+
+    def paths(self) -> list[Path]:
+        """The files that are there, in the order of the slices."""
+        # Files that a killed process was writing begin with a dot.
+        return sorted(self.folder.glob(self.file.format("[0-9]*")))
+
+    def start_of(self, row: int) -> int:
+        """The first row of the slice that a row is in."""
+        starts = (int(path.stem.split("-")[-1]) for path in self.paths())
+        return max(start for start in starts if start <= row)
+
+    def files(self, name: str, rows: pd.DataFrame) -> list[Path]:
+        """The files that a slice is written into."""
+        return [self.path(name)]
+
+    def files_beside(self) -> list[Path]:
+        """The files that are not of one slice."""
+        return []
+
+    def sliced(self) -> Sliced:
+        """The work, once the photos are chosen."""
+        return Sliced(
+            self.title,
+            self.photos_to_do(),
+            self.files,
+            self.begin,
+            self.length,
+            self.photos.pixels if self.reads_pixels else None,
+        )
+
+    def make(self, engine: Engine) -> list[Path]:
+        return engine.run(self.sliced())
+
+    def files_due(self) -> int | None:
+        if not self.photos.are_chosen():
+            return None
+        return self.sliced().files_due() + len(self.files_beside())
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SummaryTask(Task):
+    """A task over all networks of one arm, named such as "plain/score/summary"."""
+
+    arm: Arm
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}/{self.kind}/summary"
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One of its tables."""
+        return read_table(self.folder / f"{name}.csv")

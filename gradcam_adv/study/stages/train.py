@@ -1,0 +1,150 @@
+"""Training: a dense head on the base's features, and the whole classifier as a ``.keras`` file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from gradcam_adv import machine, validation
+from gradcam_adv.data.datasets import SPLITS
+from gradcam_adv.files import read, write
+from gradcam_adv.files.checkpoints import Checkpoint
+from gradcam_adv.models import classifiers
+from gradcam_adv.runs.engines import Engine
+from gradcam_adv.runs.tasks import not_an_input
+from gradcam_adv.study.config import Precision
+from gradcam_adv.study.stages.features import Features
+from gradcam_adv.study.stages.network_task import NetworkTask
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Train(NetworkTask):
+    """The trained classifier, and ``history.csv`` of its training.
+
+    Attributes:
+        seed: of the head's training.
+        models: folder of the arm's ``.keras`` files.
+        study: name of the study, which stands beside the model.
+    """
+
+    kind = stage = "train"
+
+    features: Features
+    epochs: int
+    seed: int
+    models: Path = not_an_input()
+    study: str = not_an_input()
+
+    @property
+    def outside(self) -> Path:
+        return self.models / f"{self.network}.keras"
+
+    def model(self, precision: Precision = "float32") -> keras.Model:
+        """The classifier from pixels to logits.
+
+        Raises:
+            ValueError: the file is gone, damaged, or a model of other people.
+        """
+        model = classifiers.load_model(self.outside)
+        facts = read.json(self.outside.with_suffix(".json"))
+        classifiers.check_classes(model, facts, self.photos.identities)
+        return model if precision == "float32" else classifiers.in_precision(model, precision)
+
+    def make(self, engine: Engine) -> list[Path]:
+        from gradcam_adv.graph.predictor import Predictor
+        from gradcam_adv.models import training
+
+        table, batch_size = self.photos.table, self.features.batch_size
+        features = self.features.slices()
+        length = len(features[0])
+        names = [table["photo"].iloc[i * length :].tolist() for i in range(len(features))]
+        for part, of_part in zip(features, names, strict=True):
+            with validation.naming(of_part, self.network):
+                validation.check_finite(part, "features")
+        labels = table["label"].to_numpy()
+        split = {name: np.flatnonzero(table["split"] == name) for name in SPLITS}
+        head = classifiers.dense_head(features[0].shape[1], len(self.photos.identities), self.seed)
+        checkpoint = self.folder / "checkpoint.npz"
+        history = training.train_head(
+            head,
+            features,
+            labels,
+            split["train"],
+            split["validation"],
+            epochs=self.epochs,
+            seed=self.seed,
+            checkpoint=Checkpoint(checkpoint),
+            verbose="auto",
+        )
+        _check_losses(history, self.network)
+        write.table(self.folder / "history.csv", history)
+
+        model = classifiers.assemble(self.features.extractor(), head)
+        parts = []
+        logits_of = Predictor(head, batch_size)
+        for part, of_part in zip(features, names, strict=True):
+            with validation.naming(of_part, f"the head of {self.network}"):
+                parts.append(logits_of(part))
+        first = table.iloc[:length]
+        with validation.naming(names[0], self.network):
+            logits = Predictor(model, batch_size)(self.photos.pixels(first))
+        _check_same(logits, parts[0], self.network)
+        right = np.concatenate(parts).argmax(axis=1) == labels
+        accuracy = {
+            name: {"right": int(right[rows].sum()), "photos": len(rows)}
+            for name, rows in split.items()
+        }
+        classifiers.save_model(model, self.outside, self._facts(accuracy))
+        # Only now: until here an interruption would have the head trained again.
+        checkpoint.unlink(missing_ok=True)
+        return [self.folder / "history.csv", self.outside, self.outside.with_suffix(".json")]
+
+    def _facts(self, accuracy: dict[str, dict[str, int]]) -> dict[str, object]:
+        """What stands beside the model as JSON."""
+        weights = self.features.weights
+        return {
+            "network": self.network,
+            "arm": self.arm,
+            "classes": self.photos.identities,
+            "image_size": self.photos.image_size,
+            "weights": {
+                "origin": weights.origin,
+                "file": weights.path.name if weights.path else None,
+                "sha256": weights.sha256,
+                "note": weights.note,
+            },
+            "study": self.study,
+            "seed": self.seed,
+            "fingerprint": self.fingerprint,
+            "versions": machine.versions(),
+            "accuracy": accuracy,
+        }
+
+
+def _check_losses(history: pd.DataFrame, network: str) -> None:
+    """ValueError naming the first epoch whose loss is NaN or infinite."""
+    finite = np.isfinite(history[["loss", "val_loss"]].to_numpy()).all(axis=1)
+    if not finite.all():
+        row = history.iloc[int(np.argmin(finite))]
+        raise ValueError(
+            f"Expected finite losses of the head of {network}. Received: loss {row['loss']:g}, "
+            f"val_loss {row['val_loss']:g} in epoch {row['epoch']:g}"
+        )
+
+
+def _check_same(logits: np.ndarray, head_logits: np.ndarray, network: str) -> None:
+    """ValueError if the assembled classifier does not give the logits of its head."""
+    scale = max(1.0, float(np.abs(head_logits).max()))
+    difference = float(np.abs(logits - head_logits).max()) / scale
+    if not difference <= 1e-4:  # NaN fails this, too
+        raise ValueError(
+            f"Expected the assembled {network} to give the head's logits within 1e-4 of their "
+            f"scale. Received: a difference of {difference:.1e}"
+        )
