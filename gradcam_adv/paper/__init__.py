@@ -1,1 +1,1 @@
-"""What the paper says, what a run measured, and what of it holds; by reading and by seed."""
+"""The paper: its tables and claims, the rules that judge them, readings and seeds; numbers only."""

@@ -1,6 +1,9 @@
 """Effects that a claim is judged by: an estimate, its interval, and two tests; over identities.
 
 Photos of one person resemble each other, so whole people are drawn again and again.
+
+The functions take one value per photo, shape (N,), and ``identities``, who is on each photo. An
+effect below ``margin``, which is above 0, counts as none. ``seed`` is that of the resampling.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ _BATCH = 5_000_000
 
 # From how often each identity counts, shape (..., identities), to an estimate, shape (...).
 Statistic = Callable[[np.ndarray], np.ndarray]
-Alternative = Literal["two-sided", "less"]
+# From the estimates of all draws of identities to p and p_short.
+Tests = Callable[[np.ndarray], tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -34,23 +38,23 @@ class Effect:
     """How far something is from none.
 
     Attributes:
-        value: the estimate, 0 being none; NaN where there is nothing to estimate it from.
-        low: end of its 95 % bootstrap interval over identities; NaN with fewer than two.
-        high: the other end.
-        p: two-sided, of there being none; 1 where there is too little to test.
-        p_short: of its being at least the margin below which an effect counts as none, doubled
-            so that both tests weigh the same; 1 where there is too little to test.
+        value: the estimate, 0 being none; NaN if there is nothing to estimate it from.
         count: of the values that it was estimated from.
         identities: of the people on those photos.
+        low: end of its 95 % bootstrap interval over identities; NaN with fewer than two.
+        high: the other end.
+        p: two-sided, of there being none; 1 if there is too little to test.
+        p_short: of its being at least the margin, doubled so that both tests weigh the same; 1 if
+            there is too little to test.
     """
 
     value: float
-    low: float
-    high: float
-    p: float
-    p_short: float
     count: int
     identities: int
+    low: float = np.nan
+    high: float = np.nan
+    p: float = 1.0
+    p_short: float = 1.0
 
 
 def clustered_mean(
@@ -61,32 +65,25 @@ def clustered_mean(
     seed: int = 0,
     answers: bool = False,
 ) -> Effect:
-    """The mean of one number a photo.
+    """The mean of ``values``; NaN is left out.
 
-    Args:
-        values: shape (N,); NaN is left out.
-        identities: who is on each photo, shape (N,).
-        margin: above 0.
-        seed: of resampling.
-        answers: the values come of right and wrong answers, in [-1, 1], and are 0 for photos
-            where nothing changed. Few photos without a change say little of how rare it is, so
-            ``p_short`` then is the exact binomial one where that is larger.
+    With ``answers`` the values come from right and wrong answers, in [-1, 1], and are 0 for photos
+    where nothing changed. A few photos without a change do not show that changes are rare, so
+    ``p_short`` then is the exact binomial one if that is larger.
     """
-    array = np.asarray(values, dtype=np.float64)
-    known = np.isfinite(array)
-    array = array[known]
-    group, count = _groups(np.asarray(identities)[known])
-    sums = np.bincount(group, weights=array, minlength=count)
+    known, group, count = _known(values, identities)
+    sums = np.bincount(group, weights=known, minlength=count)
     photos = np.bincount(group, minlength=count)
 
     def mean(weights: np.ndarray) -> np.ndarray:
-        return _ratio(weights @ sums, weights @ photos, 0.0)
+        return _ratio(weights @ sums, weights @ photos)
 
-    def p_of(null: float, alternative: Alternative) -> float:
-        return _sign_flip_p(sums - null * photos, alternative, seed)
+    def tests(_: np.ndarray) -> tuple[float, float]:
+        short = _sign_flip_p(sums - margin * photos, "less", seed)
+        return _sign_flip_p(sums, "two-sided", seed), 2 * short
 
-    effect = _over_identities(mean, p_of, len(array), count, margin, seed)
-    return _unless_rare(effect, array, margin) if answers else effect
+    effect = _over_identities(mean, tests, len(known), count, seed)
+    return _unless_rare(effect, known, margin) if answers else effect
 
 
 def paired_shares(
@@ -97,17 +94,10 @@ def paired_shares(
     margin: float,
     seed: int = 0,
 ) -> Effect:
-    """By how much one accuracy exceeds another on the same photos.
+    """By how much one accuracy exceeds another on the same photos; each photo is 0 or 1 in both.
 
     ``p`` is McNemar's exact one or that of the identities, whichever is larger: McNemar's takes
     photos of one person for independent.
-
-    Args:
-        first: 0 or 1 for each photo, shape (N,).
-        second: the same under the other condition.
-        identities: who is on each photo, shape (N,).
-        margin: above 0.
-        seed: of resampling.
     """
     more = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     effect = clustered_mean(more, identities, margin=margin, seed=seed)
@@ -126,38 +116,22 @@ def clustered_auc(
 ) -> Effect:
     """AUC less 0.5: how often a failed photo's score is above that of one that did not fail.
 
-    Only photos of one stratum are held against each other, and every such pair counts the same.
-
-    Args:
-        scores: one number a photo, shape (N,).
-        failed: whether it failed, bool (N,).
-        strata: such as the level of attack, shape (N,).
-        identities: who is on each photo, shape (N,).
-        margin: above 0.
-        seed: of resampling.
+    Only photos of one stratum, such as the level of attack, are held against each other, and every
+    such pair counts the same.
     """
     values, outcome = np.asarray(scores, dtype=np.float64), np.asarray(failed, dtype=bool)
     group, count = _groups(identities)
-    levels, level = np.unique(np.asarray(strata), return_inverse=True)
     above, pairs = np.zeros((count, count)), np.zeros((count, count))
-    for stratum in range(len(levels)):
-        bad, good = outcome & (level == stratum), ~outcome & (level == stratum)
+    for stratum in np.unique(strata):
+        bad, good = (chosen & (np.asarray(strata) == stratum) for chosen in (outcome, ~outcome))
         above += _pairs_above(values[bad], group[bad], values[good], group[good], count)
-        pairs += np.outer(
-            np.bincount(group[bad], minlength=count), np.bincount(group[good], minlength=count)
-        )
+        pairs += np.outer(*(np.bincount(group[rows], minlength=count) for rows in (bad, good)))
 
     def auc(weights: np.ndarray) -> np.ndarray:
-        def total(matrix: np.ndarray) -> np.ndarray:
-            return ((weights @ matrix) * weights).sum(axis=-1)
+        higher, all_pairs = (((weights @ m) * weights).sum(axis=-1) for m in (above, pairs))
+        return _ratio(higher, all_pairs, otherwise=0.5) - 0.5
 
-        return _ratio(total(above), total(pairs), 0.5) - 0.5
-
-    p_of = _jackknife(auc, count)
-    effect = _over_identities(auc, p_of, len(values), count, margin, seed)
-    if not pairs.any():
-        return replace(effect, value=np.nan, low=np.nan, high=np.nan, p=1.0, p_short=1.0)
-    return _unless_scarce(effect, outcome)
+    return _of_outcome(auc, outcome, bool(pairs.any()), count, margin, seed)
 
 
 def matched_difference(
@@ -173,14 +147,6 @@ def matched_difference(
 
     The difference of the shares within each tenth, weighted as least squares with a constant for
     each tenth would weigh it.
-
-    Args:
-        failed: bool (N,).
-        treated: bool (N,).
-        matched: what both shall be alike in, shape (N,).
-        identities: who is on each photo, shape (N,).
-        margin: above 0.
-        seed: of resampling.
     """
     outcome, chosen = np.asarray(failed, dtype=bool), np.asarray(treated, dtype=bool)
     group, count = _groups(identities)
@@ -196,16 +162,13 @@ def matched_difference(
 
     def difference(weights: np.ndarray) -> np.ndarray:
         n, m = weights @ of_treated, weights @ of_others
-        # (bad/n - bad/m) times n m / (n + m), which is defined where n or m is 0, too.
+        # (bad/n - bad/m) times n m / (n + m), which is defined if n or m is 0, too.
         lead = (weights @ bad_treated) * m - (weights @ bad_others) * n
-        both = _ratio(n * m, n + m, 0.0).sum(axis=-1)
-        return _ratio(_ratio(lead, n + m, 0.0).sum(axis=-1), both, 0.0)
+        both = _ratio(n * m, n + m).sum(axis=-1)
+        return _ratio(_ratio(lead, n + m).sum(axis=-1), both)
 
-    p_of = _jackknife(difference, count)
-    effect = _over_identities(difference, p_of, len(outcome), count, margin, seed)
-    if not (of_treated.sum(axis=0) * of_others.sum(axis=0)).any():
-        return replace(effect, value=np.nan, low=np.nan, high=np.nan, p=1.0, p_short=1.0)
-    return _unless_scarce(effect, outcome)
+    comparable = bool((of_treated.sum(axis=0) * of_others.sum(axis=0)).any())
+    return _of_outcome(difference, outcome, comparable, count, margin, seed)
 
 
 def common_direction(
@@ -213,46 +176,35 @@ def common_direction(
 ) -> Effect:
     """Whether directions have one in common: the length of the mean of their unit vectors.
 
-    0 is none, 1 is all the same. ``p`` is that of Rayleigh's test with whole identities turned at
-    random, so that photos of one person may go the same way by that person's doing.
-
-    Args:
-        directions: radians, shape (N,); NaN, where nothing moved, is left out.
-        identities: who is on each photo, shape (N,).
-        margin: between 0 and 1.
-        seed: of resampling.
+    ``directions`` are in radians; NaN, where nothing moved, is left out. 0 is none, 1 is all the
+    same. ``p`` is that of Rayleigh's test with whole identities turned at random, so that photos of
+    one person may go the same way by that person's doing.
     """
-    angles = np.asarray(directions, dtype=np.float64)
-    known = np.isfinite(angles)
-    angles = angles[known]
-    group, count = _groups(np.asarray(identities)[known])
+    angles, group, count = _known(directions, identities)
     x = np.bincount(group, weights=np.cos(angles), minlength=count)
     y = np.bincount(group, weights=np.sin(angles), minlength=count)
     photos = np.bincount(group, minlength=count)
 
     def length(weights: np.ndarray) -> np.ndarray:
-        return _ratio(np.hypot(weights @ x, weights @ y), weights @ photos, 0.0)
+        return _ratio(np.hypot(weights @ x, weights @ y), weights @ photos)
 
-    if not len(angles):
-        return Effect(np.nan, np.nan, np.nan, 1.0, 1.0, 0, 0)
-    value = float(length(np.ones(count)))
-    if count < 2:
-        return Effect(value, np.nan, np.nan, 1.0, 1.0, len(angles), count)
-    low, high, draws = _bootstrap(length, count, seed)
-    rng = np.random.default_rng(seed)
-    own = np.hypot(x, y)
-    rayleigh = scipy.stats.monte_carlo_test(
-        np.arctan2(y, x),
-        lambda size: rng.uniform(-np.pi, np.pi, size),
-        lambda turned, axis: np.abs((own * np.exp(1j * turned)).sum(axis=axis)),
-        vectorized=True,
-        n_resamples=FLIPS,
-        batch=_batch(count),
-        alternative="greater",
-    )
-    # Resampled lengths are on average too long, so this errs towards a common direction.
-    short = (1 + int((draws >= margin).sum())) / (1 + len(draws))
-    return Effect(value, low, high, float(rayleigh.pvalue), min(2 * short, 1.0), len(angles), count)
+    def tests(draws: np.ndarray) -> tuple[float, float]:
+        rng = np.random.default_rng(seed)
+        lengths = np.hypot(x, y)
+        rayleigh = scipy.stats.monte_carlo_test(
+            np.arctan2(y, x),
+            lambda size: rng.uniform(-np.pi, np.pi, size),
+            lambda turned, axis: np.abs((lengths * np.exp(1j * turned)).sum(axis=axis)),
+            vectorized=True,
+            n_resamples=FLIPS,
+            batch=_batch(count),
+            alternative="greater",
+        )
+        # Resampled lengths are on average too long, so this errs towards a common direction.
+        short = (1 + int((draws >= margin).sum())) / (1 + len(draws))
+        return float(rayleigh.pvalue), 2 * short
+
+    return _over_identities(length, tests, len(angles), count, seed)
 
 
 def _groups(identities: npt.ArrayLike) -> tuple[np.ndarray, int]:
@@ -260,7 +212,14 @@ def _groups(identities: npt.ArrayLike) -> tuple[np.ndarray, int]:
     return group, len(names)
 
 
-def _ratio(above: np.ndarray, below: np.ndarray, otherwise: float) -> np.ndarray:
+def _known(values: npt.ArrayLike, identities: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray, int]:
+    """The values that are not NaN, the groups of their identities, and the number of groups."""
+    array = np.asarray(values, dtype=np.float64)
+    known = np.isfinite(array)
+    return array[known], *_groups(np.asarray(identities)[known])
+
+
+def _ratio(above: np.ndarray, below: np.ndarray, otherwise: float = 0.0) -> np.ndarray:
     full = np.full(np.broadcast_shapes(np.shape(above), np.shape(below)), otherwise)
     return np.divide(above, below, out=full, where=np.asarray(below) > 0)
 
@@ -287,51 +246,15 @@ def _unless_rare(effect: Effect, values: np.ndarray, margin: float) -> Effect:
     return replace(effect, p_short=max(effect.p_short, min(2 * rare, opposite)))
 
 
-def _unless_scarce(effect: Effect, outcome: np.ndarray) -> Effect:
-    if min(outcome.sum(), (~outcome).sum()) < SCARCE:
-        return replace(effect, p=1.0, p_short=1.0)
-    return effect
-
-
 def _over_identities(
-    statistic: Statistic,
-    p_of: Callable[[float, Alternative], float],
-    count: int,
-    identities: int,
-    margin: float,
-    seed: int,
+    statistic: Statistic, tests: Tests, count: int, identities: int, seed: int
 ) -> Effect:
-    """An effect with its interval by bootstrap; ``p_of`` tests whether it is a given value."""
+    """An effect of ``count`` values with its 95 % percentile interval and both tests."""
     if not count:
-        return Effect(np.nan, np.nan, np.nan, 1.0, 1.0, 0, 0)
+        return Effect(np.nan, 0, 0)
     value = float(statistic(np.ones(identities)))
     if identities < 2:
-        return Effect(value, np.nan, np.nan, 1.0, 1.0, count, identities)
-    low, high, _ = _bootstrap(statistic, identities, seed)
-    p_short = min(2 * p_of(margin, "less"), 1.0)
-    return Effect(value, low, high, p_of(0.0, "two-sided"), p_short, count, identities)
-
-
-def _jackknife(statistic: Statistic, identities: int) -> Callable[[float, Alternative], float]:
-    """Student's t with the standard error found by leaving out one identity after the other.
-
-    p is no smaller than that of so few people all going one way by chance.
-    """
-
-    def p_of(null: float, alternative: Alternative) -> float:
-        left_out = statistic(1 - np.eye(identities))
-        error = (identities - 1) * left_out.std(ddof=1) / np.sqrt(identities)
-        beyond = float(statistic(np.ones(identities))) - null
-        t = beyond / error if error > 0 else np.copysign(np.inf, beyond) if beyond else 0.0
-        one_sided = float(scipy.stats.t.sf(-t if alternative == "less" else abs(t), identities - 1))
-        one_sided = max(one_sided, 0.5**identities)
-        return one_sided if alternative == "less" else min(2 * one_sided, 1.0)
-
-    return p_of
-
-
-def _bootstrap(statistic: Statistic, identities: int, seed: int) -> tuple[float, float, np.ndarray]:
-    """The ends of the 95 % percentile interval, and the estimate of every draw of identities."""
+        return Effect(value, count, identities)
     result = scipy.stats.bootstrap(
         (np.arange(identities),),
         lambda drawn, axis: statistic(_times_drawn(drawn)),
@@ -342,8 +265,44 @@ def _bootstrap(statistic: Statistic, identities: int, seed: int) -> tuple[float,
         method="percentile",
         rng=np.random.default_rng(seed),
     )
-    interval = result.confidence_interval
-    return float(interval.low), float(interval.high), result.bootstrap_distribution
+    low, high = map(float, result.confidence_interval)
+    p, p_short = tests(result.bootstrap_distribution)
+    return Effect(value, count, identities, low, high, min(p, 1.0), min(p_short, 1.0))
+
+
+def _of_outcome(
+    statistic: Statistic,
+    outcome: np.ndarray,
+    comparable: bool,
+    identities: int,
+    margin: float,
+    seed: int,
+) -> Effect:
+    """An effect on failures, tested by Student's t with the jackknife error over identities.
+
+    NaN if nothing is ``comparable``. ``outcome`` says whether each photo failed.
+    """
+
+    def tests(_: np.ndarray) -> tuple[float, float]:
+        if min(outcome.sum(), (~outcome).sum()) < SCARCE:
+            return 1.0, 1.0
+        left_out = statistic(1 - np.eye(identities))
+        error = (identities - 1) * left_out.std(ddof=1) / np.sqrt(identities)
+        value = float(statistic(np.ones(identities)))
+
+        def beyond(difference: float) -> float:
+            if error > 0:
+                t = difference / error
+            else:
+                t = np.copysign(np.inf, difference) if difference else 0.0
+            # No smaller than p of so few people all going one way by chance.
+            return max(float(scipy.stats.t.sf(t, identities - 1)), 0.5**identities)
+
+        return 2 * beyond(abs(value)), 2 * beyond(margin - value)
+
+    if not comparable:
+        return Effect(np.nan, len(outcome), identities)
+    return _over_identities(statistic, tests, len(outcome), identities, seed)
 
 
 def _times_drawn(drawn: np.ndarray) -> np.ndarray:
@@ -355,8 +314,8 @@ def _times_drawn(drawn: np.ndarray) -> np.ndarray:
     return times.reshape(drawn.shape).astype(np.float64)
 
 
-def _sign_flip_p(values: np.ndarray, alternative: Alternative, seed: int) -> float:
-    """p of numbers, one an identity, whose signs are a matter of chance having such a sum.
+def _sign_flip_p(values: np.ndarray, alternative: Literal["two-sided", "less"], seed: int) -> float:
+    """p of numbers, one per identity, whose signs are a matter of chance having such a sum.
 
     With few identities there are few ways to flip signs: p is at best 2 / 2^identities.
     """

@@ -1,4 +1,4 @@
-"""What a run measured, as the paper's claims are judged on it: one row a photo, wide by network."""
+"""What a run measured, as the claims are judged on it: one row per photo, a column per network."""
 
 from __future__ import annotations
 
@@ -7,38 +7,28 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from gradcam_adv.models.backbones import BACKBONES
-from gradcam_adv.study.config import Arm, Readings
+from gradcam_adv.study.attacks import BLACK_BOX, NOISE
+from gradcam_adv.study.config import Arm, Study
+from gradcam_adv.study.tables import select
 
-_PREDICTIONS = ("photo", "identity", "label", "network", "attack", "epsilon")
-_COLUMNS = {
-    "predictions": (*_PREDICTIONS, "predicted_clean", "predicted"),
-    "nissim": ("photo", "identity", "network", "attack", "epsilon", "target", "size", "nissim"),
-}
+
+class NotJudged(Exception):
+    """The run has nothing to judge a claim by; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one arm of a run measured; ValueError when a column is missing.
+    """What one arm of a run measured.
 
     Attributes:
         predictions: columns photo, identity, label, network, attack, epsilon, predicted_clean,
-            predicted; one row a photo and condition.
+            predicted; one row per photo and condition.
         nissim: columns photo, identity, network, attack, epsilon, target, size, nissim, and
-            direction (radians) where it was measured; what :func:`needed` keeps is enough.
+            direction (radians) if it was measured; the rows that :func:`needed` keeps are enough.
     """
 
     predictions: pd.DataFrame
     nissim: pd.DataFrame
-
-    def __post_init__(self) -> None:
-        for name, columns in _COLUMNS.items():
-            received = list(getattr(self, name).columns)
-            if missing := [column for column in columns if column not in received]:
-                raise ValueError(
-                    f"Expected {name} with columns {', '.join(columns)}. "
-                    f"Received: {received}, without {', '.join(missing)}"
-                )
 
 
 @dataclass(frozen=True)
@@ -46,73 +36,66 @@ class Run:
     """A run as the claims are judged on it.
 
     Attributes:
-        arms: "plain", "aligned" or both.
-        networks: of the study.
-        source: on which the black-box attack was made.
-        origins: by network, "imagenet", "file" or "random".
-        readings: of the study.
-        seed: of resampling.
+        arms: what was measured, by arm.
+        study: that was done.
+        origins: by network, where the weights of its base come from: "imagenet", "file" or
+            "random".
     """
 
     arms: Mapping[Arm, Evidence]
-    networks: Sequence[str]
-    source: str
+    study: Study
     origins: Mapping[str, str]
-    readings: Readings
-    seed: int
 
     @property
-    def attacked(self) -> list[str]:
-        """The networks that the black-box attack was not made on: for them it is one."""
-        return [network for network in self.networks if network != self.source]
+    def networks(self) -> Sequence[str]:
+        return self.study.networks
+
+    @property
+    def others(self) -> list[str]:
+        """The networks except the source of the black-box attack; for them it is one."""
+        return [network for network in self.networks if network != self.study.source]
+
+    def right_answers(self, arm: Arm, attack: str = BLACK_BOX) -> pd.DataFrame:
+        """1 for a right answer, else 0: one row per photo, columns network and epsilon."""
+        rows = select(self.arms[arm].predictions, attack=attack)
+        return _wide(rows.assign(right=(rows["predicted"] == rows["label"]).astype(float)), "right")
+
+    def nissim(self, arm: Arm, attack: str = BLACK_BOX, target: str | None = None) -> pd.DataFrame:
+        """The rows of NISSIM under an attack, as the study reads the paper or of another target."""
+        readings = self.study.readings
+        target = target or readings.explained_class
+        return select(
+            self.arms[arm].nissim, attack=attack, target=target, size=readings.heatmap_size
+        )
+
+    def shifts(self, arm: Arm, attack: str = BLACK_BOX) -> pd.DataFrame:
+        """NISSIM at the epsilons above 0: one row per photo, columns network and epsilon."""
+        rows = self.nissim(arm, attack)
+        return _wide(rows[rows["epsilon"] > 0], "nissim")
 
 
-def needed(nissim: pd.DataFrame, readings: Readings) -> pd.DataFrame:
-    """The rows of a network's NISSIM that claims are judged on: some tenth of them."""
+def _wide(rows: pd.DataFrame, value: str) -> pd.DataFrame:
+    return rows.pivot(index=["identity", "photo"], columns=["network", "epsilon"], values=value)
+
+
+def needed(nissim: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The rows of a network's NISSIM that claims are judged on: about a tenth of them."""
+    readings = study.readings
     return nissim[
-        nissim["attack"].isin(("black-box", "noise"))
+        nissim["attack"].isin((BLACK_BOX, NOISE))
         & nissim["target"].isin((readings.explained_class, "clean"))
         & (nissim["size"] == readings.heatmap_size)
-        & (nissim["epsilon"] > 0)
+        & nissim["epsilon"].isin((*study.attacked_epsilons, *study.vid_epsilons))
     ]
 
 
-def title(network: str) -> str:
-    return BACKBONES[network].title
-
-
-def titles(networks: Sequence[str]) -> str:
-    return ", ".join(map(title, networks))
-
-
-def right_answers(arm: Evidence, attack: str) -> pd.DataFrame:
-    """1 for a right answer, else 0: one row a photo (and identity), columns network, epsilon."""
-    own = arm.predictions[arm.predictions["attack"] == attack]
-    return own.assign(right=(own["predicted"] == own["label"]).astype(float)).pivot(
-        index=["identity", "photo"], columns=["network", "epsilon"], values="right"
-    )
-
-
-def shifts(arm: Evidence, attack: str, readings: Readings) -> pd.DataFrame:
-    """NISSIM as the study reads the paper: one row a photo, columns network and epsilon > 0."""
-    own = read(arm, attack, readings.explained_class, readings)
-    return own[own["epsilon"] > 0].pivot(
-        index=["identity", "photo"], columns=["network", "epsilon"], values="nissim"
-    )
-
-
-def read(arm: Evidence, attack: str, target: str, readings: Readings) -> pd.DataFrame:
-    table = arm.nissim
-    wanted = (
-        (table["attack"] == attack)
-        & (table["target"] == target)
-        & (table["size"] == readings.heatmap_size)
-    )
-    return table[wanted]
-
-
-def levels_of(table: pd.DataFrame) -> list[float]:
+def epsilons_of(table: pd.DataFrame) -> list[float]:
     return sorted(table.columns.get_level_values("epsilon").unique())
+
+
+def present(networks: Sequence[str], *tables: pd.DataFrame) -> list[str]:
+    """Those of the networks that all the tables have."""
+    return [network for network in networks if all(network in table for table in tables)]
 
 
 def of_network(table: pd.DataFrame, network: str) -> pd.DataFrame:
@@ -121,12 +104,6 @@ def of_network(table: pd.DataFrame, network: str) -> pd.DataFrame:
 
 
 def mean_shifts(table: pd.DataFrame, networks: Sequence[str]) -> pd.DataFrame:
-    """Each photo's mean over the levels, by network; NaN where a level is missing."""
-    return pd.DataFrame(
-        {n: of_network(table, n).mean(axis=1, skipna=False) for n in networks}, table.index
-    )
-
-
-def present(table: pd.DataFrame, networks: Sequence[str]) -> list[str]:
-    known = set(table.columns.get_level_values("network"))
-    return [network for network in networks if network in known]
+    """Each photo's mean over the epsilons, by network; NaN if one is missing."""
+    means = {n: of_network(table, n).mean(axis=1, skipna=False) for n in networks}
+    return pd.DataFrame(means, table.index)

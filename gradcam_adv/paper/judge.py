@@ -1,49 +1,49 @@
-"""The paper's claims judged twice: on its own printed tables, and on a run."""
+"""Judging the claims twice: on the paper's own tables, and on a run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import pandas as pd
 
 from gradcam_adv import statistics
-from gradcam_adv.paper import evidence, rules
-from gradcam_adv.paper import on_paper as printed
-from gradcam_adv.paper import tables as paper
-from gradcam_adv.paper.effects import Effect
-from gradcam_adv.paper.evidence import Evidence, Run
+from gradcam_adv.models.backbones import titles
+from gradcam_adv.paper.claims import CLAIMS, UNITS, Claim
+from gradcam_adv.paper.evidence import Evidence, NotJudged, Run, needed
 from gradcam_adv.paper.on_run import Findings
-from gradcam_adv.paper.rules import Rule
-from gradcam_adv.study.config import Arm, Readings
+from gradcam_adv.study.attacks import BLACK_BOX, NOISE
+from gradcam_adv.study.config import Arm, Study
+from gradcam_adv.study.plan import ArmPlan
 
-HOLDS, FAILS, UNKNOWN, NOT_JUDGED = "holds", "does not hold", "can't be told", "not judged"
+HOLDS, FAILS = "holds", "does not hold"
+INCONCLUSIVE, NOT_JUDGED = "inconclusive", "not judged"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim's verdict, a row of the tables.
+    """The verdict on one claim, a row of the tables.
 
     Attributes:
-        claim: its name in :data:`paper.CLAIMS`.
+        claim: its name in :data:`gradcam_adv.paper.claims.CLAIMS`.
         says: the claim in this project's words.
         place: in the paper.
         on: "paper", its printed tables, or "run".
-        arm: "plain", "aligned", "both", or "not said" of the paper's Table 3.
-        verdict: "holds", "does not hold", "can't be told" or "not judged".
-        effect: what was found, with 95 % intervals where there are any.
-        detail: on what the verdict rests, what speaks against it, or why there is none.
+        arm: "plain", "aligned", "both", or "not said" for the paper's Table 3.
+        verdict: "holds", "does not hold", "inconclusive" or "not judged".
+        effect: what was found, with 95 % intervals if there are any.
+        detail: the data behind the verdict, what contradicts it, or why there is none.
         rule: by which it was judged.
-        p: of the verdict or of what comes nearest to one; NaN on printed tables.
-        p_holm: the same after Holm for all verdicts on the run.
+        p: of the verdict, or of the one that comes nearest; NaN on printed tables.
+        p_holm: the same, corrected by Holm's method for all verdicts on the run.
     """
 
     claim: str
     says: str
     place: str
-    on: Literal["paper", "run"]
+    on: str
     arm: str
     verdict: str
     effect: str = ""
@@ -53,133 +53,103 @@ class Verdict:
     p_holm: float = math.nan
 
 
+def judge_all(arms: Mapping[Arm, ArmPlan]) -> pd.DataFrame:
+    """Every claim on the paper's own tables and on a run that is done; columns of Verdict."""
+    return pd.concat([judge_paper(), judge_plan(arms)], ignore_index=True)
+
+
+def judge_plan(arms: Mapping[Arm, ArmPlan], *, variation: bool = False) -> pd.DataFrame:
+    """Every claim on a run that is done; on a variation by the attacks that all of them have."""
+    found = {}
+    for arm, plan in arms.items():
+        predictions = plan.accuracy.table("predictions")
+        if variation:
+            predictions = predictions[predictions["attack"].isin((BLACK_BOX, NOISE))]
+        # One network at a time: of a large study only the needed rows fit into memory.
+        nissim = [needed(score.nissim(), plan.study) for score in plan.score.values()]
+        found[arm] = Evidence(predictions, pd.concat(nissim, ignore_index=True))
+    first = next(iter(arms.values()))
+    origins = {network: weights.origin for network, weights in first.weights.items()}
+    return judge(found, first.study, origins)
+
+
 def judge_paper() -> pd.DataFrame:
-    """Every claim against the paper's own tables: one row a claim and set of photos.
-
-    Returns:
-        The columns of :class:`Verdict`.
-    """
-    return _table([verdict for claim in paper.CLAIMS for verdict in _judge_printed(claim)])
-
-
-def _judge_printed(claim: paper.Claim) -> list[Verdict]:
-    found = printed.FINDINGS[claim.name]
-    verdict = Verdict(claim.name, claim.says, claim.place, "paper", "not said", NOT_JUDGED)
-    if isinstance(found, str):
-        return [replace(verdict, detail=f"the paper prints no {found}")]
-    return [
-        replace(
-            verdict,
-            arm=one.arm,
-            verdict={True: HOLDS, False: FAILS, None: UNKNOWN}[one.holds],
-            effect=one.effect,
-            detail=one.detail,
-            rule=one.rule,
-        )
-        for one in found()
-    ]
-
-
-def judge(
-    arms: Mapping[Arm, Evidence],
-    networks: Sequence[str],
-    source: str,
-    origins: Mapping[str, str],
-    readings: Readings,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Every claim on a run: one row a claim and arm, or a claim about both arms.
-
-    Args:
-        arms: what was measured, by arm.
-        networks: of the study, out of the five.
-        source: the network on which the black-box attack was made.
-        origins: by network, where the weights of its base come from: "imagenet", "file" or
-            "random". Claims that compare networks are not judged where only some are random.
-        readings: which class is explained, at which size, and over which levels VID goes.
-        seed: of resampling.
-
-    Returns:
-        The columns of :class:`Verdict`.
-
-    Raises:
-        ValueError: no arm, or a network without an origin.
-    """
-    if not arms:
-        raise ValueError("Expected the evidence of one arm or both. Received: none")
-    if missing := [network for network in networks if network not in origins]:
-        raise ValueError(
-            f"Expected the origin of every network's weights. Received: {dict(origins)}, without "
-            f"{', '.join(missing)}"
-        )
-    run = Run(arms, networks, source, origins, readings, seed)
+    """Every claim on the paper's own tables: one row per claim and set of photos."""
     verdicts = []
-    for claim in paper.CLAIMS:
-        rule = rules.RULES[claim.name]
-        about: tuple[Arm | Literal["both"], ...] = ("both",) if rule.both else tuple(arms)
-        verdicts += [_judge_one(run, claim, rule, arm) for arm in about]
-    corrected = statistics.holm([verdict.p for verdict in verdicts])
-    return _table(
-        [
-            _after_correction(verdict, float(p))
-            for verdict, p in zip(verdicts, corrected, strict=True)
-        ]
-    )
+    for claim in CLAIMS:
+        about = (claim.name, claim.says, claim.place, "paper")
+        rule = claim.on_paper
+        if isinstance(rule, str):
+            detail = f"the paper prints no {rule}"
+            verdicts.append(Verdict(*about, "not said", NOT_JUDGED, detail=detail))
+            continue
+        for found in rule.find():
+            verdict = {True: HOLDS, False: FAILS, None: INCONCLUSIVE}[found.holds]
+            verdicts.append(
+                Verdict(*about, found.arm, verdict, found.effect, found.detail, rule.text)
+            )
+    return pd.DataFrame(map(asdict, verdicts))
 
 
-def _table(rows: Sequence[Verdict]) -> pd.DataFrame:
-    return pd.DataFrame([asdict(row) for row in rows])
+def judge(arms: Mapping[Arm, Evidence], study: Study, origins: Mapping[str, str]) -> pd.DataFrame:
+    """Every claim on a run: one row per claim and arm, or per claim about both arms.
+
+    The arguments are the attributes of :class:`Run`. Claims that compare networks are not judged if
+    only some have random weights.
+    """
+    run = Run(arms, study, origins)
+    verdicts = []
+    for claim in CLAIMS:
+        about: tuple[Arm | Literal["both"], ...] = ("both",) if claim.both else tuple(arms)
+        verdicts += [_judge_one(run, claim, arm) for arm in about]
+    table = pd.DataFrame(map(asdict, verdicts))
+    table["p_holm"] = statistics.holm([verdict.p for verdict in verdicts])
+    unclear = table["p_holm"] >= statistics.SIGNIFICANCE
+    table.loc[unclear, "verdict"] = INCONCLUSIVE
+    return table
 
 
-def _judge_one(run: Run, claim: paper.Claim, rule: Rule, arm: Arm | Literal["both"]) -> Verdict:
-    """The verdict before Holm's correction over all of them."""
+def _judge_one(run: Run, claim: Claim, arm: Arm | Literal["both"]) -> Verdict:
+    """The verdict before Holm's correction over all verdicts."""
     verdict = Verdict(
-        claim.name, claim.says, claim.place, "run", arm, NOT_JUDGED, rule=rules.text_of(rule)
+        claim.name, claim.says, claim.place, "run", arm, NOT_JUDGED, rule=claim.full_rule
     )
-    # A claim about both arms takes them from the run itself.
-    found = _why_not(run, claim, rule) or rule.find(run, "plain" if arm == "both" else arm)
-    if isinstance(found, str):
-        return replace(verdict, detail=found)
-    if not found.needed:
-        return replace(verdict, detail="the run has nothing to judge it by")
-    weighed = weigh(found, absent=rule.absent)
+    try:
+        if claim.both and len(run.arms) < 2:
+            raise NotJudged("the run has one arm only")
+        _check_weights(run, claim)
+        # A claim about both arms takes both from the run.
+        found = claim.find(run, "plain" if arm == "both" else arm)
+        if not found.needed:
+            raise NotJudged("the run has nothing to judge it by")
+    except NotJudged as reason:
+        return replace(verdict, detail=str(reason))
+    weighed = weigh(found, absent=claim.absent)
+    unit = UNITS[claim.unit]
     return replace(
         verdict,
         verdict=weighed.leaning,
-        effect="; ".join(f"{name} {_shown(e, rule.unit)}" for name, e in found.needed.items()),
+        effect="; ".join(f"{name} {unit.shown(effect)}" for name, effect in found.needed.items()),
         detail=_detail(found, weighed),
         p=weighed.p,
     )
 
 
-def _after_correction(verdict: Verdict, p_holm: float) -> Verdict:
-    if math.isnan(p_holm):
-        return verdict
-    clear = p_holm < statistics.SIGNIFICANCE
-    return replace(verdict, verdict=verdict.verdict if clear else UNKNOWN, p_holm=p_holm)
-
-
-def _why_not(run: Run, claim: paper.Claim, rule: Rule) -> str:
-    if rule.both and len(run.arms) < 2:
-        return "the run has one arm only"
+def _check_weights(run: Run, claim: Claim) -> None:
     random = [network for network in run.networks if run.origins[network] == "random"]
     if claim.compares and 0 < len(random) < len(run.networks):
-        return (
-            f"the weights of {evidence.titles(random)} are random and those of the others are "
+        raise NotJudged(
+            f"the weights of {titles(random)} are random and those of the others are "
             "not, so a difference would be the weights'"
         )
-    return ""
 
 
 @dataclass(frozen=True)
 class Weighed:
-    """Towards which verdict findings lean.
+    """The verdict that findings point to, "holds" or "does not hold", and its p.
 
-    Attributes:
-        leaning: "holds" or "does not hold".
-        p: of that, which has to stand Holm's correction over all claims.
-        against: names of the effects that speak clearly against the claim.
-        unclear: names of the needed effects that speak clearly neither for nor against it.
+    ``against`` names the effects that clearly contradict the claim, ``unclear`` the needed effects
+    that are clear neither for nor against it.
     """
 
     leaning: str
@@ -189,22 +159,23 @@ class Weighed:
 
 
 def weigh(findings: Findings, *, absent: bool = False) -> Weighed:
-    """Whether effects speak for a claim or against it, before Holm over all claims.
+    """Whether effects speak for a claim or against it, before Holm's correction over all claims.
 
-    For it to hold all needed effects must be clear, so their largest p counts; for it not to hold
-    one effect against it is enough, so the smallest p counts, after Holm for how many could be.
-    An effect that is clear but small does not speak against the claim.
+    For a claim to hold all needed effects must be clear, so their largest p counts. For it not to
+    hold one effect against it is enough, so the smallest p counts, corrected by Holm's method for
+    the number of effects. An effect that is clear but small does not contradict the claim.
 
     Args:
         findings: with at least one needed effect.
         absent: the claim is that there is no effect.
     """
-    agrees = {
-        name: effect.p if effect.value > 0 else 1.0 for name, effect in findings.needed.items()
-    }
-    disagrees = {name: effect.p_short for name, effect in findings.needed.items()}
+    there = {name: effect.p for name, effect in findings.needed.items()}
+    short = {name: effect.p_short for name, effect in findings.needed.items()}
     if absent:
-        agrees, disagrees = disagrees, {n: effect.p for n, effect in findings.needed.items()}
+        agrees, disagrees = short, there
+    else:
+        agrees = {n: p if findings.needed[n].value > 0 else 1.0 for n, p in there.items()}
+        disagrees = short
     clear = {name for name, p in agrees.items() if p < statistics.SIGNIFICANCE}
     disagrees |= dict.fromkeys(clear, 1.0)
     disagrees |= {
@@ -228,19 +199,3 @@ def _detail(findings: Findings, weighed: Weighed) -> str:
     if weighed.unclear:
         parts.append(f"not clear: {', '.join(weighed.unclear)}")
     return "; ".join([*parts, findings.note] if findings.note else parts)
-
-
-def _shown(effect: Effect, unit: str) -> str:
-    if math.isnan(effect.value):
-        return "–"
-    scale, start, digits = {
-        "points": (100, 0.0, 1),
-        "nissim": (1, 0.0, 4),
-        "auc": (1, 0.5, 3),
-        "length": (1, 0.0, 2),
-    }[unit]
-    value, low, high = (
-        "–" if math.isnan(number) else f"{scale * (number + start):.{digits}f}"
-        for number in (effect.value, effect.low, effect.high)
-    )
-    return f"{value} [{low}, {high}]"

@@ -1,7 +1,7 @@
-"""What hangs on each choice that the paper leaves open: its curves, its claims, how near they come.
+"""Other readings of the paper: their curves, how near they come to its tables, their verdicts.
 
-A reading is the study with one such choice, or two, made otherwise. All numbers are of the
-black-box attack.
+A reading is the study with one of the choices that the paper leaves open made otherwise, or two.
+All numbers are about the black-box attack.
 """
 
 from __future__ import annotations
@@ -14,31 +14,29 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from gradcam_adv.paper import judge as claims
-from gradcam_adv.paper import tables as paper
-from gradcam_adv.report.cells import select, title_of
-from gradcam_adv.report.sections import ACCURACIES
+from gradcam_adv.models.backbones import title
+from gradcam_adv.paper import judge, printed
+from gradcam_adv.study.attacks import BLACK_BOX, NOISE
 from gradcam_adv.study.config import Arm
+from gradcam_adv.study.tables import select
 
-# The study as it is, which all other readings are held against; it is always the first.
+# The study as it is, with which all other readings are compared; always the first.
 DEFAULT = "default"
-# Numbers no further apart than this came out alike, whatever order they were added up in.
+# Numbers that differ by at most this count as equal.
 ALIKE = 1e-9
 CONDITION = ["network", "epsilon"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the study comes to under one reading.
+    """The results of the study under one reading.
 
     Attributes:
-        name: "default" for the study as it is; else what differs from it, such as
+        name: "default" for the study as it is; otherwise what differs from it, such as
             "epsilon_unit = network, perturbed_set = jpeg".
-        tables: by arm, those of :mod:`gradcam_adv.study.tables` called accuracy, psnr, mod and
-            vid, the last two of one class and size; rows of other attacks than the black-box are
-            left out.
-        verdicts: columns of :class:`gradcam_adv.paper.judge.Verdict`, of the run and not of the
-            paper's tables, all arms one below the other.
+        tables: by arm, accuracy, psnr, mod and vid of :mod:`gradcam_adv.study.tables`, the last two
+            of one target and size.
+        verdicts: on the run, of all arms.
     """
 
     name: str
@@ -47,178 +45,96 @@ class Outcome:
 
 
 def tables(outcomes: Sequence[Outcome], source: str) -> dict[str, pd.DataFrame]:
-    """All that is kept of the readings, by the names of the tables.
+    """All tables about the readings, by name: curves, distances and verdicts.
 
     Args:
         outcomes: the study as it is, then its other readings.
         source: the network on which the black-box attack was made.
-
-    Returns:
-        readings, of :func:`curves`; readings_distances, of :func:`distances`; readings_verdicts,
-        a column reading and those of :class:`gradcam_adv.paper.judge.Verdict`. Each in the
-        order of ``outcomes``.
-
-    Raises:
-        ValueError: as :func:`curves`, or verdicts on the paper's own tables among the run's.
     """
     found = curves(outcomes)
-    verdicts = pd.concat(
-        [outcome.verdicts.assign(reading=outcome.name) for outcome in outcomes], ignore_index=True
-    )
-    if not (verdicts["on"] == "run").all():
-        raise ValueError(
-            f"Expected verdicts on the run alone. Received: on {', '.join(verdicts['on'].unique())}"
-        )
+    verdicts = [outcome.verdicts.assign(reading=outcome.name) for outcome in outcomes]
+    columns = ["reading", *outcomes[0].verdicts.columns]
     return {
         "readings": found,
         "readings_distances": distances(found, source),
-        "readings_verdicts": verdicts[["reading", *outcomes[0].verdicts.columns]],
+        "readings_verdicts": pd.concat(verdicts, ignore_index=True)[columns],
     }
 
 
 def curves(outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """Every reading's numbers along epsilon, the paper's beside them.
+    """Every reading's numbers by epsilon, with the paper's beside them.
 
     Returns:
-        One row a reading, arm, network and epsilon: photos; accuracy, low, high; ratio (accuracy
-        to that at epsilon 0; NaN where that is 0); mod, mod_low, mod_high, mod_noise (of random
-        signs), ceiling (of unrelated photos); vid, vid_low, vid_high, vid_noise (one value for
-        all epsilons); psnr (infinite where no photo was changed), unchanged (how many were not);
-        paper_accuracy, paper_ratio, paper_mod (NaN where the paper prints none). The paper does
-        not say of which set its MODs are, so they stand in both arms.
-
-    Raises:
-        ValueError: no outcome, the first one not "default", a name twice, no accuracy at epsilon
-            0, or a table whose arms or black-box rows are of other conditions than the first
-            outcome's accuracies.
+        One row per reading, arm, network and epsilon: photos; accuracy, low, high; ratio (accuracy
+        divided by that at epsilon 0; NaN if that is 0); mod, mod_low, mod_high, mod_noise (of
+        random signs), unrelated (of unrelated photos); psnr (infinite if no photo was changed),
+        unchanged (number of unchanged photos); paper_accuracy, paper_ratio, paper_mod (NaN if the
+        paper prints none); vid, vid_low, vid_high, vid_noise (one value for all epsilons). The
+        paper does not say on which set it computed MOD, so it stands in both arms.
     """
-    names = [outcome.name for outcome in outcomes]
-    if names[:1] != [DEFAULT] or len(set(names)) < len(names):
-        raise ValueError(
-            f"Expected readings of different names, the first one {DEFAULT!r}. Received: {names}"
-        )
-    arms = outcomes[0].tables
-    conditions = {arm: _conditions(arm, own["accuracy"]) for arm, own in arms.items()}
     parts = []
     for outcome in outcomes:
-        if list(outcome.tables) != list(arms):
-            raise ValueError(
-                f"Expected the arms {', '.join(arms)} of every reading. "
-                f"Received: {', '.join(outcome.tables)} of {outcome.name}"
-            )
-        parts += [_along_epsilon(outcome, arm, expected) for arm, expected in conditions.items()]
+        for arm, of_arm in outcome.tables.items():
+            curve = _curve(of_arm, printed.ACCURACIES[arm].table)
+            curve.insert(0, "reading", outcome.name)
+            curve.insert(1, "arm", arm)
+            parts.append(curve)
     return pd.concat(parts, ignore_index=True)
 
 
-def _conditions(arm: Arm, accuracy: pd.DataFrame) -> pd.Index:
-    """Networks and epsilons of an arm, which all its tables must have under every reading."""
-    index = select(accuracy, attack="black-box").set_index(CONDITION).index
-    networks = set(index.get_level_values("network"))
-    if without := sorted(n for n in networks if (n, 0.0) not in index):
-        raise ValueError(
-            "Expected accuracies under the black-box attack with epsilon 0 among their levels. "
-            f"Received: none of {', '.join(without)}, {arm}"
-        )
-    return index
-
-
-def _along_epsilon(outcome: Outcome, arm: Arm, conditions: pd.Index) -> pd.DataFrame:
-    networks = conditions.get_level_values("network").unique()
-    accuracy = _rows(outcome, arm, "accuracy", conditions)
-    mod = _rows(outcome, arm, "mod", conditions)
-    psnr = _rows(outcome, arm, "psnr", conditions)
-    vid = _rows(outcome, arm, "vid", networks)
-    noise = _rows(outcome, arm, "vid", networks, attack="noise")
-    table = accuracy[["photos", "accuracy", "low", "high"]].assign(
-        ratio=_to_clean(accuracy["accuracy"]),
-        **_named(mod, "mod", "low", "high"),
-        mod_noise=mod["mod_noise"],
-        ceiling=mod["ceiling"],
-        psnr=psnr["psnr"],
-        unchanged=psnr["unchanged"],
-        **_printed(arm, accuracy.index),
+def _curve(of_arm: Mapping[str, pd.DataFrame], printed_accuracy: pd.DataFrame) -> pd.DataFrame:
+    """One arm's numbers under the black-box attack, one row per network and epsilon."""
+    accuracy, mod, psnr, vid = (
+        select(of_arm[name], attack=BLACK_BOX) for name in ("accuracy", "mod", "psnr", "vid")
     )
-    of_networks = pd.DataFrame(_named(vid, "vid", "low", "high") | {"vid_noise": noise["vid"]})
-    own = table.join(of_networks, on="network").reset_index()
-    own.insert(0, "reading", outcome.name)
-    own.insert(1, "arm", arm)
-    return own
-
-
-def _rows(
-    outcome: Outcome, arm: Arm, name: str, expected: pd.Index, attack: str = "black-box"
-) -> pd.DataFrame:
-    """An attack's rows of a table, by network and epsilon or by network alone, as ``expected``."""
-    keys = list(map(str, expected.names))
-    own = select(outcome.tables[arm][name], attack=attack).set_index(keys)
-    wrong = [f"without {row}" for row in expected.difference(own.index)]
-    wrong += [f"besides them {row}" for row in own.index.difference(expected)]
-    wrong += [f"more than once {row}" for row in own.index[own.index.duplicated()]]
-    if wrong:
-        raise ValueError(
-            f"Expected one row of {name} under {attack} for each {' and '.join(keys)} of the first "
-            f"reading. Received: {', '.join(wrong)}, of {outcome.name}, {arm}"
-        )
-    return own
-
-
-def _named(table: pd.DataFrame, value: str, *ends: str) -> dict[str, pd.Series]:
-    """A value and the ends of its interval, which are called after it."""
-    return {value: table[value]} | {f"{value}_{end}": table[end] for end in ends}
-
-
-def _printed(arm: Arm, conditions: pd.Index) -> dict[str, pd.Series]:
-    _, accuracies = ACCURACIES[arm]
+    clean = select(accuracy, epsilon=0.0).set_index("network")["accuracy"]
+    table = accuracy[[*CONDITION, "photos", "accuracy", "low", "high"]]
+    table = table.assign(ratio=table["accuracy"] / table["network"].map(clean.where(clean > 0)))
+    mod = mod.rename(columns={"low": "mod_low", "high": "mod_high"})
+    mod = mod[[*CONDITION, "mod", "mod_low", "mod_high", "mod_noise", "unrelated"]]
+    table = table.merge(mod, on=CONDITION, validate="one_to_one")
+    table = table.merge(
+        psnr[[*CONDITION, "psnr", "unchanged"]], on=CONDITION, validate="one_to_one"
+    )
     of_paper = {
-        "paper_accuracy": accuracies,
-        "paper_ratio": accuracies / accuracies.loc[0.0],
-        "paper_mod": paper.TABLE_3,
+        "paper_accuracy": printed_accuracy.unstack(),
+        "paper_ratio": (printed_accuracy / printed_accuracy.loc[0.0]).unstack(),
+        "paper_mod": printed.TABLE_3.unstack(),
     }
-    return {
-        name: pd.Series([paper.printed(table, *cell) for cell in conditions], conditions, float)
-        for name, table in of_paper.items()
-    }
-
-
-def _to_clean(accuracy: pd.Series) -> pd.Series:
-    """Of accuracies by network and epsilon, the share of that at epsilon 0."""
-    clean = accuracy.xs(0.0, level="epsilon")
-    return accuracy / clean.where(clean > 0).reindex(accuracy.index, level="network")
+    table = table.join(pd.DataFrame(of_paper), on=CONDITION)
+    vid = vid.rename(columns={"low": "vid_low", "high": "vid_high"}).set_index("network")
+    noise = select(of_arm["vid"], attack=NOISE).set_index("network")["vid"]
+    vid = vid[["vid", "vid_low", "vid_high"]].assign(vid_noise=noise)
+    return table.join(vid, on="network", validate="many_to_one")
 
 
 def unlike(source: str) -> list[str]:
-    """The networks that are attacked in white-box here and by transfer in the paper, or inversely.
+    """The networks with a white-box attack here and a transfer attack in the paper, or inversely.
 
     Their curves differ for that reason alone, so distances leave them out.
     """
-    return [] if source == paper.SOURCE else [source, paper.SOURCE]
+    return [] if source == printed.SOURCE else [source, printed.SOURCE]
 
 
 def distances(readings: pd.DataFrame, source: str) -> pd.DataFrame:
-    """How far the shapes of each reading's curves are from the paper's.
+    """How far each reading's curves are from the paper's.
 
-    A distance is a root mean square over networks and those epsilons above 0 that the paper
-    prints, so 0 is the paper's own curve. Networks that are right on no clean photo under any one
-    of an arm's readings have no ratio there, and accuracy leaves them out under all of its
-    readings, or distances would be over different networks. Those of :func:`unlike` are left out
-    of distances, and stay in the orders.
-
-    Args:
-        readings: of :func:`curves`.
-        source: the network on which the black-box attack was made.
+    A distance is a root mean square over networks and the epsilons above 0 that the paper prints;
+    0 is the paper's own curve. A network that is right on no clean photo under one reading has no
+    ratio there; the accuracy then leaves it out under all readings of the arm, so that all
+    distances are over the same networks. Networks of :func:`unlike` are left out of distances but
+    not of orders.
 
     Returns:
-        One row a reading and arm: levels (epsilons compared), networks (how many are in the
-        orders); accuracy_networks (how many are compared), accuracy_distance (of the ratio to the
-        clean accuracy), accuracy_within (cells in which the paper's ratio lies within the 95 %
-        interval of the accuracy, the clean accuracy taken as it came out); accuracy_order
-        (networks by the share of their accuracy that they lose, mean over the levels, least
-        first), accuracy_order_paper, accuracy_tau (Kendall's, between the two). The same of MOD:
+        One row per reading and arm: levels (number of epsilons compared), networks (number in the
+        orders); accuracy_networks (number compared), accuracy_distance (of the ratio to the clean
+        accuracy), accuracy_within (number of cells in which the paper's ratio lies in the 95 %
+        interval of the accuracy, taking the clean accuracy as exact); accuracy_order (networks by
+        the share of accuracy that they lose, mean over epsilons, least first),
+        accuracy_order_paper, accuracy_tau (Kendall's, between the two). The same for MOD:
         mod_networks, mod_distance, mod_within, mod_order, mod_order_paper, mod_tau; and
-        mod_shape_distance, of MOD as a
-        multiple of its mean over all cells, in which a factor common to them does not count.
-        NaN where there is nothing: a tau of fewer than two networks or of all networks alike, a
-        shape of no MOD at all, a count of cells without intervals.
+        mod_shape_distance, of MOD divided by its mean over all cells. NaN if there is nothing to
+        compute from.
     """
     clean = select(readings, epsilon=0.0).set_index(["reading", "arm", "network"])["accuracy"]
     compared = readings[(readings["epsilon"] > 0) & readings["paper_mod"].notna()].join(
@@ -227,42 +143,30 @@ def distances(readings: pd.DataFrame, source: str) -> pd.DataFrame:
     found = []
     for reading, arm in readings[["reading", "arm"]].drop_duplicates().to_numpy():
         of_arm = select(compared, arm=arm)
-        without = of_arm.loc[of_arm["ratio"].isna(), "network"].unique()
-        own = select(of_arm, reading=reading)
-        known = own[~own["network"].isin(without)]
-        alike, alike_known = (rows[~rows["network"].isin(unlike(source))] for rows in (own, known))
+        rows = select(of_arm, reading=reading)
+        without = of_arm.loc[of_arm["ratio"].isna(), "network"]
+        known = rows[~rows["network"].isin(without)]
+        accuracy, mod = (table[~table["network"].isin(unlike(source))] for table in (known, rows))
+        shape = mod["mod"] / mod["mod"].mean() - mod["paper_mod"] / mod["paper_mod"].mean()
+        exact = accuracy["paper_ratio"] * accuracy["clean"]
         found.append(
             {
                 "reading": reading,
                 "arm": arm,
-                "levels": own["epsilon"].nunique(),
-                "networks": own["network"].nunique(),
+                "levels": rows["epsilon"].nunique(),
+                "networks": rows["network"].nunique(),
+                "accuracy_networks": accuracy["network"].nunique(),
+                "accuracy_distance": _root_mean_square(accuracy["ratio"] - accuracy["paper_ratio"]),
+                "accuracy_within": _within(accuracy["low"], exact, accuracy["high"]),
+                **_orders("accuracy", 1 - known["ratio"], 1 - known["paper_ratio"], known),
+                "mod_networks": mod["network"].nunique(),
+                "mod_distance": _root_mean_square(mod["mod"] - mod["paper_mod"]),
+                "mod_shape_distance": _root_mean_square(shape),
+                "mod_within": _within(mod["mod_low"], mod["paper_mod"], mod["mod_high"]),
+                **_orders("mod", rows["mod"], rows["paper_mod"], rows),
             }
-            | _of_accuracy(alike_known)
-            | _orders(1 - known["ratio"], 1 - known["paper_ratio"], known["network"], "accuracy")
-            | _of_mod(alike)
-            | _orders(own["mod"], own["paper_mod"], own["network"], "mod")
         )
     return pd.DataFrame(found)
-
-
-def _of_accuracy(own: pd.DataFrame) -> dict[str, float]:
-    ratio, printed = own["ratio"], own["paper_ratio"]
-    return {
-        "accuracy_networks": own["network"].nunique(),
-        "accuracy_distance": _root_mean_square(ratio - printed),
-        "accuracy_within": _within(own["low"], printed * own["clean"], own["high"]),
-    }
-
-
-def _of_mod(own: pd.DataFrame) -> dict[str, float]:
-    mod, printed = own["mod"], own["paper_mod"]
-    return {
-        "mod_networks": own["network"].nunique(),
-        "mod_distance": _root_mean_square(mod - printed),
-        "mod_shape_distance": _root_mean_square(mod / mod.mean() - printed / printed.mean()),
-        "mod_within": _within(own["mod_low"], printed, own["mod_high"]),
-    }
 
 
 def _root_mean_square(differences: pd.Series) -> float:
@@ -276,14 +180,13 @@ def _within(low: pd.Series, value: pd.Series, high: pd.Series) -> float:
 
 
 def _orders(
-    own: pd.Series, printed: pd.Series, network: pd.Series, what: str
+    what: str, here: pd.Series, printed: pd.Series, rows: pd.DataFrame
 ) -> dict[str, float | str]:
-    """Networks by their means, this run's and the paper's, and how the two orders agree."""
-    # Rounded, so that networks that do alike are alike.
-    means = [values.groupby(network, sort=False).mean().round(9) for values in (own, printed)]
-    tau = math.nan
-    if len(means[0]) > 1:
-        tau = float(scipy.stats.kendalltau(*means).statistic)
+    """Networks in the order of their means, here and in the paper, and how the orders agree."""
+    # Rounded, so that equal networks are equal.
+    networks = rows["network"]
+    means = [values.groupby(networks, sort=False).mean().round(9) for values in (here, printed)]
+    tau = float(scipy.stats.kendalltau(*means).statistic) if len(means[0]) > 1 else math.nan
     first, second = map(_in_order, means)
     return {f"{what}_order": first, f"{what}_order_paper": second, f"{what}_tau": tau}
 
@@ -291,23 +194,14 @@ def _orders(
 def _in_order(values: pd.Series) -> str:
     """Titles of the networks, least first, such as "VGG16 < XceptionNet"."""
     groups = values.groupby(values)
-    return " < ".join(" = ".join(map(title_of, alike.index)) for _, alike in groups)
+    return " < ".join(" = ".join(map(title, alike.index)) for _, alike in groups)
 
 
 def changes(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Verdicts on the paper's claims that come out otherwise under another reading.
+    """Verdicts that differ from the study's own under another reading.
 
-    A claim that was not judged, such as on a white-box attack that was not made, has no verdict
-    that could change.
-
-    Args:
-        verdicts: readings_verdicts of :func:`tables`.
-
-    Returns:
-        Columns reading, claim, says, arm, verdict_default, verdict; in the order of ``verdicts``.
-
-    Raises:
-        ValueError: no verdict under the reading "default".
+    A claim that was not judged, such as one on a white-box attack that was not made, has no verdict
+    that could change. Columns reading, claim, says, arm, verdict_default, verdict.
     """
     both = beside_default(verdicts)
     changed = both[both["verdict"] != both["verdict_default"]]
@@ -316,42 +210,23 @@ def changes(verdicts: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside_default(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """The other readings' verdicts with the study's own, where a claim was judged under both.
-
-    Args:
-        verdicts: readings_verdicts of :func:`tables`.
-
-    Returns:
-        The columns of ``verdicts`` and verdict_default.
-
-    Raises:
-        ValueError: no verdict under the reading "default".
-    """
-    judged = verdicts[verdicts["verdict"] != claims.NOT_JUDGED]
-    if not (verdicts["reading"] == DEFAULT).any():
-        raise ValueError(
-            f"Expected verdicts of the reading {DEFAULT!r}. "
-            f"Received: {', '.join(verdicts['reading'].unique()) or 'none'}"
-        )
-    own = select(judged, reading=DEFAULT)[["claim", "arm", "verdict"]]
+    """The other readings' verdicts, and verdict_default, for claims judged under both."""
+    judged = verdicts[verdicts["verdict"] != judge.NOT_JUDGED]
+    default = select(judged, reading=DEFAULT)[["claim", "arm", "verdict"]]
     others = judged[judged["reading"] != DEFAULT]
-    return others.merge(own, on=["claim", "arm"], suffixes=("", "_default"))
+    return others.merge(default, on=["claim", "arm"], suffixes=("", "_default"))
 
 
 def in_order(tau: pd.Series) -> pd.Series:
-    """Where Kendall's tau says that two orders are one; of five networks it comes to 1 - 1e-16."""
+    """Where Kendall's tau says that two orders are equal; with five networks it is 1 - 1e-16."""
     return tau > 1 - ALIKE
 
 
 def deciding(distances: pd.DataFrame, value: str) -> list[str]:
-    """The choices made in each reading under which a tau is 1, and in no other reading.
+    """The choices that all readings with a tau of 1 make, and no other reading makes.
 
-    Args:
-        distances: of :func:`distances`, one arm alone.
-        value: accuracy_tau or mod_tau.
-
-    Returns:
-        Such as ["epsilon_unit = network"]; none where no choice parts the readings so.
+    Such as ["epsilon_unit = network"], maybe none. ``distances`` are of one arm; ``value`` is
+    accuracy_tau or mod_tau.
     """
     alike = in_order(distances[value])
     as_printed, others = (
@@ -364,30 +239,20 @@ def deciding(distances: pd.DataFrame, value: str) -> list[str]:
 
 
 def nearest(distances: pd.DataFrame, value: str) -> list[str]:
-    """The readings of least distance, in their order: several where alike, none where unknown.
-
-    Args:
-        distances: of :func:`distances`, one arm alone.
-        value: its column, such as "mod_distance".
-    """
+    """The readings with the least ``value``, such as "mod_distance"; none if that is unknown."""
     near = distances[value] <= distances[value].min() + ALIKE
     return list(distances.loc[near, "reading"])
 
 
 def differing(readings: pd.DataFrame, columns: list[str]) -> list[str]:
-    """Which readings have other numbers than the study's own.
-
-    Args:
-        readings: of :func:`curves`, one arm alone.
-        columns: the numbers that count.
-    """
+    """The readings whose numbers in these columns differ from the study's own; one arm's curves."""
     by_reading = {
-        str(reading): own.set_index(CONDITION)[columns]
-        for reading, own in readings.groupby("reading", sort=False)
+        str(reading): rows.set_index(CONDITION)[columns]
+        for reading, rows in readings.groupby("reading", sort=False)
     }
     default = by_reading[DEFAULT]
     return [
         reading
-        for reading, own in by_reading.items()
-        if not np.allclose(own.loc[default.index], default, rtol=0, atol=ALIKE, equal_nan=True)
+        for reading, rows in by_reading.items()
+        if not np.allclose(rows.loc[default.index], default, rtol=0, atol=ALIKE, equal_nan=True)
     ]

@@ -1,1 +1,1 @@
-"""What a run has to say, as tables, figures and one page; drawn from its files, never a model."""
+"""The report of a run: prose, tables as text, figures, the page; and comparisons of two runs."""

@@ -1,25 +1,38 @@
-"""Two finished runs beside each other: how accuracy, MOD and VID differ, with intervals."""
+"""Comparing two finished runs: how accuracy, MOD and VID differ, in tables and in Markdown."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from gradcam_adv.files import artifacts
-from gradcam_adv.report.cells import select
-from gradcam_adv.study import config as study
+from gradcam_adv.files import hashes, read, write
+from gradcam_adv.models import backbones
+from gradcam_adv.models.backbones import title
+from gradcam_adv.report.text import (
+    by_epsilon,
+    interval,
+    number,
+    percent,
+    render,
+    rows_of,
+    with_noise,
+)
+from gradcam_adv.runs.records import MANIFEST
 from gradcam_adv.study import tables
-from gradcam_adv.study.config import Arm, Study
-from gradcam_adv.study.setting import FROM
+from gradcam_adv.study.columns import read_table
+from gradcam_adv.study.config import Arm, Study, parse
+from gradcam_adv.study.tables import deviations, select
 
-# Of the bootstrap: a comparison belongs to neither run, and so not to the seed of one.
+# Of the bootstrap: a comparison belongs to neither run, so it uses neither seed.
 SEED = 0
-# Runs are compared photo by photo where at least this share of each one's test photos is in both;
-# with fewer, a difference would rest on a few photos though each run has many.
+# Runs are compared photo by photo if at least this share of each run's test photos is in both;
+# otherwise a difference would depend on a few photos though each run has many.
 SHARE_IN_COMMON = 0.5
 CONDITION = ["network", "attack", "epsilon"]
 
@@ -50,24 +63,19 @@ class Run:
         """
         path = self.folder / "tables" / name
         key = os.path.relpath(path, self.report)
-        facts = {key: self.files[key]} if key in self.files else None
-        if facts is None or not artifacts.files_intact(facts, self.report):
+        if not hashes.is_unchanged(path, self.files.get(key)):
             raise ValueError(
                 f"Expected {path} as the run's report wrote it (gradcam-adv report writes it "
-                "anew). Received: another file or none"
+                "again). Received: another file or none"
             )
-        return artifacts.read_table(path)
+        return read_table(path)
 
 
 @dataclass(frozen=True)
 class Tested:
-    """The test photos of one arm in both runs.
+    """The test photos of one arm: how many each run has and of how many people, and what both have.
 
-    Attributes:
-        photos: how many the first run has, and the second.
-        people: who are on them, the same way.
-        common: names of the photos that both have, the same file with the same person.
-        common_people: how many people both have, by name.
+    A photo is common to both if it is the same file with the same person.
     """
 
     photos: tuple[int, int]
@@ -88,12 +96,12 @@ class Comparison:
         runs: the first and the second.
         tested: by arm of both, their test photos.
         settings: columns setting, first, second; what differs between the two studies.
-        accuracy: a row an arm, network, attack (noise as well, the control) and epsilon of both
+        accuracy: one row per arm, network, attack (with noise, the control) and epsilon of both
             runs: first, second, difference (second less first), low, high (95 % bootstrap
             interval over identities), photos_first, photos_second, paired.
         mod: the same, each run by its own readings.
-        vid: the same without epsilon, over the levels that both runs have; no row where these
-            are fewer than two.
+        vid: the same without epsilon, over the epsilons that both runs have; no row if these are
+            fewer than two.
     """
 
     runs: tuple[Run, Run]
@@ -111,22 +119,22 @@ class Comparison:
     def write(self, folder: Path) -> list[Path]:
         """Write the four tables as CSV, under names that no table of a run has; the files."""
         named = {f"compared_{name}": table for name, table in self.tables.items()}
-        return artifacts.write_tables(folder, **named)
+        return write.tables(folder, **named)
 
 
-def read(folder: Path) -> Run:
+def open_run(folder: Path) -> Run:
     """Open a run by its folder, such as ``runs/quick``.
 
     Raises:
         ValueError: it is no run's folder, or the run's report is not finished.
     """
-    path = folder / artifacts.MANIFEST
+    path = folder / MANIFEST
     if not path.is_file():
         raise ValueError(
             f"Expected the folder of a run, such as runs/quick. Received: {folder}, which has no "
-            f"{artifacts.MANIFEST} (a run gets it when it comes to its end)"
+            f"{MANIFEST} (a run gets it when it ends)"
         )
-    manifest = artifacts.read_json(path)
+    manifest = read.json(path)
     for key in ("study", "weights", "tasks"):
         if not isinstance(manifest.get(key), dict):
             raise ValueError(f"Expected the manifest of a run in {path}. Received: no table {key}")
@@ -137,17 +145,17 @@ def read(folder: Path) -> Run:
         )
     report = folder / str(manifest["tasks"]["report"])
     try:
-        # What was not set is null in a manifest, and left out in a study.
-        own = study.parse({k: v for k, v in manifest["study"].items() if v is not None})
-        weights = {name: _origin(manifest["weights"].get(name)) for name in own.networks}
-        files = artifacts.read_json(report / artifacts.MANIFEST).get("files", {})
+        # A key that was not set is null in a manifest.
+        study = parse({k: v for k, v in manifest["study"].items() if v is not None})
+        weights = {name: _origin(manifest["weights"].get(name)) for name in study.networks}
+        files = read.json(report / MANIFEST).get("files", {})
         if not isinstance(files, dict):
-            raise ValueError(f"Expected a table files in {report / artifacts.MANIFEST}")
+            raise ValueError(f"Expected a table files in {report / MANIFEST}")
     except (ValueError, OSError) as error:
         raise ValueError(
             f"Expected a whole run of this version of gradcam-adv. Received: {folder}: {error}"
         ) from None
-    return Run(folder, own, weights, report, files)
+    return Run(folder, study, weights, report, files)
 
 
 def _origin(weights: object) -> str:
@@ -157,96 +165,75 @@ def _origin(weights: object) -> str:
     return f"{weights['origin']} {sha256[:8]}" if sha256 else str(weights["origin"])
 
 
-def runs(first: Path, second: Path) -> Comparison:
+def compare_runs(first: Path, second: Path) -> Comparison:
     """Compare two runs by their folders.
 
     Raises:
-        ValueError: as :func:`read`, or the two have no arm, no network or no level of attack
+        ValueError: as :func:`open_run`, or the two have no arm, no network or no level of attack
             (epsilon above 0) in common.
     """
-    both = read(first), read(second)
-    one, other = (run.study for run in both)
-    _in_common("an arm", one.arms, other.arms)
-    _in_common("a network", one.networks, other.networks)
-    _in_common("an epsilon above 0", one.attacked_epsilons, other.attacked_epsilons)
-    tested, parts = {}, []
-    for arm in one.arms:
-        if arm in other.arms:
-            tested[arm], differences = _of_arm(both, arm)
-            parts.append({name: t.assign(arm=arm) for name, t in differences.items()})
-    whole = {name: _in_order(pd.concat([part[name] for part in parts])) for name in parts[0]}
-    return Comparison(both, tested, _settings(*both), **whole)
-
-
-def _in_common(what: str, first: tuple[Any, ...], second: tuple[Any, ...]) -> None:
-    if not set(first) & set(second):
-        shown = " and ".join(", ".join(map(str, values)) for values in (first, second))
-        raise ValueError(f"Expected two runs with {what} in common. Received: {shown}")
-
-
-def _in_order(table: pd.DataFrame) -> pd.DataFrame:
-    keys = [key for key in CONDITION if key in table]
-    numbers = ["first", "second", "difference", "low", "high", "photos_first", "photos_second"]
-    return table[["arm", *keys, *numbers, "paired"]].reset_index(drop=True)
-
-
-def _of_arm(both: tuple[Run, Run], arm: Arm) -> tuple[Tested, dict[str, pd.DataFrame]]:
-    """The test photos of one arm, and the differences on them by name of the number."""
-    predictions = [run.table(f"{arm}/predictions.csv") for run in both]
-    tested = _tested(*(_test(*own) for own in zip(both, predictions, strict=True)))
-    right = [
-        own.assign(value=(own["predicted"] == own["label"]).astype(float)) for own in predictions
-    ]
-    nissim = [_headline(run, run.table(f"{arm}/nissim.csv")) for run in both]
-    levels = set(both[0].study.epsilons) & set(both[1].study.epsilons)
-    vid = [_deviations(run, own, levels) for run, own in zip(both, nissim, strict=True)]
-    numbers = {
-        "accuracy": (right, CONDITION),
-        "mod": (nissim, CONDITION),
-        "vid": (vid, ["network", "attack"]),
+    runs = open_run(first), open_run(second)
+    one, other = (run.study for run in runs)
+    keys: dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
+        "an arm": (one.arms, other.arms),
+        "a network": (one.networks, other.networks),
+        "an epsilon above 0": (one.attacked_epsilons, other.attacked_epsilons),
     }
-    return tested, {name: _difference(own, keys, tested) for name, (own, keys) in numbers.items()}
-
-
-def _test(run: Run, predictions: pd.DataFrame) -> pd.DataFrame:
-    """Columns photo, identity, sha256 of the photos that were tested."""
-    test = predictions[["photo", "identity"]].drop_duplicates()
-    return test.merge(run.table("photos.csv")[["photo", "sha256"]], on="photo")
-
-
-def _tested(first: pd.DataFrame, second: pd.DataFrame) -> Tested:
-    people = set(first["identity"]), set(second["identity"])
-    return Tested(
-        photos=(len(first), len(second)),
-        people=(len(people[0]), len(people[1])),
-        common=frozenset(first.merge(second, on=["photo", "identity", "sha256"])["photo"]),
-        common_people=len(people[0] & people[1]),
+    for what, of_both in keys.items():
+        if not set.intersection(*map(set, of_both)):
+            shown = " and ".join(", ".join(map(str, found)) for found in of_both)
+            raise ValueError(f"Expected two runs with {what} in common. Received: {shown}")
+    tested: dict[Arm, Tested] = {}
+    parts: dict[str, list[pd.DataFrame]] = {"accuracy": [], "mod": [], "vid": []}
+    for arm in (arm for arm in one.arms if arm in other.arms):
+        common = {*one.epsilons} & {*other.epsilons}
+        values, others = (_of_photos(run, arm, common) for run in runs)
+        tested[arm] = _tested(runs, values["accuracy"], others["accuracy"])
+        for name, found in parts.items():
+            difference = _difference(values[name], others[name], tested[arm])
+            found.append(difference.assign(arm=arm))
+    return Comparison(
+        runs, tested, _settings(*runs), **{name: _in_order(p) for name, p in parts.items()}
     )
 
 
-def _headline(run: Run, nissim: pd.DataFrame) -> pd.DataFrame:
-    """NISSIM of each photo as the run's readings say: of which class, at which size."""
+def _tested(runs: tuple[Run, Run], *predictions: pd.DataFrame) -> Tested:
+    first, second = (
+        table[["photo", "identity"]]
+        .drop_duplicates()
+        .merge(run.table("photos.csv")[["photo", "sha256"]], on="photo")
+        for run, table in zip(runs, predictions, strict=True)
+    )
+    people, others = set(first["identity"]), set(second["identity"])
+    return Tested(
+        photos=(len(first), len(second)),
+        people=(len(people), len(others)),
+        common=frozenset(first.merge(second, on=["photo", "identity", "sha256"])["photo"]),
+        common_people=len(people & others),
+    )
+
+
+def _of_photos(run: Run, arm: Arm, common: set[float]) -> dict[str, pd.DataFrame]:
+    """By name of the number, its values per photo in the column value, VID over common epsilons."""
     readings = run.study.readings
-    own = select(nissim, target=readings.explained_class, size=readings.heatmap_size)
-    return own.rename(columns={"nissim": "value"})
+    predicted = run.table(f"{arm}/predictions.csv")
+    right = (predicted["predicted"] == predicted["label"]).astype(float)
+    nissim = select(
+        run.table(f"{arm}/nissim.csv"), target=readings.explained_class, size=readings.heatmap_size
+    )
+    epsilons = [epsilon for epsilon in run.study.vid_epsilons if epsilon in common]
+    # A VID of 0 over one epsilon would be no finding.
+    spread = deviations(nissim, epsilons if len(epsilons) > 1 else ())
+    return {
+        "accuracy": predicted.assign(value=right),
+        "mod": nissim.rename(columns={"nissim": "value"}),
+        "vid": spread.rename(columns={"deviation": "value"}),
+    }
 
 
-def _deviations(run: Run, nissim: pd.DataFrame, levels: set[float]) -> pd.DataFrame:
-    """Each photo's standard deviation of NISSIM over levels, whose mean is VID.
-
-    Without a second level there is no deviation, and no row: so of attacks of the transfer matrix.
-    """
-    if run.study.readings.vid_levels == "attacked":
-        levels = levels - {0.0}
-    # One level has no spread: a VID of 0 would be no finding.
-    own = nissim[nissim["epsilon"].isin(levels if len(levels) > 1 else ())]
-    own = own[~own["attack"].str.startswith(FROM)]
-    keys = ["network", "attack", "photo", "identity"]
-    return own.groupby(keys, sort=False)["value"].std(ddof=0).reset_index()
-
-
-def _difference(both: list[pd.DataFrame], keys: list[str], tested: Tested) -> pd.DataFrame:
-    first, second = (own[[*keys, "photo", "identity", "value"]] for own in both)
+def _difference(first: pd.DataFrame, second: pd.DataFrame, tested: Tested) -> pd.DataFrame:
+    keys = [key for key in CONDITION if key in first]
+    first, second = (table[[*keys, "photo", "identity", "value"]] for table in (first, second))
     if not tested.paired:
         return tables.unpaired(first, second, keys, "value", SEED).assign(paired=False)
     common = first[first["photo"].isin(tested.common)]
@@ -254,22 +241,124 @@ def _difference(both: list[pd.DataFrame], keys: list[str], tested: Tested) -> pd
     return table.assign(photos_first=table["photos"], photos_second=table["photos"], paired=True)
 
 
+def _in_order(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    table = pd.concat(parts, ignore_index=True)
+    keys = [key for key in CONDITION if key in table]
+    numbers = ["first", "second", "difference", "low", "high", "photos_first", "photos_second"]
+    return table[["arm", *keys, *numbers, "paired"]]
+
+
 def _settings(first: Run, second: Run) -> pd.DataFrame:
-    """Columns setting, first, second: what differs, of the studies' keys and common networks."""
-    common = [network for network in first.weights if network in second.weights]
-    own, other = _flat(first, common), _flat(second, common)
-    rows = [(key, _shown(own[key]), _shown(other[key])) for key in own if own[key] != other[key]]
+    """Columns setting, first, second: keys of the studies, and weights of common networks."""
+
+    def shown(value: object) -> str:
+        if isinstance(value, tuple):
+            return ", ".join(map(str, value))
+        return "–" if value is None else str(value)
+
+    one, other = _flat(first), _flat(second)
+    rows = [
+        (key, shown(value), shown(other[key]))
+        for key, value in one.items()
+        if key in other and value != other[key]
+    ]
     return pd.DataFrame(rows, columns=["setting", "first", "second"])
 
 
-def _flat(run: Run, networks: list[str]) -> dict[str, Any]:
+def _flat(run: Run) -> dict[str, Any]:
     options = asdict(run.study)
     readings = {f"readings.{key}": value for key, value in options.pop("readings").items()}
-    weights = {f"weights of {network}": run.weights[network] for network in networks}
-    return options | readings | weights
+    return options | readings | {f"weights of {name}": w for name, w in run.weights.items()}
 
 
-def _shown(value: object) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
-    return "–" if value is None else str(value)
+def describe(comparison: Comparison) -> str:
+    """The comparison in Markdown: what the runs are, what differs, and the black-box attack."""
+    runs = comparison.runs
+    first, second = (run.study for run in runs)
+    mod = comparison.mod[comparison.mod["epsilon"] > 0]
+    shown = {
+        arm: {
+            "accuracy": _shown(comparison.accuracy, arm, runs, partial(_cell, as_percent=True)),
+            "mod": _shown(mod, arm, runs, _cell),
+            "vid": _shown(comparison.vid, arm, runs, _cell),
+        }
+        for arm in comparison.tested
+    }
+    parts = render(
+        "compared",
+        runs=runs,
+        first=first,
+        second=second,
+        weights=[_weights(run) for run in runs],
+        units=_units(first, second),
+        epsilons=[f"{epsilon:g}" for epsilon in first.epsilons if epsilon in second.epsilons],
+        has_vid=not comparison.vid.empty,
+        alone={
+            "networks": _alone(first.networks, second.networks),
+            "arms": _alone(first.arms, second.arms),
+        },
+        settings=comparison.settings.rename(columns=str.capitalize),
+        arms=comparison.tested,
+        tables=shown,
+    )
+    return "\n\n".join(parts)
+
+
+def _weights(run: Run) -> str:
+    """Where the weights are from, and in brackets of which networks."""
+    by_origin: dict[str, list[str]] = {}
+    for network, origin in run.weights.items():
+        by_origin.setdefault(origin, []).append(title(network))
+    return "; ".join(
+        f"{'RANDOM' if origin == 'random' else origin} ({', '.join(networks)})"
+        for origin, networks in by_origin.items()
+    )
+
+
+def _units(first: Study, second: Study) -> list[str]:
+    """The networks for which an epsilon of 1 changes pixels by different amounts, and these."""
+    changed = []
+    for network in first.networks:
+        one, other = (
+            backbones.epsilon_unit(
+                network, study.readings.epsilon_unit, study.readings.preprocessing
+            )
+            for study in (first, second)
+        )
+        if network in second.networks and one != other:
+            changed.append(f"{title(network)} {one:.3g} and {other:.3g}")
+    return changed
+
+
+def _alone(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """What only one of the two has."""
+    return [name for name in (*names, *others) if not (name in names and name in others)]
+
+
+def _shown(
+    table: pd.DataFrame, arm: Arm, runs: tuple[Run, Run], show: Callable[[Any], str]
+) -> list[dict[str, str]]:
+    """Each network under the attack, and below it under random signs."""
+    table = select(table, arm=arm)
+    names = {network: _name(network, *runs) for network in table["network"].unique()}
+    return [
+        {"Network": name}
+        | (by_epsilon(cells, show) if "epsilon" in table else {"VID": show(next(rows_of(cells)))})
+        for name, cells in with_noise(table, names)
+    ]
+
+
+def _name(network: str, first: Run, second: Run) -> str:
+    """A network's title; on the source the black-box attack is the white-box one."""
+    sources = [run.study.source == network for run in (first, second)]
+    if all(sources):
+        return f"{title(network)} (source: white-box)"
+    if any(sources):
+        return f"{title(network)} (source of the {'first' if sources[0] else 'second'}: white-box)"
+    return title(network)
+
+
+def _cell(row: Any, as_percent: bool = False) -> str:
+    show = percent if as_percent else number
+    change = interval(row.difference, row.low, row.high, as_percent)
+    return f"{show(row.first)} → {show(row.second)}: {change}"

@@ -1,4 +1,4 @@
-"""Accuracy and MOD against epsilon, MOD between what noise does and its ceiling."""
+"""Accuracy and MOD against epsilon, beside noise and unrelated photos."""
 
 from __future__ import annotations
 
@@ -6,89 +6,75 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 
-from gradcam_adv.report.cells import headline_rows, marked_source, select, title_of
+from gradcam_adv.models.backbones import title
+from gradcam_adv.plots import style
+from gradcam_adv.report import drawing
+from gradcam_adv.report.text import UNRELATED
+from gradcam_adv.study.attacks import BLACK_BOX
+from gradcam_adv.study.plan import ArmPlan
+from gradcam_adv.study.tables import select
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from gradcam_adv.study.setting import Setting
 
-# Blue, orange and grey of seaborn's palette for colour-blind readers.
-ATTACK, NOISE, CEILING = (sns.color_palette("colorblind")[i] for i in (0, 1, 7))
-
-
-def accuracy_and_mod(setting: Setting, accuracy: pd.DataFrame, mod: pd.DataFrame) -> Figure:
-    """Both against epsilon under the black-box attack, a column a network, with 95 % intervals.
-
-    Args:
-        setting: of the arm.
-        accuracy: of :func:`gradcam_adv.study.tables.accuracy`.
-        mod: of :func:`gradcam_adv.study.tables.mod`.
-    """
-    networks = setting.study.networks
-    figure, axes = _panels(networks, setting.study.source)
-    right = select(accuracy, attack="black-box")
-    shifted = select(headline_rows(setting, mod), attack="black-box")
+def accuracy_and_mod(plan: ArmPlan, accuracy: pd.DataFrame, mod: pd.DataFrame) -> Figure:
+    """Both against epsilon under the black-box attack, one column per network, with intervals."""
+    networks, source = plan.study.networks, plan.study.source
+    figure, axes = _panels(networks, source)
+    accuracy = select(accuracy, attack=BLACK_BOX).sort_values("epsilon")
+    mod = select(plan.headline(mod), attack=BLACK_BOX).sort_values("epsilon")
     for (upper, lower), network in zip(axes.T, networks, strict=True):
-        _with_interval(upper, select(right, network=network), "accuracy", "attack")
-        own = select(shifted, network=network).sort_values("epsilon")
-        _with_interval(lower, own, "mod", "attack")
-        _with_controls(lower, own, "mod_noise", own["ceiling"].iloc[0])
-    title = f"Accuracy and MOD under the black-box attack from {title_of(setting.study.source)}, "
-    return _finished(figure, axes, f"{title}with 95 % intervals")
+        shifted = select(mod, network=network)
+        _with_interval(upper, select(accuracy, network=network), "accuracy", "attack")
+        _with_interval(lower, shifted, "mod", "attack")
+        _with_controls(lower, shifted, "mod_noise", shifted["unrelated"].iloc[0])
+    heading = f"Accuracy and MOD under the black-box attack from {title(source)}, "
+    return _finished(figure, axes, f"{heading}with 95 % intervals")
 
 
 def across_seeds(across: pd.DataFrame, each: pd.DataFrame, source: str) -> Figure:
-    """The same over the seeds of the training: a thin line a seed, their mean with its interval.
+    """The same over the seeds of the training: a thin line per seed, and their mean with interval.
 
-    Args:
-        across: of :func:`gradcam_adv.paper.seeds.across`, of one arm.
-        each: of :func:`gradcam_adv.paper.seeds.each`, of the same arm.
-        source: the network on which the black-box attack is made.
+    ``across`` and ``each`` are the tables of :mod:`gradcam_adv.paper.seeds` of one arm.
     """
-    networks = list(across["network"].unique())
+    networks, seeds = list(across["network"].unique()), each["seed"].unique()
     figure, axes = _panels(networks, source)
+    across, each = (table.sort_values("epsilon", kind="stable") for table in (across, each))
     for column, network in zip(axes.T, networks, strict=True):
-        mean, values = select(across, network=network), select(each, network=network)
         for axis, quantity in zip(column, ("accuracy", "mod"), strict=True):
-            for _, line in select(values, quantity=quantity).groupby("seed"):
-                own = line.sort_values("epsilon")
+            values = select(each, network=network, quantity=quantity)
+            for seed in seeds:
+                line = select(values, seed=seed)
                 axis.plot(
-                    own["epsilon"], own["value"], color=ATTACK, alpha=0.7, linewidth=0.8,
+                    line["epsilon"], line["value"], color=style.ATTACK, alpha=0.7, linewidth=0.8,
                     clip_on=False, label="each seed",
                 )  # fmt: skip
-            own = select(mean, quantity=quantity)
-            _with_interval(axis, own, "mean", "mean of the seeds", linewidth=2.2)
-        noise = select(mean, quantity="mod_noise").sort_values("epsilon")
-        _with_controls(column[1], noise, "mean", select(mean, quantity="ceiling")["mean"].iloc[0])
-    seeds = ", ".join(map(str, each["seed"].unique()))
-    title = f"Accuracy and MOD under the black-box attack from {title_of(source)}, seeds {seeds} "
-    return _finished(figure, axes, f"{title}and their mean with its 95 % interval over identities")
+            mean = select(across, network=network, quantity=quantity)
+            _with_interval(axis, mean, "mean", "mean of the seeds", linewidth=2.2)
+        noise = select(across, network=network, quantity="mod_noise")
+        unrelated = select(across, network=network, quantity="unrelated")["mean"].iloc[0]
+        _with_controls(column[1], noise, "mean", unrelated)
+    heading = (
+        f"Accuracy and MOD under the black-box attack from {title(source)}, seeds "
+        f"{', '.join(map(str, seeds))} and their mean with its 95 % interval over identities"
+    )
+    return _finished(figure, axes, heading)
 
 
 def _panels(networks: Sequence[str], source: str) -> tuple[Figure, np.ndarray]:
-    """A column a network, accuracy above MOD."""
-    figure, axes = plt.subplots(
-        2,
-        len(networks),
-        figsize=(2.6 + 2.6 * len(networks), 6.2),
-        sharex=True,
-        sharey="row",
-        squeeze=False,
-    )
-    for (upper, lower), network in zip(axes.T, networks, strict=True):
-        upper.set_title(marked_source(network, source).replace(" (", "\n("), fontsize=10)
-        lower.set_xlabel("ε")
+    """One column per network, accuracy above MOD."""
+    figure, axes = drawing.panels(networks, source, (2.6 + 2.6 * len(networks), 6.2), rows=2)
+    for axis in axes[1]:
+        axis.set_xlabel("ε")
     return figure, axes
 
 
-def _finished(figure: Figure, axes: np.ndarray, title: str) -> Figure:
+def _finished(figure: Figure, axes: np.ndarray, heading: str) -> Figure:
     axes[0, 0].set_ylabel("accuracy")
     axes[0, 0].set_ylim(0, 1.02)
     axes[1, 0].set_ylabel("MOD (mean NISSIM)")
@@ -96,13 +82,8 @@ def _finished(figure: Figure, axes: np.ndarray, title: str) -> Figure:
     for axis in axes.flat:
         axis.grid(axis="y", alpha=0.3)
         axis.locator_params(axis="x", nbins=3)
-    # Lines of one kind have one entry.
-    handles, labels = axes[1, -1].get_legend_handles_labels()
-    shown = dict(zip(labels, handles, strict=True))
-    axes[1, -1].legend(
-        shown.values(), shown, fontsize=9, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False
-    )
-    figure.suptitle(textwrap.fill(title, int(10 * figure.get_figwidth())), fontsize=12)
+    drawing.legend_at_the_right(axes[1, -1])
+    figure.suptitle(textwrap.fill(heading, int(10 * figure.get_figwidth())), fontsize=12)
     figure.tight_layout(rect=(0, 0.06, 1, 1))
     return figure
 
@@ -110,18 +91,19 @@ def _finished(figure: Figure, axes: np.ndarray, title: str) -> Figure:
 def _with_interval(
     axis: Axes, table: pd.DataFrame, value: str, label: str, linewidth: float = 1.5
 ) -> None:
-    own = table.sort_values("epsilon")
-    axis.fill_between(own["epsilon"], own["low"], own["high"], color=ATTACK, alpha=0.2, linewidth=0)
-    # Not clipped, for points lie on the axes.
+    axis.fill_between(
+        table["epsilon"], table["low"], table["high"], color=style.ATTACK, alpha=0.2, linewidth=0
+    )
+    # Not clipped, since some points lie on the axes.
     axis.plot(
-        own["epsilon"], own[value], color=ATTACK, marker="o", markersize=4, linewidth=linewidth,
-        clip_on=False, label=label,
+        table["epsilon"], table[value], color=style.ATTACK, marker="o", markersize=4,
+        linewidth=linewidth, clip_on=False, label=label,
     )  # fmt: skip
 
 
-def _with_controls(axis: Axes, table: pd.DataFrame, noise: str, ceiling: float) -> None:
+def _with_controls(axis: Axes, table: pd.DataFrame, noise: str, unrelated: float) -> None:
     axis.plot(
-        table["epsilon"], table[noise], color=NOISE, linestyle="--", marker="s", markersize=3.5,
-        clip_on=False, label="random-sign noise",
+        table["epsilon"], table[noise], color=style.NOISE, linestyle="--", marker="s",
+        markersize=3.5, clip_on=False, label="random-sign noise",
     )  # fmt: skip
-    axis.axhline(ceiling, color=CEILING, linestyle=":", label="unrelated photos (ceiling)")
+    axis.axhline(unrelated, color=style.UNRELATED, linestyle=":", label=UNRELATED)

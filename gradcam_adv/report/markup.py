@@ -1,8 +1,10 @@
-"""The report's Markdown parts as sections of HTML, with every figure inside of them."""
+"""The report's Markdown parts as sections of HTML, with every figure inside them."""
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import itertools
 import re
 from collections.abc import Sequence
@@ -13,27 +15,24 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from PIL import Image
 
-from gradcam_adv.report.viewer import data_uri, encode_image
-
 PROSE = MarkdownIt("commonmark", {"html": False})
-# Names of photos and people stand in tables: whatever they hold is text there, with backslashes
-# for readers of the Markdown itself.
+# Names of photos and people stand in tables. Whatever they hold is text there.
 TABLE = MarkdownIt("zero").enable(["table", "escape"])
-# Cells longer than this hold text, which may wrap; numbers and names don't.
+# Longer cells hold text, which may wrap; numbers and names do not.
 LONG = 45
-# An SVG of more bytes holds photos, which are smaller in a picture.
+# A larger SVG holds photos, which are smaller as WebP.
 DRAWN = 300_000
 
 
 @dataclass
 class Section:
-    """What stands below one top heading of the report.
+    """The content below one top heading of the report.
 
     Attributes:
         anchor: of the section, unique in the page.
         title: its heading.
         body: HTML of what follows the heading.
-        headings: anchor and title of its own headings.
+        headings: anchor and title of the headings in it.
     """
 
     anchor: str
@@ -46,8 +45,8 @@ def sections_of(parts: Sequence[str], folder: Path) -> list[Section]:
     """Cut the report at its top headings; a level-2 heading becomes an h3, and so on.
 
     Args:
-        parts: Markdown; a heading or a table is a part of its own, the first one a top heading.
-        folder: that the paths of figures start in.
+        parts: Markdown; every heading and table is a part of its own, the first a top heading.
+        folder: that the paths of figures are relative to.
     """
     found: list[Section] = []
     heading = ""
@@ -82,7 +81,7 @@ def slug(text: str) -> str:
 
 
 def _table(part: str, heading: str) -> str:
-    """A table with headers of its rows and columns, in a box of its own that scrolls."""
+    """A table with row and column headers, in a box that scrolls."""
     tokens = TABLE.parse(part)
     # A cell is three tokens: its opening, its text and its close.
     for place, token in enumerate(tokens):
@@ -102,8 +101,8 @@ def _table(part: str, heading: str) -> str:
 
 
 def _embed(image: Token, paragraph: Token, folder: Path) -> None:
-    """Put a figure's file into the page: as SVG where there is a small one, else as WebP."""
-    # On a small screen a figure scrolls in its box, by keys as well.
+    """Put a figure's file into the page: as SVG if there is a small one, otherwise as WebP."""
+    # On a small screen a figure scrolls in its box, also by keys.
     for name, value in (("role", "region"), ("tabindex", "0"), ("aria-label", image.content)):
         paragraph.attrSet(name, value)
     path = folder / str(image.attrGet("src"))
@@ -115,7 +114,18 @@ def _embed(image: Token, paragraph: Token, folder: Path) -> None:
         image.attrSet("src", data_uri(encode_image(pixels.convert("RGB")), "image/webp"))
         image.attrSet("width", str(pixels.width))
         image.attrSet("height", str(pixels.height))
-    if drawn.exists():
-        return
-    # A sheet at its full size, or its labels can't be read.
-    image.attrSet("class", "full")
+    if not drawn.exists():
+        # A sheet is shown at full size, or its labels can't be read.
+        image.attrSet("class", "full")
+
+
+def encode_image(image: Image.Image) -> bytes:
+    """An image as WebP."""
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=80)
+    return file.getvalue()
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Content as a URI that holds it, so that nothing is fetched."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

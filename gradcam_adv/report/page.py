@@ -1,17 +1,20 @@
-"""``report.html``: the report and a viewer of the heatmaps in one file that needs no other."""
+"""``report.html``: the report and a viewer of the heatmaps, in one file that needs no other."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
+import matplotlib
+import numpy as np
+from matplotlib.colors import to_hex
 
-from gradcam_adv.files import artifacts
-from gradcam_adv.plots import overlays
+from gradcam_adv.files import write
+from gradcam_adv.plots.style import COLORMAP
 from gradcam_adv.report import markup, viewer
+from gradcam_adv.report.text import TEMPLATES
 
-# Of the file in bytes: what a browser opens at once and an e-mail carries.
+# In bytes: a browser opens it at once, and an e-mail can carry it.
 LIMIT = 20_000_000
 
 # The viewer's pictures: name and caption.
@@ -23,32 +26,19 @@ PANELS = (
     ("shift", "Difference of the heatmaps"),
 )
 
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("gradcam_adv.report"),
-    autoescape=jinja2.select_autoescape(["html", "html.j2"]),
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
 
-
-def write(path: Path, parts: Sequence[str], arms: Sequence[viewer.Shown]) -> None:
-    """Write the page beside the figures, with as many of the viewer's photos as fit in.
-
-    Args:
-        path: of the page, in the run's folder.
-        parts: of the report in Markdown, as :func:`.markup.sections_of` takes them.
-        arms: for the viewer.
+def write_page(path: Path, parts: Sequence[str], arms: Sequence[viewer.Shown]) -> None:
+    """Write the page beside the figures, with as many of the viewer's photos as fit.
 
     Raises:
-        ValueError: a page of more than LIMIT bytes, even with one photo a network.
+        ValueError: more than LIMIT bytes, even with one photo per network.
     """
     sections = markup.sections_of(parts, path.parent)
     for photos in range(max(len(n.photos) for arm in arms for n in arm.networks), 0, -1):
         text = render(sections, arms, photos)
         size = len(text.encode())
         if size <= LIMIT:
-            artifacts.write_text(path, text)
+            write.text(path, text)
             return
     raise ValueError(
         f"Expected a page of at most {LIMIT / 1e6:g} MB with one photo in its viewer. Received: "
@@ -61,9 +51,9 @@ def render(
     arms: Sequence[viewer.Shown],
     photos: int = viewer.PHOTOS,
 ) -> str:
-    """The page as text; arguments as of :func:`write`.
+    """The page as text, with so many photos of each network.
 
-    The first section begins the page, the last one, on the run itself, follows the viewer.
+    The first section begins the page; the last one, about the run, follows the viewer.
     """
     first, *middle, last = sections
     picture, described = viewer.still(arms)
@@ -75,8 +65,11 @@ def render(
         still={"picture": picture, "description": described},
         panels=PANELS,
         map_side=viewer.MAP_SIDE,
-        scales={
-            "heat": viewer.gradient(overlays.COLORMAP),
-            "shift": viewer.gradient(viewer.SHIFT_COLORMAP),
-        },
+        scales={"heat": _gradient(COLORMAP), "shift": _gradient(viewer.SHIFT_COLORMAP)},
     )
+
+
+def _gradient(colormap: str) -> str:
+    """A colour map as a CSS gradient, with its low end on the left."""
+    colours = matplotlib.colormaps[colormap](np.linspace(0, 1, 17))
+    return f"linear-gradient(to right, {', '.join(map(to_hex, colours))})"

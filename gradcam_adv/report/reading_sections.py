@@ -1,35 +1,45 @@
-"""The report on the readings of the paper, as sections: what hangs on each, how near it comes."""
+"""The report on the readings of the paper: what depends on each, and how near it comes.
+
+The section, and one sentence for the report's summary.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pandas as pd
 
-from gradcam_adv.paper import judge as claims
-from gradcam_adv.paper import tables as paper
-from gradcam_adv.paper.readings import DEFAULT, changes, differing, unlike
-from gradcam_adv.report.cells import (
+from gradcam_adv.models.backbones import titles
+from gradcam_adv.paper import judge, printed
+from gradcam_adv.paper.claims import CLAIMS
+from gradcam_adv.paper.readings import (
+    DEFAULT,
+    beside_default,
+    changes,
+    deciding,
+    differing,
+    in_order,
+    nearest,
+    unlike,
+)
+from gradcam_adv.report.text import (
+    ARMS,
+    by_epsilon,
+    by_value,
+    capital,
     interval,
-    markdown,
     marked_source,
     number,
     percent,
-    select,
-    title_of,
+    render,
+    rows_of,
 )
-from gradcam_adv.report.reading_summary import in_claims, not_compared, title
-from gradcam_adv.report.sections import ACCURACIES, ARMS
+from gradcam_adv.study.config import Arm
+from gradcam_adv.study.tables import select
 
 PAPER = "The paper"
-# What PSNR is wherever every pixel is changed by all of epsilon.
-_BY_UNIT = (
-    "Where every pixel value is changed by all of ε, PSNR is some 40, 26, 22.5 and 20 dB at ε = "
-    "0.01, 0.05, 0.075 and 0.1 if ε is of pixels in [0, 1]; 46, 32, 28.5 and 26 dB if a network "
-    "that takes -1 to 1 gets that ε (half of it in pixels); and 88, 74, 71 and 68 dB if one that "
-    "takes 0 to 255 does. The paper's Figure 3 prints its PSNR, in a picture that we don't have: "
-    "whoever has it can settle the unit of ε by it."
-)
 
 
 def section(
@@ -41,316 +51,263 @@ def section(
     other_data: bool,
     source: str,
 ) -> list[str]:
-    """The report on the readings, as Markdown parts that begin with a top heading.
-
-    Args:
-        readings: of :func:`gradcam_adv.paper.readings.curves`.
-        distances: of :func:`gradcam_adv.paper.readings.distances`.
-        verdicts: readings_verdicts of :func:`gradcam_adv.paper.readings.tables`.
-        caveat: what every number rests on.
-        other_data: whether the photos are not of VGGFace2.
-        source: the network on which the black-box attack was made.
-    """
-    rests = f"> {caveat}"
-    parts = [
-        "# What hangs on how the paper is read",
-        *_about(readings, other_data, source),
-        "## Which claims hang on a reading",
-        rests,
-        *_claims(verdicts),
-        "## How near each reading comes to the paper",
-        rests,
-        *_distances(distances, source),
-        "## The order of the networks under each reading",
-        rests,
-        *_orders(distances),
-    ]
-    named = readings.assign(
-        title=[marked_source(network, source) for network in readings["network"]]
+    """The report on the tables of :func:`gradcam_adv.paper.readings.tables`, in Markdown."""
+    named = [marked_source(network, source) for network in readings["network"]]
+    return render(
+        "readings",
+        caveat=caveat,
+        other_data=other_data,
+        source=source,
+        readings=list(map(reading_title, readings["reading"].unique())),
+        depending=_depending(verdicts),
+        claims=_claims(verdicts),
+        left_out=unlike(source),
+        compared=rows_of(distances.drop_duplicates("arm")),
+        distances=_distances(distances),
+        two_networks=(distances["networks"] == 2).any(),
+        orders=_orders(distances),
+        of_arms=[
+            (arm, *_of_arm(of_arm, arm))
+            for arm, of_arm in by_value(readings.assign(title=named), "arm")
+        ],
     )
-    for arm in named["arm"].unique():
-        own = select(named, arm=arm)
-        where = ARMS[arm].lower()
-        number_of_table, _ = ACCURACIES[arm]
-        parts += [
-            f"## Each reading's curves, {where}",
-            rests,
-            "![Ratio of accuracy and MOD of every reading against epsilon, the paper's dashed]"
-            f"(figures/readings_curves_{arm}.png)",
-            f"### Accuracy by reading, {where}",
-            rests,
-            *_ratios(own, f"{PAPER}, Table {number_of_table}"),
-            f"### MOD by reading, {where}",
-            rests,
-            *_mods(own),
-            f"### PSNR of the perturbed sets by reading, dB, {where}",
-            rests,
-            *_psnrs(own),
-            f"### VID by reading, {where}",
-            rests,
-            *_vids(own),
-        ]
-    return parts
 
 
-def _about(readings: pd.DataFrame, other_data: bool, source: str) -> list[str]:
-    names = readings["reading"].unique()
-    parts = [
-        "The paper leaves choices open. Here the study was done under "
-        f"{len(names)} readings of it: as it says itself, and with one such choice, or two, made "
-        "otherwise. All numbers are of the black-box attack made on "
-        f"{title_of(source)}.",
-        "\n".join(f"- {title(name)}" for name in names),
-    ]
-    if other_data:
-        parts.append(
-            "**The photos are others than the paper's** (not VGGFace2). A reading that comes near "
-            "to the paper's numbers here need not be its authors', nor is one that stays far "
-            "ruled out. That a claim holds under one reading and not under another can be seen on "
-            "any photos."
-        )
-    if source != paper.SOURCE:
-        parts.append(
-            f"**The attack is another one than the paper's**, made on {title_of(source)} and not "
-            f"on {title_of(paper.SOURCE)}: distances from its numbers are for orientation only."
-        )
-    return parts
-
-
-def _claims(verdicts: pd.DataFrame) -> list[str]:
+def _claims(verdicts: pd.DataFrame) -> list[dict[str, str]]:
     changed = changes(verdicts)
     rows = []
-    for claim in paper.CLAIMS:
-        for arm, own in select(changed, claim=claim.name).groupby("arm", sort=False):
+    for claim in CLAIMS:
+        for arm, table in by_value(select(changed, claim=claim.name), "arm"):
             row = {"Claim": claim.says, "Arm": arm}
-            row[_capital(title(DEFAULT))] = own["verdict_default"].iloc[0]
-            for verdict in (claims.HOLDS, claims.FAILS, claims.UNKNOWN):
-                others = map(title, select(own, verdict=verdict)["reading"])
-                row[_capital(verdict)] = "; ".join(others) or "–"
+            row[capital(reading_title(DEFAULT))] = table["verdict_default"].iloc[0]
+            for verdict in (judge.HOLDS, judge.FAILS, judge.INCONCLUSIVE):
+                row[capital(verdict)] = "; ".join(select(table, verdict=verdict)["reading"]) or "–"
             rows.append(row)
+    return rows
+
+
+def _distances(distances: pd.DataFrame) -> list[dict[str, str]]:
+    def within(count: float, networks: int, levels: int) -> str:
+        return "–" if math.isnan(count) else f"{count:.0f} of {networks * levels}"
+
     return [
-        f"{_capital(in_claims(verdicts))}.",
-        *([markdown(rows)] if rows else []),
-        "Between holds and does not hold an effect is clear both times; between one of them and "
-        "can't be told it may only lie near the margin. p is corrected for the verdicts of one "
-        "reading, not for how many readings there are. What was not judged under a reading, such "
-        "as a white-box attack that was not made, is not counted; so p is corrected after Holm for "
-        "fewer verdicts than those on the run above, which can make one clear here that is not "
-        "there. All verdicts: "
-        "`tables/readings_verdicts.csv`.",
-    ]
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
-
-
-def _distances(distances: pd.DataFrame, source: str) -> list[str]:
-    left_out = unlike(source)
-    rows = []
-    for cell in distances.to_dict("records"):
-        cells = {what: cell[f"{what}_networks"] * cell["levels"] for what in ("accuracy", "mod")}
-        rows.append(
-            {
-                "Reading": title(cell["reading"]),
-                "Arm": cell["arm"],
-                "Accuracy: distance": number(cell["accuracy_distance"]),
-                "Accuracy: paper within": _of_cells(cell["accuracy_within"], cells["accuracy"]),
-                "MOD: distance": number(cell["mod_distance"]),
-                "MOD: distance of shape": number(cell["mod_shape_distance"]),
-                "MOD: paper within": _of_cells(cell["mod_within"], cells["mod"]),
-            }
-        )
-    return [
-        "Distances are root mean squares over networks and those ε > 0 that the paper prints; 0 "
-        "is the paper's own curve. Accuracy: of its ratio to the clean accuracy. MOD: of the "
-        "number itself and, as its shape, of MOD as a multiple of its mean over all cells, in "
-        "which a factor common to them does not count. The paper within: in how many cells the "
-        "paper's number lies within this run's 95 % interval (for accuracy the clean accuracy is "
-        "taken as it came out); the fewer photos there are, the wider the interval, and the less "
-        "a distance can tell two readings apart. The paper does not say of which set its MODs "
-        "are, so both arms are held against the same."
-        + (
-            f" Distances are {not_compared(left_out)}; the orders below have all."
-            if left_out
-            else ""
-        ),
-        "\n".join(_compared(select(distances, arm=arm)) for arm in distances["arm"].unique()),
-        markdown(rows),
-    ]
-
-
-def _of_cells(count: float, cells: int) -> str:
-    return "–" if math.isnan(count) else f"{count:.0f} of {cells}"
-
-
-def _compared(distances: pd.DataFrame) -> str:
-    first = distances.iloc[0]
-    line = (
-        f"- {ARMS[first['arm']]}: {first['levels']} levels; MOD of {first['mod_networks']} "
-        f"networks, accuracy of {first['accuracy_networks']}"
-    )
-    if first["accuracy_networks"] < first["mod_networks"]:
-        line += ", as the others are right on no clean photo under one of the readings"
-    return line
-
-
-def _orders(distances: pd.DataFrame) -> list[str]:
-    parts = [
-        "Least first: by the share of its clean accuracy that a network loses, and by MOD, each a "
-        "mean over the levels compared. Kendall's tau is 1 where the order is the paper's, -1 "
-        "where it is the reverse, and near 0 where they have nothing in common."
-    ]
-    if (distances["networks"] == 2).any():
-        parts.append(
-            "**Of two networks tau is 1 or -1**: it says only which of them comes first, which "
-            "chance alone gets as in the paper every other time."
-        )
-    rows = []
-    for arm, own in distances.groupby("arm", sort=False):
-        first = own.iloc[0]
-        printed = (first["accuracy_order_paper"], math.nan, first["mod_order_paper"], math.nan)
-        rows.append(_order(PAPER, arm, *printed))
-        columns = ["accuracy_order", "accuracy_tau", "mod_order", "mod_tau"]
-        for reading, *cells in own[["reading", *columns]].itertuples(index=False):
-            rows.append(_order(title(reading), arm, *cells))
-    return [*parts, markdown(rows)]
-
-
-def _order(
-    name: str, arm: object, accuracy: str, accuracy_tau: float, mod: str, mod_tau: float
-) -> dict[str, object]:
-    return {
-        "Reading": name,
-        "Arm": arm,
-        "Accuracy lost": accuracy or "–",
-        "tau": "–" if math.isnan(accuracy_tau) else f"{accuracy_tau:.2f}",
-        "MOD": mod or "–",
-        "tau of MOD": "–" if math.isnan(mod_tau) else f"{mod_tau:.2f}",
-    }
-
-
-def _ratios(readings: pd.DataFrame, name_of_paper: str) -> list[str]:
-    columns = ["accuracy", "low", "high"]
-    rows = []
-    for network, own in _apart(readings, columns).groupby("title", sort=False):
-        row = {"Network": network, "Reading": name_of_paper}
-        row["Clean accuracy, %"] = percent(select(own, epsilon=0.0)["paper_accuracy"].iloc[0])
-        printed = _attacked(select(own, reading=DEFAULT))
-        rows.append(row | {_level(cell): _ratio(cell["paper_ratio"]) for cell in printed})
-        for reading, cells in own.groupby("reading", sort=False):
-            clean, low, high = select(cells, epsilon=0.0)[columns].to_numpy()[0]
-            row = {"Network": network, "Reading": title(str(reading))}
-            row["Clean accuracy, %"] = interval(clean, low, high, as_percent=True)
-            rows.append(row | {_level(cell): _to_clean(cell, clean) for cell in _attacked(cells)})
-    return [
-        "Accuracy at ε as a ratio to the clean accuracy beside it [95 % Wilson interval of the "
-        "accuracy at ε, the clean accuracy taken as it came out]. Small clean accuracies make "
-        "ratios that jump.",
-        *_alike(readings, columns),
-        markdown(rows),
-    ]
-
-
-def _to_clean(cell: pd.Series, clean: float) -> str:
-    """The ratio of an accuracy to the clean one, with the ends of its interval."""
-    if math.isnan(cell["ratio"]):
-        return "–"
-    return f"{cell['ratio']:.3f} [{cell['low'] / clean:.3f}, {cell['high'] / clean:.3f}]"
-
-
-def _ratio(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
-
-
-def _mods(readings: pd.DataFrame) -> list[str]:
-    columns = ["mod", "mod_low", "mod_high", "mod_noise", "ceiling"]
-    rows = []
-    for network, own in _apart(readings, columns).groupby("title", sort=False):
-        printed = _attacked(select(own, reading=DEFAULT))
-        rows.append(
-            {"Network": network, "Reading": f"{PAPER}, Table 3"}
-            | {_level(cell): number(cell["paper_mod"]) for cell in printed}
-            | {"Ceiling": "–"}
-        )
-        for reading, cells in own.groupby("reading", sort=False):
-            row = {"Network": network, "Reading": title(str(reading))}
-            for cell in _attacked(cells):
-                shown = interval(cell["mod"], cell["mod_low"], cell["mod_high"])
-                row[_level(cell)] = f"{shown}, noise {number(cell['mod_noise'])}"
-            rows.append(row | {"Ceiling": number(cells["ceiling"].iloc[0])})
-    return [
-        "MOD [95 % bootstrap interval over identities], with it the MOD of random-sign noise of "
-        "the same ε; the ceiling is that of photos of different people. A reading that moves MOD "
-        "may move both of them as well. The paper prints neither.",
-        *_alike(readings, columns),
-        markdown(rows),
-    ]
-
-
-def _psnrs(readings: pd.DataFrame) -> list[str]:
-    columns = ["psnr", "unchanged"]
-    rows = []
-    for reading, own in _apart(readings, columns).groupby("reading", sort=False):
-        by_network = {
-            network: {_level(cell): _decibels(cell) for cell in _attacked(cells)}
-            for network, cells in own.groupby("title", sort=False)
+        {
+            "Reading": reading_title(row.reading),
+            "Arm": row.arm,
+            "Accuracy: distance": number(row.accuracy_distance),
+            "Accuracy: paper within": within(
+                row.accuracy_within, row.accuracy_networks, row.levels
+            ),
+            "MOD: distance": number(row.mod_distance),
+            "MOD: distance of shape": number(row.mod_shape_distance),
+            "MOD: paper within": within(row.mod_within, row.mod_networks, row.levels),
         }
-        # In pixels one perturbed set serves all networks; in their own units each has one.
-        first, *others = by_network.values()
-        if others and all(other == first for other in others):
-            by_network = {"every network": first}
-        for network, cells_shown in by_network.items():
-            name = {"Reading": title(str(reading)), "Set for": network}
-            rows.append(name | cells_shown)
-    return [
-        f"{_BY_UNIT} Mean over the photos that the attack changed; ∞ where it changed none.",
-        *_alike(readings, columns),
-        markdown(rows),
+        for row in rows_of(distances)
     ]
 
 
-def _decibels(cell: pd.Series) -> str:
-    if not math.isfinite(cell["psnr"]):
-        return "∞"
-    unchanged = f" ({cell['unchanged']} photos unchanged)" if cell["unchanged"] else ""
-    return f"{cell['psnr']:.2f}{unchanged}"
-
-
-def _vids(readings: pd.DataFrame) -> list[str]:
-    columns = ["vid", "vid_low", "vid_high", "vid_noise"]
+def _orders(distances: pd.DataFrame) -> list[dict[str, str]]:
     rows = []
-    for reading, own in _apart(readings, columns).groupby("reading", sort=False):
-        row = {"Reading": title(str(reading))}
-        for _, cell in own.drop_duplicates("network").iterrows():
-            shown = interval(cell["vid"], cell["vid_low"], cell["vid_high"])
-            row[cell["title"]] = f"{shown}, noise {number(cell['vid_noise'])}"
-        rows.append(row)
-    return [
-        "VID [95 % bootstrap interval over identities], with it that of random-sign noise; the "
-        "paper's is in its Figure 4, a picture that we don't have.",
-        *_alike(readings, columns),
-        markdown(rows),
-    ]
+    for arm, table in by_value(distances, "arm"):
+        papers = table[["accuracy_order_paper", "mod_order_paper"]].iloc[0]
+        rows.append({"Reading": PAPER, "Arm": arm, "Accuracy lost": papers.iloc[0], "tau": "–"})
+        rows[-1] |= {"MOD": papers.iloc[1], "tau of MOD": "–"}
+        rows += [
+            {
+                "Reading": reading_title(row.reading),
+                "Arm": arm,
+                "Accuracy lost": row.accuracy_order,
+                "tau": _digits(row.accuracy_tau, 2),
+                "MOD": row.mod_order,
+                "tau of MOD": _digits(row.mod_tau, 2),
+            }
+            for row in rows_of(table)
+        ]
+    return [{key: cell or "–" for key, cell in row.items()} for row in rows]
 
 
-def _apart(readings: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """The rows of the study's own reading and of those that differ from it in ``columns``."""
-    shown = [DEFAULT, *differing(readings, columns)]
-    return readings[readings["reading"].isin(shown)]
+def _digits(value: float, digits: int) -> str:
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _alike(readings: pd.DataFrame, columns: list[str]) -> list[str]:
-    """Which readings are not listed, being the study's own in all these numbers."""
-    others = [DEFAULT, *differing(readings, columns)]
-    names = [name for name in readings["reading"].unique() if name not in others]
-    return [f"The same as the study says in every number: {'; '.join(names)}."] if names else []
+def _of_arm(
+    readings: pd.DataFrame, arm: Arm
+) -> tuple[dict[str, list[dict[str, str]]], dict[str, list[str]]]:
+    """By quantity, its table, and the readings left out since they have the study's own numbers."""
+    clean = select(readings, epsilon=0.0).set_index(["reading", "network"])["accuracy"]
+    readings = readings.join(clean.rename("clean"), on=["reading", "network"])
+    readings = readings.sort_values("epsilon", kind="stable")
+    tables, alike = {}, {}
+    for quantity, (columns, rows) in _QUANTITIES.items():
+        shown = readings["reading"].isin([DEFAULT, *differing(readings, columns)])
+        tables[quantity] = rows(readings[shown], arm)
+        alike[quantity] = list(readings.loc[~shown, "reading"].unique())
+    return tables, alike
 
 
-def _attacked(cells: pd.DataFrame) -> list[pd.Series]:
-    attacked = cells[cells["epsilon"] > 0].sort_values("epsilon")
-    return [cell for _, cell in attacked.iterrows()]
+def _ratios(table: pd.DataFrame, arm: Arm) -> list[dict[str, str]]:
+    def of_paper(row: Any) -> str:
+        return _digits(row.paper_ratio, 3) if row.epsilon else percent(row.paper_accuracy)
+
+    def shown(row: Any) -> str:
+        if not row.epsilon:
+            return interval(row.accuracy, row.low, row.high, as_percent=True)
+        if math.isnan(row.ratio):
+            return "–"
+        return f"{row.ratio:.3f} [{row.low / row.clean:.3f}, {row.high / row.clean:.3f}]"
+
+    name_of_paper = f"{PAPER}, Table {printed.ACCURACIES[arm].number}"
+    rows = _along_epsilon(table, name_of_paper, of_paper, shown)
+    clean = {"ε = 0": "Clean accuracy, %"}
+    return [{clean.get(key, key): cell for key, cell in row.items()} for row in rows]
 
 
-def _level(cell: pd.Series) -> str:
-    return f"ε = {cell['epsilon']:g}"
+def _mods(table: pd.DataFrame, arm: Arm) -> list[dict[str, str]]:
+    def shown(row: Any) -> str:
+        return f"{interval(row.mod, row.mod_low, row.mod_high)}, noise {number(row.mod_noise)}"
+
+    attacked = table[table["epsilon"] > 0]
+    return _along_epsilon(
+        attacked, f"{PAPER}, Table 3", lambda row: number(row.paper_mod), shown, unrelated=True
+    )
+
+
+def _along_epsilon(
+    table: pd.DataFrame,
+    name_of_paper: str,
+    of_paper: Callable[[Any], str],
+    shown: Callable[[Any], str],
+    unrelated: bool = False,
+) -> list[dict[str, str]]:
+    """For each network the paper's row and one of each reading, with a cell per epsilon."""
+    rows = []
+    for network, of_network in by_value(table, "title"):
+        name = {"Network": network}
+        default = select(of_network, reading=DEFAULT)
+        rows.append(name | {"Reading": name_of_paper} | by_epsilon(default, of_paper))
+        for reading, cells in by_value(of_network, "reading"):
+            row = name | {"Reading": reading_title(reading)} | by_epsilon(cells, shown)
+            rows.append(row)
+            if unrelated:
+                row["Unrelated"] = number(cells["unrelated"].iloc[0])
+    return rows
+
+
+def _psnrs(table: pd.DataFrame, arm: Arm) -> list[dict[str, str]]:
+    def shown(row: Any) -> str:
+        if not math.isfinite(row.psnr):
+            return "∞"
+        return f"{row.psnr:.2f}" + (f" ({row.unchanged} photos unchanged)" if row.unchanged else "")
+
+    rows = []
+    for reading, cells in by_value(table[table["epsilon"] > 0], "reading"):
+        sets = {
+            network: by_epsilon(of_network, shown)
+            for network, of_network in by_value(cells, "title")
+        }
+        # In pixels one perturbed set serves all networks; in their own units each has its own.
+        first, *others = sets.values()
+        if others and all(other == first for other in others):
+            sets = {"every network": first}
+        name = {"Reading": reading_title(reading)}
+        rows += [name | {"Set for": network} | cells for network, cells in sets.items()]
+    return rows
+
+
+def _vids(table: pd.DataFrame, arm: Arm) -> list[dict[str, str]]:
+    rows = []
+    for reading, cells in by_value(table.drop_duplicates(["reading", "network"]), "reading"):
+        rows.append({"Reading": reading_title(reading)})
+        for row in rows_of(cells):
+            vid = interval(row.vid, row.vid_low, row.vid_high)
+            rows[-1][row.title] = f"{vid}, noise {number(row.vid_noise)}"
+    return rows
+
+
+# By quantity: the columns whose numbers a reading must change to be listed, and its table's rows.
+_QUANTITIES = {
+    "accuracy": (["accuracy", "low", "high"], _ratios),
+    "mod": (["mod", "mod_low", "mod_high", "mod_noise", "unrelated"], _mods),
+    "psnr": (["psnr", "unchanged"], _psnrs),
+    "vid": (["vid", "vid_low", "vid_high", "vid_noise"], _vids),
+}
+
+
+def reading_title(reading: str) -> str:
+    return "as the study says" if reading == DEFAULT else reading
+
+
+def sentence(
+    distances: pd.DataFrame,
+    verdicts: pd.DataFrame,
+    *,
+    other_data: bool,
+    random: Sequence[str],
+    source: str,
+) -> str:
+    """What the readings show, in one sentence for the report's summary.
+
+    Arguments as for :func:`section`, and ``random``: the networks whose bases are random.
+    """
+    (text,) = render(
+        "readings_in_short",
+        count=distances["reading"].nunique(),
+        other_data=other_data,
+        random=titles(random) if random else "",
+        left_out=unlike(source),
+        nearest_accuracy=_nearest_by_arm(distances, "accuracy_distance"),
+        nearest_mod=_nearest_by_arm(distances, "mod_distance"),
+        accuracy_order=_as_printed(distances, "accuracy_tau"),
+        mod_order=_as_printed(distances, "mod_tau"),
+        claims=_depending(verdicts),
+    )
+    return text
+
+
+def _nearest_by_arm(distances: pd.DataFrame, value: str) -> str:
+    parts: list[str] = []
+    named = ""
+    for arm, table in by_value(distances, "arm"):
+        found = nearest(table, value)
+        where = f"on {ARMS[arm].lower()}"
+        if not found:
+            parts.append(f"unknown {where}, where there is nothing to compare")
+            continue
+        by_reading = table.set_index("reading")[value]
+        shown = number(by_reading[found[0]])
+        if DEFAULT not in found:
+            shown += f"; {reading_title(DEFAULT)} {number(by_reading[DEFAULT])}"
+        if len(found) > 1:
+            shown += f"; {len(found) - 1} more give the same"
+        name = "" if found[0] == named else f"**{reading_title(found[0])}** "
+        parts.append(f"{name}{where} ({shown})")
+        named = found[0]
+    return " and ".join(parts)
+
+
+def _as_printed(distances: pd.DataFrame, value: str) -> str:
+    """Under how many readings the networks are in the paper's order, and which choice decides."""
+    parts: dict[str, list[str]] = {}
+    for arm, table in by_value(distances, "arm"):
+        count = f"under {in_order(table[value]).sum()}"
+        if table[value].isna().all():
+            count = "not known"
+        elif choices := deciding(table, value):
+            count += f", which are those with **{' and '.join(map(reading_title, choices))}**"
+        parts.setdefault(count, []).append(f"on {ARMS[arm].lower()}")
+    return " and ".join(f"{count} {' and '.join(where)}" for count, where in parts.items())
+
+
+def _depending(verdicts: pd.DataFrame) -> dict[str, Any]:
+    """How many verdicts depend on a reading, and on which most."""
+    keys = ["claim", "arm"]
+    changed = changes(verdicts)
+    clear = changed[["verdict", "verdict_default"]].isin((judge.HOLDS, judge.FAILS)).all(axis=1)
+    by_reading = changed["reading"].value_counts(sort=False)
+    return {
+        "judged": len(beside_default(verdicts).drop_duplicates(keys)),
+        "depending": len(changed.drop_duplicates(keys)),
+        "turned": len(changed[clear].drop_duplicates(keys)),
+        "times": by_reading.max(),
+        "most": [reading_title(name) for name in by_reading.index[by_reading == by_reading.max()]],
+    }

@@ -1,353 +1,216 @@
-"""The run's report, Markdown and a page: what it rests on, both arms, and how they compare."""
+"""The report of a run: its task, and how Markdown, tables, figures and page are put together."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from gradcam_adv.data import sources
-from gradcam_adv.files import artifacts
-from gradcam_adv.paper import seeds
-from gradcam_adv.paper import tables as paper
+from gradcam_adv.files import write
+from gradcam_adv.paper import judge
 from gradcam_adv.report import (
     about,
+    alignment,
     attention,
     curves,
+    drawing,
     figures,
     layer_sheets,
     page,
     reading_figures,
     reading_sections,
-    reading_summary,
     sections,
+    seeds,
     verdicts,
     viewer,
 )
-from gradcam_adv.report.cells import (
-    NOISE_ROW,
-    caveat,
-    escaped,
-    interval,
-    markdown,
-    number,
-    select,
-    title_of,
-)
-from gradcam_adv.study import tables
-from gradcam_adv.study.config import Arm
-from gradcam_adv.study.setting import Setting
-from gradcam_adv.study.stages import score as scoring
+from gradcam_adv.report.text import caveat, caveats, render
+from gradcam_adv.runs import cleaning, records
+from gradcam_adv.runs.engines import Engine
+from gradcam_adv.runs.tasks import Task, counted_as, not_an_input
+from gradcam_adv.study.columns import read_tables
+from gradcam_adv.study.config import Arm, Study
+from gradcam_adv.study.plan import ArmPlan, Plan
+from gradcam_adv.study.tables import select
+
+Tables = dict[str, pd.DataFrame]
 
 
-def write(
-    settings: dict[Arm, Setting],
-    data: Path,
-    folder: Path,
-    seconds: pd.DataFrame,
-    extra: dict[str, Path],
-) -> list[Path]:
-    """Write ``report.md``, ``report.html``, ``tables`` and ``figures`` into the run's folder.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class WriteReport(Task):
+    """``report.md``, ``report.html``, ``tables`` and ``figures``, published to the run's folder.
 
-    Args:
-        settings: by arm of the study.
-        data: folder of the tables photos, identities and excluded, before any face is looked for.
-        folder: of the run.
-        seconds: columns arm, stage, task, seconds.
-        extra: folders of the tables over "seeds" and "readings", where there are such.
+    They are written into the task's folder first and then moved. So if a report can't be finished,
+    on a full disk, the one before stays as it is.
+
+    It is made of the tables of ``summaries`` and of ``extra``, the tasks over "seeds" and
+    "readings", if there are any. ``identities`` are those of the data set, also those not chosen.
+    Nothing is written into ``models``.
     """
-    summaries = {arm: _summary(setting) for arm, setting in settings.items()}
-    files = []
-    for arm, summary in summaries.items():
-        files += artifacts.write_tables(folder / "tables" / arm, **summary)
-        files += _copy_scores(settings[arm], folder / "tables" / arm)
-        drawn = folder / "figures" / arm
-        shown = caveat(settings[arm])
-        files += figures.write_all(settings[arm], drawn, summary, shown)
-        files += layer_sheets.write_all(settings[arm], drawn, summary["predictions"], shown)
-    common = _read_all(data) | _compared(settings, summaries)
-    for place in extra.values():
-        common |= _read_all(place)
-    files += _draw_extra(settings, common, folder / "figures")
-    common["claims"] = verdicts.judged(settings, summaries)
-    common["identities"] = _identities(next(iter(settings.values())), common["identities"])
-    files += artifacts.write_tables(folder / "tables", **common)
-    parts = _parts(settings, summaries, common, seconds)
-    artifacts.write_text(folder / "report.md", "\n\n".join(parts) + "\n")
-    page.write(folder / "report.html", parts, viewer.of_run(settings, summaries))
-    return [*files, folder / "report.md", folder / "report.html"]
+
+    kind = "report"
+    stage = "report"
+    version = 1
+
+    summaries: Mapping[str, Task]
+    extra: Mapping[str, Task]
+    study: Study
+    identities: pd.DataFrame = counted_as(lambda table: table.to_numpy().tolist())
+    plan: Plan = not_an_input()
+    models: Path = not_an_input()
+
+    def make(self, engine: Engine) -> list[Path]:
+        written = self._write()
+        files = [write.publish(path, self.run / path.relative_to(self.folder)) for path in written]
+        self._remove_earlier(files)
+        cleaning.remove_empty(written, (self.folder,))
+        return files
+
+    def _remove_earlier(self, files: list[Path]) -> None:
+        """Remove what an earlier report, of other arms or another version, published elsewhere."""
+        # Paths out of records have no "..", which the run's own may have: --runs a/../b.
+        kept = {Path(os.path.normpath(path)) for path in files}
+        for place in self.run.glob(f"{self.name}/*"):
+            for record in (records.manifest(place), records.journal(place)):
+                for name in record.begun if record else ():
+                    path = records.place_of(place, name, (self.run, self.models))
+                    if path is not None and path not in kept and not path.is_dir():
+                        path.unlink(missing_ok=True)
+
+    def _write(self) -> list[Path]:
+        arms, folder = self.plan.arms, self.folder
+        summaries = {arm: _summary(plan) for arm, plan in arms.items()}
+        files = []
+        for arm, summary in summaries.items():
+            files += write.tables(folder / "tables" / arm, **summary)
+            files += _copy_scores(arms[arm], folder / "tables" / arm)
+            drawn = folder / "figures" / arm
+            shown = caveat(arms[arm])
+            files += figures.write_all(arms[arm], drawn, summary, shown)
+            files += layer_sheets.write_all(arms[arm], drawn, summary["predictions"], shown)
+        common = read_tables(self.plan.data.folder) | alignment.compared(arms, summaries)
+        for task in self.extra.values():
+            common |= read_tables(task.folder)
+        files += _draw_extra(arms, common, folder / "figures")
+        common["claims"] = judge.judge_all(arms)
+        common["identities"] = _identities(self.identities, common["identities"])
+        files += write.tables(folder / "tables", **common)
+        parts = _parts(arms, summaries, common, self._seconds())
+        write.text(folder / "report.md", "\n\n".join(parts) + "\n")
+        page.write_page(folder / "report.html", parts, viewer.of_run(arms, summaries))
+        return [*files, folder / "report.md", folder / "report.html"]
+
+    def _seconds(self) -> pd.DataFrame:
+        """How long each task took when it was done: columns arm, stage, task, seconds."""
+        rows = []
+        for task in self.plan.tasks:
+            record = task.record()
+            if record is not None:
+                arm, name = task.name.split("/", 1)
+                rows.append((arm, task.stage, name, record.seconds))
+        return pd.DataFrame(rows, columns=["arm", "stage", "task", "seconds"])
 
 
-def _draw_extra(
-    settings: dict[Arm, Setting], common: dict[str, pd.DataFrame], folder: Path
-) -> list[Path]:
-    """The figures over the seeds and over the readings, where the run has such."""
-    source = next(iter(settings.values())).study.source
+def _draw_extra(arms: Mapping[Arm, ArmPlan], common: Tables, folder: Path) -> list[Path]:
+    """The figures over the seeds and over the readings, if the run has them."""
+    source = next(iter(arms.values())).study.source
     files = []
     if "seeds" in common:
-        for arm, setting in settings.items():
+        for arm, plan in arms.items():
             across, each = (select(common[name], arm=arm) for name in ("seeds", "seeds_each"))
             drawn = {"seeds": curves.across_seeds(across, each, source)}
-            files += figures.save(drawn, folder / arm, caveat(setting))
+            files += drawing.save(drawn, folder / arm, caveat(plan))
     if "readings" in common:
-        files += reading_figures.write_all(
-            common["readings"],
-            common["readings_distances"],
-            folder,
-            caveat=f"{_caveats(settings)}, but where a reading says otherwise",
-            source=source,
-        )
+        readings, distances = common["readings"], common["readings_distances"]
+        shown = _caveat_of_readings(arms)
+        files += reading_figures.write_all(readings, distances, folder, caveat=shown, source=source)
     return files
 
 
-def _caveats(settings: dict[Arm, Setting]) -> str:
-    return "; ".join(caveat(setting) for setting in settings.values())
+def _caveat_of_readings(arms: Mapping[Arm, ArmPlan]) -> str:
+    return f"{'; '.join(caveats(arms))}, unless a reading says otherwise"
 
 
-def _copy_scores(setting: Setting, folder: Path) -> list[Path]:
-    """Every photo's own NISSIM and the pairs of the ceiling, one network at a time."""
-    files = []
-    for name, of in (("nissim", "nissim-*"), ("ceiling", "ceiling")):
-        path = folder / f"{name}.csv"
-        artifacts.write_parts(
-            path, (scoring.scores(setting, network, of) for network in setting.study.networks)
-        )
-        files.append(path)
-    return files
+def _copy_scores(plan: ArmPlan, folder: Path) -> list[Path]:
+    """Every photo's own NISSIM and the pairs of unrelated photos, one network at a time."""
+    scores = plan.score.values()
+    write.table_in_parts(folder / "nissim.csv", (score.nissim() for score in scores))
+    write.table_in_parts(folder / "unrelated.csv", (score.unrelated() for score in scores))
+    return [folder / "nissim.csv", folder / "unrelated.csv"]
 
 
-def _read_all(folder: Path) -> dict[str, pd.DataFrame]:
-    return {path.stem: artifacts.read_table(path) for path in sorted(folder.glob("*.csv"))}
-
-
-def _identities(setting: Setting, made: pd.DataFrame) -> pd.DataFrame:
-    """All identities as they are listed now, with what came of the chosen ones."""
+def _identities(listed: pd.DataFrame, made: pd.DataFrame) -> pd.DataFrame:
+    """All identities as they are listed now, with what is known of the chosen ones."""
     known = made.set_index("identity")
-    table = setting.listing.identities.set_index("identity")
+    table = listed.set_index("identity")
     of_chosen = known.index[known["usable"].notna()].intersection(table.index)
     table["usable"] = known["usable"].reindex(table.index)
     table.loc[of_chosen, ["chosen", "reason"]] = known.loc[of_chosen, ["chosen", "reason"]]
     return table.reset_index()
 
 
-def _summary(setting: Setting) -> dict[str, pd.DataFrame]:
+def _summary(plan: ArmPlan) -> Tables:
     """All tables of one arm by name."""
-    keys = ["evaluate/summary", "score/summary", "layers/summary"]
-    if setting.arm == "aligned":  # which has fewer photos than there are, and their faces
-        keys.append("data")
-    summary: dict[str, pd.DataFrame] = {}
-    for key in keys:
-        summary |= _read_all(setting.folders[key])
-    return summary | sections.beside_paper(setting, summary)
-
-
-def _compared(
-    settings: dict[Arm, Setting], summaries: dict[Arm, dict[str, pd.DataFrame]]
-) -> dict[str, pd.DataFrame]:
-    """What alignment changes, on the photos that both arms have; nothing for a single arm."""
-    if len(settings) < 2:
-        return {}
-    seed = settings["plain"].study.seed
-    plain, aligned = summaries["plain"], summaries["aligned"]
-    keys = ["network", "attack", "epsilon"]
-
-    def right(summary: dict[str, pd.DataFrame]) -> pd.DataFrame:
-        predicted = summary["predictions"]
-        return predicted.assign(right=predicted["predicted"] == predicted["label"])
-
-    # One network at a time, which bounds the memory.
-    mod = pd.concat(
-        [
-            tables.paired(
-                scoring.scores(settings["plain"], network),
-                scoring.scores(settings["aligned"], network),
-                [*keys, "target", "size"],
-                "nissim",
-                seed,
-            )
-            for network in settings["plain"].study.networks
-        ],
-        ignore_index=True,
-    )
-    of_maps = ["network", "target", "size"]
-    for arm, summary in summaries.items():
-        ceilings = summary["mod"].drop_duplicates(of_maps)[[*of_maps, "ceiling"]]
-        mod = mod.merge(ceilings.rename(columns={"ceiling": f"ceiling_{arm}"}), on=of_maps)
-    return {
-        "arms_accuracy": tables.paired(right(plain), right(aligned), keys, "right", seed),
-        "arms_mod": mod,
-    }
+    summary = plan.tables()
+    if plan.arm == "aligned":  # its photos and excluded ones differ from the study's
+        summary |= read_tables(plan.photos.data.folder)
+    return summary | sections.beside_paper(plan, summary)
 
 
 def _parts(
-    settings: dict[Arm, Setting],
-    summaries: dict[Arm, dict[str, pd.DataFrame]],
-    common: dict[str, pd.DataFrame],
+    arms: Mapping[Arm, ArmPlan],
+    summaries: Mapping[Arm, Tables],
+    common: Tables,
     seconds: pd.DataFrame,
 ) -> list[str]:
-    setting = next(iter(settings.values()))
-    parts = [
-        f"# Run {setting.study.name}",
-        f"A reproduction of {paper.CITATION}.",
-        *_banner(settings),
-        "# In short",
-        *(
-            f"- {sections.ARMS[arm]}. {attention.in_short(settings[arm], summary)}"
+    plan = next(iter(arms.values()))
+    study, readings = plan.study, plan.study.readings
+    about_readings, of_readings = "", []
+    if "readings" in common:
+        distances, of_claims = common["readings_distances"], common["readings_verdicts"]
+        about_readings = reading_sections.sentence(
+            distances,
+            of_claims,
+            other_data=study.other_data,
+            random=[name for name, weights in plan.weights.items() if weights.origin == "random"],
+            source=study.source,
+        )
+        of_readings = reading_sections.section(
+            common["readings"],
+            distances,
+            of_claims,
+            caveat=_caveat_of_readings(arms),
+            other_data=study.other_data,
+            source=study.source,
+        )
+    parts = render(
+        "summary",
+        study=study,
+        caveats=caveats(arms),
+        weights=plan.weights,
+        split="/".join(f"{share:g}" for share in study.split),
+        orl_credit=sources.ORL_CREDIT,
+        changed=[
+            f"{field.name} = {getattr(readings, field.name)}"
+            for field in dataclasses.fields(readings)
+            if getattr(readings, field.name) != field.default
+        ],
+        in_short={
+            arm: attention.in_short(arms[arm], summary["excess"])
             for arm, summary in summaries.items()
-        ),
-        *_readings_in_short(setting, common),
-        *verdicts.section(settings, common["claims"]),
-    ]
+        },
+        readings=about_readings,
+    )
+    parts += verdicts.section(arms, common["claims"])
     for arm, summary in summaries.items():
-        parts += sections.of_arm(settings[arm], summary)
-        parts += layer_sheets.section(settings[arm], caveat(settings[arm]))
-    return [
-        *parts,
-        *_arms(settings, common),
-        *_seeds(settings, common),
-        *_readings(settings, common),
-        "# About this run",
-        *about.readings(setting),
-        *about.photos(common, summaries),
-        *about.times(seconds),
-        *about.citations(setting),
-    ]
-
-
-def _readings_in_short(setting: Setting, common: dict[str, pd.DataFrame]) -> list[str]:
-    if "readings" not in common:
-        return []
-    weights = setting.weights.items()
-    sentence = reading_summary.sentence(
-        common["readings_distances"],
-        common["readings_verdicts"],
-        other_data=setting.study.other_data,
-        random=[network for network, chosen in weights if chosen.origin == "random"],
-        source=setting.study.source,
-    )
-    return [
-        sentence,
-        "![How far each reading's accuracy and MOD are from the paper's]"
-        "(figures/readings_distances.png)",
-    ]
-
-
-def _seeds(settings: dict[Arm, Setting], common: dict[str, pd.DataFrame]) -> list[str]:
-    if "seeds" not in common:
-        return []
-    study = next(iter(settings.values())).study
-    caveats = [caveat(setting) for setting in settings.values()]
-    return seeds.section(
-        study.seeds, common["seeds"], common["seeds_verdicts"], caveats, study.source
-    )
-
-
-def _readings(settings: dict[Arm, Setting], common: dict[str, pd.DataFrame]) -> list[str]:
-    if "readings" not in common:
-        return []
-    study = next(iter(settings.values())).study
-    return reading_sections.section(
-        common["readings"],
-        common["readings_distances"],
-        common["readings_verdicts"],
-        caveat=f"{_caveats(settings)}, but where a reading says otherwise",
-        other_data=study.other_data,
-        source=study.source,
-    )
-
-
-def _banner(settings: dict[Arm, Setting]) -> list[str]:
-    setting = next(iter(settings.values()))
-    options = setting.study
-    origins = {
-        "imagenet": "ImageNet, Keras' own file",
-        "file": "from a file given by the user",
-        "random": "random, batch norm calibrated on the training photos",
-    }
-    weights = [
-        f"- {title_of(name)}: {origins[w.origin]}"
-        + (f" ({escaped(w.path.name)})" if w.path is not None else "")
-        for name, w in setting.weights.items()
-    ]
-    rests = [f"> - {caveat(own)}" for own in settings.values()]
-    lines = [
-        "> **What these numbers rest on.**\n>\n" + "\n".join(rests),
-        "Weights of the frozen bases:\n\n" + "\n".join(weights),
-        f"Split train/validation/test {'/'.join(f'{share:g}' for share in options.split)}, "
-        f"{options.epochs} epochs of the head with seed {options.seeds[0]}, all other chance with "
-        f"seed {options.seed}; black-box attack made on {title_of(options.source)}, so that "
-        "network's own row is white-box. "
-        "The paper: 50 people of VGGFace2, ImageNet weights, 296 test photos without and 257 with "
-        "preprocessing (why fewer is not said), black-box attack made on ResNet50.",
-    ]
-    if options.source != "resnet50":
-        lines.append(
-            "**The attack is another one than the paper's**: made on "
-            f"{title_of(options.source)}, so the paper's numbers beside this run's are for "
-            "orientation only."
-        )
-    if options.image_size < 224:
-        lines.append(
-            f"**Small profile**: {options.image_size} pixels instead of 224 and "
-            f"{options.examples} example photo{'s' * (options.examples > 1)} with heatmaps of "
-            "every layer, to be done in minutes on two cores."
-        )
-    if options.photos == "orl":
-        lines.append(f"Photos: {sources.ORL_CREDIT}.")
-    changed = [
-        f"{field.name} = {getattr(options.readings, field.name)}"
-        for field in dataclasses.fields(options.readings)
-        if getattr(options.readings, field.name) != field.default
-    ]
-    if changed:
-        lines.append(f"**Readings other than the defaults**: {', '.join(changed)}.")
-    return lines
-
-
-def _arms(settings: dict[Arm, Setting], compared: dict[str, pd.DataFrame]) -> list[str]:
-    if len(settings) < 2:
-        return []
-    readings = settings["plain"].study.readings
-    accuracy = compared["arms_accuracy"]
-    mod = select(compared["arms_mod"], target=readings.explained_class, size=readings.heatmap_size)
-    photos = int(accuracy["photos"].iloc[0])
-    ranges = f"> {_caveats(settings)}"
-    return [
-        "# What alignment changes",
-        f"On the {photos} test photos that both arms have ({len(settings['plain'].test)} plain, "
-        f"{len(settings['aligned'].test)} aligned): aligned less plain, photo by photo, [95 % "
-        "bootstrap interval over identities], and how many photos went up and down. Below each "
-        "network the same of random-sign noise of the same ε: what changes there as well is not "
-        "the attack's. An interval that holds 0 does not show a difference, nor that there is "
-        "none; and these are the heads of one training, with one seed, which no interval here "
-        "counts in.",
-        "## Accuracy under the black-box attack, percentage points",
-        ranges,
-        markdown(_differences(settings["plain"], accuracy, as_percent=True)),
-        "## MOD under the black-box attack",
-        ranges,
-        "The ceiling, from plain to aligned: the mean NISSIM between clean heatmaps of photos of "
-        "different people, of each arm's own test photos.",
-        markdown(_differences(settings["plain"], mod, as_percent=False)),
-    ]
-
-
-def _differences(
-    setting: Setting, compared: pd.DataFrame, as_percent: bool
-) -> list[dict[str, str]]:
-    """Each network at each epsilon, and below it what noise changes; ceilings where there are."""
-    rows = []
-    for network in setting.study.networks:
-        for attack, name in (("black-box", title_of(network)), ("noise", NOISE_ROW)):
-            row = {"Network": name}
-            own = select(compared, network=network, attack=attack)
-            for _, cell in own.iterrows():
-                ends = cell["low"], cell["high"]
-                shown = interval(cell["difference"], *ends, as_percent=as_percent)
-                row[f"ε = {cell['epsilon']:g}"] = f"{shown} ↑{cell['up']} ↓{cell['down']}"
-            if "ceiling_plain" in own:
-                plain, aligned = own[["ceiling_plain", "ceiling_aligned"]].iloc[0]
-                row["Ceiling"] = f"{number(plain)} → {number(aligned)}"
-            rows.append(row)
-    return rows
+        parts += sections.of_arm(arms[arm], summary)
+    parts += alignment.section(arms, common)
+    if "seeds" in common:
+        across, counts = common["seeds"], common["seeds_verdicts"]
+        parts += seeds.section(study.seeds, across, counts, caveats(arms), study.source)
+    return [*parts, *of_readings, *about.section(plan, common, summaries, seconds)]

@@ -1,343 +1,215 @@
-"""One arm's part of the report in Markdown: the paper's tables beside this run's."""
+"""One arm's part of the report: what the template "arm" shows, the paper's values beside it."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pandas as pd
 
-from gradcam_adv.metrics import nissim as metrics
-from gradcam_adv.paper import tables as paper
-from gradcam_adv.report import attention, transfer
-from gradcam_adv.report.cells import (
+from gradcam_adv.metrics.nissim import WINDOW
+from gradcam_adv.models.backbones import title
+from gradcam_adv.paper import printed
+from gradcam_adv.report import attention, layer_sheets, transfer
+from gradcam_adv.report.text import (
     NOISE_ROW,
+    by_epsilon,
+    by_network,
     caveat,
-    headline_rows,
     interval,
-    markdown,
-    name_of_row,
+    marked_source,
     number,
     percent,
-    select,
-    title_of,
+    render,
+    rows_of,
 )
 from gradcam_adv.study import tables
-from gradcam_adv.study.config import Arm
-from gradcam_adv.study.setting import FROM, Setting
+from gradcam_adv.study.attacks import BLACK_BOX, FROM, NOISE, WHITE_BOX
+from gradcam_adv.study.plan import ArmPlan
+from gradcam_adv.study.tables import select
 
-ARMS: dict[Arm, str] = {"plain": "Photos as they are", "aligned": "Aligned and cropped faces"}
-# The paper's table of accuracies that an arm is held against, with its number.
-ACCURACIES: dict[Arm, tuple[int, pd.DataFrame]] = {
-    "plain": (1, paper.TABLE_1),
-    "aligned": (2, paper.TABLE_2),
-}
+Tables = dict[str, pd.DataFrame]
 
 
-def of_arm(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
+def of_arm(plan: ArmPlan, summary: Tables) -> list[str]:
     """All sections of one arm."""
-    return [
-        f"# {ARMS[setting.arm]}",
-        *_accuracy(setting, summary),
-        *_psnr(setting, summary),
-        *_mod(setting, summary),
-        *transfer.section(setting, summary),
-        *_controls(setting, summary),
-        *attention.section(setting, summary),
-        *_vid(setting, summary),
-        *_depth(setting, summary["depth"]),
-        *_figures(setting),
-    ]
+    study, accuracy_table = plan.study, printed.ACCURACIES[plan.arm].number
+    return render(
+        "arm",
+        arm=plan.arm,
+        study=study,
+        caveat=caveat(plan),
+        accuracy_table=accuracy_table,
+        accuracy=by_network(
+            summary[f"table_{accuracy_table}"],
+            {network: marked_source(network, study.source) for network in study.networks},
+            lambda row: f"{percent(row.paper)} | {_accuracy(row)}",
+        ),
+        white_box_accuracy=by_network(
+            select(summary["accuracy"], attack=WHITE_BOX),
+            {network: title(network) for network in study.networks},
+            _accuracy,
+        ),
+        zero_gradients=", ".join(
+            f"{title(row.network)} {100 * row.zero_gradient:.3f} %"
+            for row in rows_of(summary["zero_gradients"])
+        ),
+        psnr=_psnr(plan, summary["psnr"]),
+        mod=_mod(plan, summary["table_3"]),
+        white_box_mod=_mod(plan, select(plan.headline(summary["mod"]), attack=WHITE_BOX)),
+        transfer=transfer.values(plan, summary),
+        window=WINDOW,
+        controls=_controls(plan, summary["mod"]),
+        shift=attention.rows(plan, summary["shift"]),
+        vid=_vid(plan, summary["vid"]),
+        examples=int(select(summary["depth"], attack=BLACK_BOX)["photos"].max()),
+        depth=_depth(plan, summary["depth"]),
+        example=layer_sheets.photo(plan),
+    )
 
 
-def beside_paper(setting: Setting, summary: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """The arm's table of accuracies, Table 3 and the transfer matrix, by name.
+def beside_paper(plan: ArmPlan, summary: Tables) -> Tables:
+    """The arm's table of accuracies, Table 3 and the transfer matrix, with the paper's values."""
+    study, accuracies = plan.study, printed.ACCURACIES[plan.arm]
+    accuracy, mod = summary["accuracy"], plan.headline(summary["mod"])
+    transferred = tables.transfer(accuracy, mod, study.networks, study.source)
+    from_same_source = transferred["source"] == printed.SOURCE
+    for value, table in (("accuracy", accuracies.table), ("mod", printed.TABLE_3)):
+        transferred[f"paper_{value}"] = _of_paper(table, transferred).where(from_same_source)
+    found = {"transfer": transferred}
+    for name, table, of_paper, values in (
+        (f"table_{accuracies.number}", accuracy, accuracies.table, ["accuracy", "low", "high"]),
+        ("table_3", mod, printed.TABLE_3, ["mod", "low", "high", "mod_noise", "unrelated"]),
+    ):
+        table = select(table, attack=BLACK_BOX)
+        table = table.assign(paper=_of_paper(of_paper, table), source=study.source)
+        found[name] = table[["network", "epsilon", "paper", "photos", *values, "source"]]
+    return found
 
-    The paper's values stand beside this run's.
-    """
-    number, accuracies = ACCURACIES[setting.arm]
-    headline = headline_rows(setting, summary["mod"])
-    return {
-        f"table_{number}": _beside_paper(setting, summary["accuracy"], accuracies, "accuracy"),
-        "table_3": _beside_paper(setting, headline, paper.TABLE_3, "mod"),
-        "transfer": _transfer(setting, summary["accuracy"], headline, accuracies),
-    }
 
-
-def _beside_paper(
-    setting: Setting, measured: pd.DataFrame, printed: pd.DataFrame, value: str
-) -> pd.DataFrame:
-    """The black-box rows of ``measured`` with the paper's value of the same place beside them."""
-    own = measured[measured["attack"] == "black-box"]
-    controls = [column for column in ("mod_noise", "ceiling") if column in own]
-    rows = own[["network", "epsilon", "photos", value, "low", "high", *controls]].copy()
-    rows.insert(
-        2,
-        "paper",
+def _of_paper(table: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
+    """The paper's value of each row's network and epsilon; NaN if it prints none."""
+    return pd.Series(
         [
-            paper.printed(printed, network, epsilon)
-            for network, epsilon in zip(own["network"], own["epsilon"], strict=True)
+            printed.value_of(table, network, epsilon)
+            for network, epsilon in zip(rows["network"], rows["epsilon"], strict=True)
         ],
+        rows.index,
+        float,
     )
-    return rows.assign(source=setting.study.source)
 
 
-def _transfer(
-    setting: Setting, accuracy: pd.DataFrame, mod: pd.DataFrame, accuracies: pd.DataFrame
-) -> pd.DataFrame:
-    """The transfer matrix with the paper's value of each pair; the paper has one source."""
-    study = setting.study
-    table = tables.transfer(accuracy, mod, study.networks, study.source)
-    for value, printed in (("accuracy", accuracies), ("mod", paper.TABLE_3)):
-        table[f"paper_{value}"] = [
-            paper.printed(printed, network, epsilon) if source == paper.SOURCE else None
-            for source, network, epsilon in zip(
-                table["source"], table["network"], table["epsilon"], strict=True
-            )
-        ]
-    return table
+def _accuracy(row: Any) -> str:
+    return interval(row.accuracy, row.low, row.high, as_percent=True)
 
 
-def _accuracy(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
-    rows = []
-    for network in setting.study.networks:
-        row = {"Network": name_of_row(setting, network)}
-        for _, cell in select(
-            summary[f"table_{ACCURACIES[setting.arm][0]}"], network=network
-        ).iterrows():
-            shown = interval(cell["accuracy"], cell["low"], cell["high"], as_percent=True)
-            row[f"ε = {cell['epsilon']:g}"] = f"{percent(cell['paper'])} | {shown}"
-        rows.append(row)
-    white = []
-    for network in setting.study.networks:
-        row = {"Network": title_of(network)}
-        own = select(summary["accuracy"], network=network, attack="white-box")
-        for _, cell in own.iterrows():
-            row[f"ε = {cell['epsilon']:g}"] = interval(
-                cell["accuracy"], cell["low"], cell["high"], as_percent=True
-            )
-        white.append(row)
-    zero = summary["zero_gradients"]
-    shares = ", ".join(
-        f"{title_of(network)} {100 * share:.3f} %"
-        for network, share in zip(zero["network"], zero["zero_gradient"], strict=True)
-    )
-    number, _ = ACCURACIES[setting.arm]
-    return [
-        f"## Table {number}: accuracy under the black-box attack, %",
-        f"> {caveat(setting)}",
-        "Each cell: `paper | this run [95 % Wilson interval]`. Intervals that overlap can't be "
-        "told apart on this many photos.",
-        markdown(rows),
-        "### Accuracy under the white-box attack, % (the paper prints no such table)",
-        f"> {caveat(setting)}",
-        markdown(white),
-        "Share of pixel values (each of a pixel's three colours counts) whose gradient is exactly "
-        f"zero, which FGSM leaves unchanged: {shares}.",
-    ]
+def _psnr(plan: ArmPlan, psnr: pd.DataFrame) -> list[dict[str, str]]:
+    def shown(row: Any) -> str:
+        if not math.isfinite(row.psnr):
+            return "∞"
+        unchanged = f" ({row.unchanged} photos unchanged)" if row.unchanged else ""
+        return f"{row.psnr:.2f} ± {row.spread:.2f}{unchanged}"
 
-
-def _psnr(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
     # In pixel units one black-box set serves all networks; in network units each gets its own.
-    black_box = [("black-box", network) for network in setting.study.networks]
-    if setting.study.readings.epsilon_unit == "pixel":
-        black_box = [("black-box", setting.study.source)]
-    white_box = [("white-box", network) for network in setting.study.networks]
-    rows = []
-    for attack, network in (*black_box, *white_box):
-        row = {"Perturbed set": f"{attack}, {title_of(network)}"}
-        for _, cell in select(summary["psnr"], network=network, attack=attack).iterrows():
-            finite = math.isfinite(cell["psnr"])
-            shown = f"{cell['psnr']:.2f} ± {cell['spread']:.2f}" if finite else "∞"
-            if finite and cell["unchanged"]:
-                shown += f" ({cell['unchanged']} photos unchanged)"
-            row[f"ε = {cell['epsilon']:g}"] = shown
-        rows.append(row)
+    networks = plan.study.networks
+    one_set = plan.study.readings.epsilon_unit == "pixel"
+    sets = [(BLACK_BOX, network) for network in ([plan.study.source] if one_set else networks)]
+    sets += [(WHITE_BOX, network) for network in networks]
     return [
-        "## PSNR of the perturbed sets, dB (the paper's Figure 3 is a picture we don't have)",
-        f"> {caveat(setting)}",
-        "Mean ± standard deviation over the test photos that the attack changed.",
-        markdown(rows),
+        {"Perturbed set": f"{attack}, {title(network)}"}
+        | by_epsilon(select(psnr, network=network, attack=attack), shown)
+        for attack, network in sets
     ]
 
 
-def _mod(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
-    parts = [
-        "## Table 3: MOD under the black-box attack",
-        f"> {caveat(setting)}",
-        "Each cell: `paper | this run [95 % bootstrap interval over identities]`; below it the "
-        "MOD of random-sign noise of the same ε. The ceiling is the mean NISSIM between clean "
-        "heatmaps of photos of different people: a MOD is to be read between those two. The paper "
-        "does not say on which of its two sets it computed its Table 3.",
-        markdown(_mod_rows(setting, summary, "black-box")),
-        "### MOD under the white-box attack (the paper prints no such table)",
-        f"> {caveat(setting)}",
-        markdown(_mod_rows(setting, summary, "white-box")),
-    ]
-    return parts
+def _mod(plan: ArmPlan, table: pd.DataFrame) -> list[dict[str, str]]:
+    """Each network, below it noise, and their mean; with the paper's values if the table has any.
+
+    The paper's mean is over five networks, so it stands beside no other mean.
+    """
+    networks, rows = plan.study.networks, []
+    for network in networks:
+        name = marked_source(network, plan.study.source) if "paper" in table else title(network)
+        of_network = select(table, network=network)
+        unrelated = {"Unrelated": number(of_network["unrelated"].max())}
+        rows += [
+            {"Network": name} | by_epsilon(of_network, _mod_cell) | unrelated,
+            {"Network": NOISE_ROW}
+            | by_epsilon(of_network, lambda row: number(row.mod_noise))
+            | unrelated,
+        ]
+    means = table.groupby("epsilon")["mod"].mean().reset_index()
+    if "paper" in table:
+        of_five = printed.TABLE_3_MEAN_SHIFT
+        known = set(networks) == set(printed.TABLE_3.columns)
+        means["paper"] = means["epsilon"].map(of_five if known else {})
+    mean = by_epsilon(means, lambda row: _beside(row, number(row.mod)))
+    return [*rows, {"Network": "Mean shift"} | mean | {"Unrelated": ""}]
 
 
-def _mod_rows(
-    setting: Setting, summary: dict[str, pd.DataFrame], attack: str
-) -> list[dict[str, str]]:
-    rows = []
-    headline = select(headline_rows(setting, summary["mod"]), attack=attack)
-    for network in setting.study.networks:
-        own = select(headline, network=network)
-        title = name_of_row(setting, network) if attack == "black-box" else title_of(network)
-        shown, noise = {"Network": title}, {"Network": NOISE_ROW}
-        for _, cell in own.iterrows():
-            column = f"ε = {cell['epsilon']:g}"
-            shown[column] = interval(cell["mod"], cell["low"], cell["high"])
-            if attack == "black-box":
-                printed = paper.printed(paper.TABLE_3, network, cell["epsilon"])
-                shown[column] = f"{'–' if printed is None else f'{printed:.4f}'} | {shown[column]}"
-            noise[column] = number(cell["mod_noise"])
-        if len(own):
-            shown["Ceiling"] = noise["Ceiling"] = number(own["ceiling"].iloc[0])
-        rows += [shown, noise]
-    mean = {"Network": "Mean shift"}
-    for epsilon, cells in headline.groupby("epsilon"):
-        column = f"ε = {epsilon:g}"
-        mean[column] = number(cells["mod"].mean())
-        if attack == "black-box":
-            # The paper's mean is over five networks: it stands beside no other mean.
-            five = set(setting.study.networks) == set(paper.TABLE_3.columns)
-            known = five and epsilon in paper.TABLE_3_MEAN_SHIFT.index
-            shift = f"{paper.TABLE_3_MEAN_SHIFT[epsilon]:.4f}" if known else "–"
-            mean[column] = f"{shift} | {mean[column]}"
-    return [*rows, mean | {"Ceiling": ""}]
+def _mod_cell(row: Any) -> str:
+    return _beside(row, interval(row.mod, row.low, row.high))
 
 
-def _controls(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
-    mod = summary["mod"]
-    headline = setting.study.readings.explained_class
-    size = setting.study.readings.heatmap_size
+def _beside(row: Any, shown: str) -> str:
+    return f"{number(row.paper)} | {shown}" if hasattr(row, "paper") else shown
+
+
+def _controls(plan: ArmPlan, mod: pd.DataFrame) -> list[dict[str, str]]:
+    readings = plan.study.readings
     keys = ["network", "attack", "epsilon"]
-    rows = []
-    for _, cell in headline_rows(setting, mod).iterrows():
-        if cell["epsilon"] == 0 or cell["attack"].startswith(FROM):
-            continue
-        same = select(mod, **{key: cell[key] for key in keys})
-        clean_class = select(same, target="clean", size=size)
-        native = select(same, target=headline, size="native")
-        rows.append(
-            {
-                "Network": title_of(cell["network"]),
-                "Attack": cell["attack"],
-                "ε": f"{cell['epsilon']:g}",
-                f"MOD, class {headline}": number(cell["mod"]),
-                "noise": number(cell["mod_noise"]),
-                "ceiling": number(cell["ceiling"]),
-                "MOD, clean photo's class": number(_first(clean_class, "mod")),
-                "noise, clean photo's class": number(_first(clean_class, "mod_noise")),
-                "flipped": f"{number(cell['mod_flipped'])} (n={cell['flipped']})",
-                "not flipped": f"{number(cell['mod_unflipped'])} "
-                f"(n={cell['photos'] - cell['flipped']})",
-                "native size": number(_first(native, "mod")),
-                "native noise": number(_first(native, "mod_noise")),
-                "native ceiling": number(_first(native, "ceiling")),
-                "empty clean / perturbed / both": f"{cell['empty_clean']} / "
-                f"{cell['empty_perturbed']} / {cell['both_empty']}",
-            }
-        )
+    of_clean = select(mod, target="clean", size=readings.heatmap_size).set_index(keys)
+    native = select(mod, target=readings.explained_class, size="native").set_index(keys)
+    values = ["mod", "mod_noise", "unrelated"]
+    table = plan.headline(mod[(mod["epsilon"] > 0) & ~mod["attack"].str.startswith(FROM)])
+    table = table.join(of_clean[values].add_suffix("_clean"), on=keys)
+    table = table.join(native[values].add_suffix("_native"), on=keys)
     return [
-        "## Controls of MOD",
-        f"> {caveat(setting)}",
-        "MOD mixes two things: maps that moved, and maps of another class. So it is given for the "
-        "class predicted for each image and for the clean photo's predicted class, and split by "
-        "whether the prediction flipped. 'Native size' compares the maps as the layer has them, "
-        f"where SSIM's {metrics.WINDOW} x {metrics.WINDOW} window fits. Empty maps have no "
-        "position that speaks for the class; two empty ones count as the same. The same of the "
-        f"transfer matrix in `tables/{setting.arm}/mod.csv`.",
-        markdown(rows),
+        {
+            "Network": title(row.network),
+            "Attack": row.attack,
+            "ε": f"{row.epsilon:g}",
+            f"MOD, class {readings.explained_class}": number(row.mod),
+            "noise": number(row.mod_noise),
+            "unrelated": number(row.unrelated),
+            "MOD, clean photo's class": number(row.mod_clean),
+            "noise, clean photo's class": number(row.mod_noise_clean),
+            "flipped": f"{number(row.mod_flipped)} (n={row.flipped})",
+            "not flipped": f"{number(row.mod_unflipped)} (n={row.photos - row.flipped})",
+            "native size": number(row.mod_native),
+            "native noise": number(row.mod_noise_native),
+            "native unrelated": number(row.unrelated_native),
+            "empty clean / perturbed / both": f"{row.empty_clean} / {row.empty_perturbed} "
+            f"/ {row.both_empty}",
+        }
+        for row in rows_of(table)
     ]
 
 
-def _first(table: pd.DataFrame, column: str) -> float:
-    return float(table[column].iloc[0]) if len(table) else float("nan")
-
-
-def _vid(setting: Setting, summary: dict[str, pd.DataFrame]) -> list[str]:
+def _vid(plan: ArmPlan, vid: pd.DataFrame) -> list[dict[str, str]]:
     rows = []
-    headline = headline_rows(setting, summary["vid"])
-    for network in setting.study.networks:
-        row = {"Network": title_of(network)}
-        for attack in ("black-box", "white-box", "noise"):
-            for _, cell in select(headline, network=network, attack=attack).iterrows():
-                row[attack] = interval(cell["vid"], cell["low"], cell["high"])
+    for network in plan.study.networks:
+        of_network = select(plan.headline(vid), network=network)
+        row = {"Network": title(network)}
+        for attack in (BLACK_BOX, WHITE_BOX, NOISE):
+            for cell in rows_of(select(of_network, attack=attack)):
+                row[attack] = interval(cell.vid, cell.low, cell.high)
         rows.append(row)
-    return [
-        "## VID (the paper's Figure 4 is a picture we don't have)",
-        f"> {caveat(setting)}",
-        "For each photo the standard deviation of its NISSIM over the levels of attack, then the "
-        "mean over photos [95 % bootstrap interval over identities].",
-        markdown(rows),
-    ]
+    return rows
 
 
-def _depth(setting: Setting, depth: pd.DataFrame) -> list[str]:
-    own = select(depth, attack="black-box")
+def _depth(plan: ArmPlan, depth: pd.DataFrame) -> list[dict[str, str]]:
+    """Five layers of each network, from the first to the last."""
     rows = []
-    for network in setting.study.networks:
-        of_network = select(own, network=network)
+    for network in plan.study.networks:
+        of_network = select(depth, attack=BLACK_BOX, network=network)
         last = int(of_network["depth"].max())
         for place in sorted({round(share * last / 4) for share in range(5)}):
-            cells = select(of_network, depth=place).sort_values("epsilon")
-            row = {"Network": title_of(network), "Layer": f"{cells['layer'].iloc[0]} ({place + 1})"}
-            for _, cell in cells.iterrows():
-                row[f"ε = {cell['epsilon']:g}"] = f"{cell['mod']:.3f} ({cell['mod_noise']:.3f})"
-            rows.append(row | {"Ceiling": number(cells["ceiling"].iloc[0])})
-    photos = int(own["photos"].max())
-    return [
-        "## Depth profile: where the focus begins to shift",
-        f"> {caveat(setting)}",
-        f"MOD of the {photos} example photo{'s' * (photos != 1)} under the black-box attack, in "
-        "brackets that of random-sign noise; the ceiling is that of example photos of different "
-        "people; "
-        f"here at five places of each network, in `tables/{setting.arm}/depth.csv` at every layer. "
-        "So few photos show a course, not a value: for MOD of all layers over a whole set of "
-        "images see `gradcam-adv score --model`.",
-        markdown(rows),
-        "![MOD of the example photos by layer, for each network and epsilon]"
-        f"(figures/{setting.arm}/depth_profile.png)",
-    ]
-
-
-def _figures(setting: Setting) -> list[str]:
-    pictures = {
-        "Figure 1: the shift, seen on examples": (
-            "figure_1",
-            "Heatmaps of test photos, clean and attacked, with the outlines of their regions and "
-            "the way of the centroid",
-        ),
-        "Accuracy and MOD along ε": (
-            "curves",
-            "Accuracy and MOD of each network against epsilon with their intervals, MOD with that "
-            "of noise and its ceiling",
-        ),
-        "Transfer of the attack": (
-            "transfer",
-            "Accuracy and MOD of each network under the attack made on each, with those of noise, "
-            "of clean photos and of unrelated ones",
-        ),
-        "Figure 2: an attack": (
-            "figure_2",
-            "A photo, the amplified perturbation, the perturbed photo and the predictions",
-        ),
-        "Figure 4: density of NISSIM": (
-            "figure_4",
-            "Density of NISSIM for each network and epsilon, with VID, that of noise and the "
-            "ceiling",
-        ),
-        "Figure 5: heatmaps under the black-box attack": (
-            "figure_5",
-            "The last layer's heatmap of one photo, for each network and epsilon",
-        ),
-    }
-    if setting.arm == "aligned":
-        pictures["The aligned faces"] = ("crops", "Aligned and cropped faces of the test set")
-    parts = []
-    for heading, (name, alternative) in pictures.items():
-        picture = f"![{alternative}](figures/{setting.arm}/{name}.png)"
-        parts += [f"## {heading}", f"> {caveat(setting)}", picture]
-    return parts
+            of_layer = select(of_network, depth=place).sort_values("epsilon")
+            layer, unrelated = of_layer[["layer", "unrelated"]].iloc[0]
+            rows.append(
+                {"Network": title(network), "Layer": f"{layer} ({place + 1})"}
+                | by_epsilon(of_layer, lambda row: f"{row.mod:.3f} ({row.mod_noise:.3f})")
+                | {"Unrelated": number(unrelated)}
+            )
+    return rows

@@ -1,33 +1,36 @@
-"""What the report page's viewer shows: example photos, clean and attacked, and their heatmaps."""
+"""What the page's viewer shows: example photos, clean and attacked, and their heatmaps."""
 
 from __future__ import annotations
 
 import base64
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import matplotlib
-import matplotlib.colors
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from gradcam_adv.plots import overlays
-from gradcam_adv.report import cells, examples, sections
-from gradcam_adv.study.setting import Setting, block_ends, example_rows
-
-if TYPE_CHECKING:
-    from gradcam_adv.study.config import Arm
+from gradcam_adv.models.backbones import title
+from gradcam_adv.plots.overlays import mixed
+from gradcam_adv.plots.style import COLORMAP
+from gradcam_adv.report.example_photos import examples_of
+from gradcam_adv.report.markup import data_uri, encode_image
+from gradcam_adv.report.text import ARMS, caveat
+from gradcam_adv.study.attacks import BLACK_BOX, WHITE_BOX
+from gradcam_adv.study.config import Arm
+from gradcam_adv.study.plan import ArmPlan
+from gradcam_adv.study.tables import select
 
 PHOTOS = 6
-ATTACKS = ("black-box", "white-box")
-# Sides in pixels that nothing is shown beyond: the page has to stay small.
+ATTACKS = (BLACK_BOX, WHITE_BOX)
+# Largest sides in pixels, so that the page stays small.
 PICTURE_SIDE = 224
 MAP_SIDE = 56
-# Less to more participation; a brown and a violet, told apart by colour-blind readers, too.
+# From less to more participation: brown to violet.
 SHIFT_COLORMAP = "PuOr"
 
 
@@ -61,8 +64,7 @@ class Photo:
     levels: tuple[Level, ...]
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """A layer shown, with the size of its maps in :attr:`Level.maps`."""
 
     name: str
@@ -72,10 +74,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Network:
-    """One network; on the source of the black-box attack both attacks are the same."""
+    """One network; on the source of the black-box attack both attacks are equal."""
 
     title: str
-    is_source: bool
+    source: bool
     layers: tuple[Layer, ...]
     photos: tuple[Photo, ...]
 
@@ -90,17 +92,35 @@ class Shown:
 
 
 def of_run(
-    settings: dict[Arm, Setting], summaries: dict[Arm, dict[str, pd.DataFrame]]
+    arms: Mapping[Arm, ArmPlan], summaries: dict[Arm, dict[str, pd.DataFrame]]
 ) -> list[Shown]:
     """The first example photos of every arm and network at the ends of blocks; runs no network."""
-    return [
-        Shown(
-            sections.ARMS[arm],
-            cells.caveat(setting),
-            tuple(_network(setting, network, summaries[arm]) for network in setting.study.networks),
-        )
-        for arm, setting in settings.items()
-    ]
+    shown = []
+    for arm, plan in arms.items():
+        networks = [_network(plan, network, summaries[arm]) for network in plan.study.networks]
+        shown.append(Shown(ARMS[arm], caveat(plan), tuple(networks)))
+    return shown
+
+
+def _network(plan: ArmPlan, network: str, summary: dict[str, pd.DataFrame]) -> Network:
+    explain = plan.explain[network]
+    names = explain.block_ends()
+    photos = []
+    for row in explain.rows[:PHOTOS]:
+        case = plan.photos.test.iloc[row]
+        scored = select(summary["layers"], network=network, photo=case["photo"])
+        by_level = scored.set_index(["attack", "epsilon", "layer"])["nissim"]
+        levels = []
+        examples = examples_of(plan, network, int(row), ATTACKS, names, summary["predictions"])
+        for example in examples:
+            attack, epsilon = example.attack, example.epsilon
+            maps, sizes = encode_maps(list(example.maps.values()))
+            picture = encode_picture(example.pixels)
+            nissim = [float(by_level[attack, epsilon, n]) if epsilon else 0.0 for n in names]
+            levels.append(Level(attack, epsilon, picture, maps, example.predicted, tuple(nissim)))
+        photos.append(Photo(case["photo"], plan.people[case["label"]], tuple(levels)))
+    layers = tuple(Layer(name, *size) for name, size in zip(names, sizes, strict=True))
+    return Network(title(network), network == plan.study.source, layers, tuple(photos))
 
 
 def encode_picture(pixels: np.ndarray) -> bytes:
@@ -110,16 +130,10 @@ def encode_picture(pixels: np.ndarray) -> bytes:
     return encode_image(image)
 
 
-def encode_image(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "WEBP", quality=80)
-    return file.getvalue()
-
-
 def encode_maps(maps: Sequence[np.ndarray]) -> tuple[bytes, list[tuple[int, int]]]:
     """Heatmaps in [0, 1] in 256 steps one after the other, and the size of each.
 
-    Those larger than MAP_SIDE are averaged down to it.
+    Larger ones are averaged down to MAP_SIDE.
     """
     small = [_at_most(values, MAP_SIDE) for values in maps]
     steps = [(values * 255).round().astype(np.uint8) for values in small]
@@ -134,107 +148,39 @@ def _at_most(values: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(image.resize((width, height), Image.Resampling.BOX))
 
 
-def _network(setting: Setting, network: str, summary: dict[str, pd.DataFrame]) -> Network:
-    names = block_ends(setting, network)
-    photos = []
-    for row in example_rows(setting)[:PHOTOS]:
-        case = setting.test.iloc[row]
-        scored = cells.select(summary["layers"], network=network, photo=case["photo"])
-        by_level = scored.set_index(["attack", "epsilon", "layer"])["nissim"]
-        levels = []
-        for example in examples.levels(
-            setting, network, int(row), ATTACKS, names, summary["predictions"]
-        ):
-            maps, sizes = encode_maps(list(example.maps.values()))
-            nissim = [
-                by_level[example.attack, example.epsilon, name] if example.epsilon else 0.0
-                for name in names
-            ]
-            levels.append(
-                Level(
-                    example.attack,
-                    example.epsilon,
-                    encode_picture(example.pixels),
-                    maps,
-                    example.predicted,
-                    tuple(map(float, nissim)),
-                )
-            )
-        person = setting.people[case["label"]]
-        photos.append(Photo(case["photo"], person, tuple(levels)))
-    return Network(
-        cells.title_of(network),
-        network == setting.study.source,
-        tuple(Layer(name, *size) for name, size in zip(names, sizes, strict=True)),
-        tuple(photos),
-    )
-
-
 def pack(arms: Sequence[Shown], photos: int = PHOTOS) -> dict[str, Any]:
-    """The viewer's data as it stands in the page; equal pictures and maps are kept once.
+    """The viewer's data as it stands in the page, with so many photos of each network.
 
-    Args:
-        arms: as of :func:`of_run`.
-        photos: how many of each network's photos.
+    Equal pictures and maps are stored once, and levels have their numbers.
     """
     pictures: dict[bytes, int] = {}
     maps: dict[bytes, int] = {}
 
-    def level(own: Level) -> dict[str, Any]:
-        return {
-            "attack": own.attack,
-            "epsilon": own.epsilon,
-            "picture": pictures.setdefault(own.picture, len(pictures)),
-            "maps": maps.setdefault(own.maps, len(maps)),
-            "predicted": own.predicted,
-            "nissim": [round(value, 4) for value in own.nissim],
+    def level(shown: Level) -> dict[str, Any]:
+        return vars(shown) | {
+            "picture": pictures.setdefault(shown.picture, len(pictures)),
+            "maps": maps.setdefault(shown.maps, len(maps)),
+            "nissim": [round(value, 4) for value in shown.nissim],
         }
 
-    def network(own: Network) -> dict[str, Any]:
-        return {
-            "title": own.title,
-            "source": own.is_source,
-            "layers": [[layer.name, layer.height, layer.width] for layer in own.layers],
-            "photos": [
-                {
-                    "name": photo.name,
-                    "person": photo.person,
-                    "levels": [level(one) for one in photo.levels],
-                }
-                for photo in own.photos[:photos]
-            ],
-        }
+    def photo(shown: Photo) -> dict[str, Any]:
+        return vars(shown) | {"levels": list(map(level, shown.levels))}
 
-    packed = [
-        {
-            "title": arm.title,
-            "caveat": arm.caveat,
-            "networks": [network(own) for own in arm.networks],
-        }
-        for arm in arms
-    ]
+    def network(shown: Network) -> dict[str, Any]:
+        return vars(shown) | {"photos": list(map(photo, shown.photos[:photos]))}
+
     return {
-        "arms": packed,
+        "arms": [vars(arm) | {"networks": list(map(network, arm.networks))} for arm in arms],
         "pictures": [data_uri(picture, "image/webp") for picture in pictures],
-        "maps": [base64.b64encode(zlib.compress(one, 9)).decode() for one in maps],
-        "colours": {"heat": _table(overlays.COLORMAP), "shift": _table(SHIFT_COLORMAP)},
+        "maps": [base64.b64encode(zlib.compress(content, 9)).decode() for content in maps],
+        "colours": {"heat": colour_table(COLORMAP), "shift": colour_table(SHIFT_COLORMAP)},
     }
 
 
-def _table(colormap: str) -> str:
+def colour_table(colormap: str) -> str:
     """The 256 colours of a colour map, three bytes each, in base64."""
     colours = matplotlib.colormaps[colormap](np.arange(256), bytes=True)[:, :3]
     return base64.b64encode(colours.tobytes()).decode()
-
-
-def gradient(colormap: str) -> str:
-    """A colour map as a CSS gradient, from its low end on the left."""
-    colours = matplotlib.colormaps[colormap](np.linspace(0, 1, 17))
-    return f"linear-gradient(to right, {', '.join(map(matplotlib.colors.to_hex, colours))})"
-
-
-def data_uri(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def still(arms: Sequence[Shown]) -> tuple[str, str]:
@@ -244,26 +190,20 @@ def still(arms: Sequence[Shown]) -> tuple[str, str]:
     """
     network = arms[0].networks[0]
     photo, layer = network.photos[0], network.layers[-1]
-    clean, attacked = photo.levels[0], photo.levels[-1]
-    pictures = [_decode(level.picture) for level in (clean, attacked)]
-    # The last layer's map stands at the end.
-    values = [
-        np.frombuffer(level.maps, np.uint8)[-layer.height * layer.width :]
-        for level in (clean, attacked)
-    ]
-    tiles = [np.asarray(picture, np.float32) / 255 for picture in pictures]
-    for picture, one in zip(pictures, values, strict=True):
-        image = Image.fromarray(one.reshape(layer.height, layer.width))
-        large = np.asarray(image.resize(picture.size, Image.Resampling.BILINEAR))
-        tiles.append(overlays.mixed(np.asarray(picture, np.float32) / 255, large / 255))
-    sheet = Image.fromarray((np.concatenate(tiles, axis=1) * 255).round().astype(np.uint8))
+    pixels, overlaid = [], []
+    for level in (photo.levels[0], photo.levels[-1]):
+        with Image.open(io.BytesIO(level.picture)) as picture:
+            pixels.append(np.asarray(picture.convert("RGB"), np.float32) / 255)
+            # The last layer's map stands at the end.
+            values = np.frombuffer(level.maps, np.uint8)[-layer.height * layer.width :]
+            heatmap = Image.fromarray(values.reshape(layer.height, layer.width))
+            large = np.asarray(heatmap.resize(picture.size, Image.Resampling.BILINEAR))
+        overlaid.append(mixed(pixels[-1], large / 255))
+    tiles = np.concatenate([*pixels, *overlaid], axis=1)
+    attacked = photo.levels[-1]
+    sheet = Image.fromarray((tiles * 255).round().astype(np.uint8))
     return data_uri(encode_image(sheet), "image/webp"), (
         f"Photo of {photo.person}, the photo perturbed at ε = {attacked.epsilon:g} "
         f"({attacked.attack}), and the heatmaps of both at {layer.name} of {network.title}: "
         f"NISSIM {attacked.nissim[-1]:.4f}"
     )
-
-
-def _decode(picture: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(picture)) as image:
-        return image.convert("RGB")

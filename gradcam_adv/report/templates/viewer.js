@@ -10,7 +10,7 @@
   const heat = bytes(data.colours.heat);
   const shift = bytes(data.colours.shift);
 
-  // What the controls say.
+  // What the controls choose.
   function chosen() {
     const arm = data.arms[control.arm.value];
     const network = arm.networks[control.network.value];
@@ -31,7 +31,7 @@
     select.selectedIndex = kept;
   }
 
-  // After another arm or network: what it has, with the old choice where it has that, too.
+  // After a change of arm or network: fill the other controls, and keep their choice if possible.
   function refill() {
     const arm = data.arms[control.arm.value];
     fill(control.network, arm.networks.map((own) => own.title));
@@ -72,7 +72,7 @@
     return decoded.get(level.maps);
   }
 
-  // One layer's map, enlarged, out of all layers' maps, which lie one behind the other.
+  // One layer's map, enlarged; the maps of all layers are stored one after the other.
   function mapAt(network, maps, layer, size) {
     let start = 0;
     for (const [, height, width] of network.layers.slice(0, layer)) start += height * width;
@@ -120,11 +120,11 @@
     return pixels;
   }
 
-  // In words, for those who don't see the picture.
+  // In words, for screen readers.
   function highest(values, width, height) {
     let peak = 0;
     values.forEach((value, i) => { if (value > values[peak]) peak = i; });
-    if (values[peak] === 0) return "empty, nothing speaks for the class";
+    if (values[peak] === 0) return "empty, no position speaks for the class";
     const third = (i, length) => Math.floor((3 * i) / length);
     const row = ["top", "middle", "bottom"][third(Math.floor(peak / width), height)];
     const column = ["left", "centre", "right"][third(peak % width, width)];
@@ -140,7 +140,7 @@
     const both = [levels[0], level];
     const [clean, attacked] = await Promise.all(both.map((own) => picture(own.picture)));
     const stored = await Promise.all(both.map(mapsOf));
-    if (turn !== latest) return; // the controls have moved on
+    if (turn !== latest) return; // the controls have changed since
     const { width, height } = clean;
     const maps = stored.map((values) => mapAt(network, values, layer, clean));
     const change = maps[1].map((value, i) => (value - maps[0][i] + 255) / 2);
@@ -161,7 +161,7 @@
     const { arm, network, photo, layer, levels, level } = chosen();
     const [name] = network.layers[layer];
     const own = network.source && level.epsilon > 0
-      ? " (the black-box attack is made on this network: both attacks are one)" : "";
+      ? " (the black-box attack is made on this network, so both attacks are the same)" : "";
     byId("viewer-layer-shown").textContent = `${name} (${layer + 1} of ${network.layers.length})`;
     byId("viewer-epsilon-shown").textContent = level.epsilon;
     control.layer.setAttribute("aria-valuetext", `${name}, ${layer + 1} of ${network.layers.length}`);
@@ -197,7 +197,7 @@
     draw();
   }
 
-  // Only with the pictures or a slider in focus: elsewhere keys belong to the reader's own tools.
+  // Only with the pictures or a slider in focus: elsewhere the keys are the browser's.
   function pressed(event) {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
     const letters = { n: control.network, p: control.photo, a: control.attack };

@@ -1,0 +1,115 @@
+"""Tasks over the variations of a study: tables over its seeds, and over its readings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from gradcam_adv.files import write
+from gradcam_adv.paper import judge, readings, seeds
+from gradcam_adv.runs.engines import Engine
+from gradcam_adv.runs.tasks import Task, not_an_input
+from gradcam_adv.study.config import Arm
+from gradcam_adv.study.plan import ArmPlan, Plan
+from gradcam_adv.study.stages.network_task import SummaryTask
+
+Arms = Mapping[Arm, ArmPlan]
+
+
+def summaries_of(plans: Mapping[str, Plan]) -> dict[str, SummaryTask]:
+    """The evaluations and scores over all networks that tables over several plans depend on."""
+    return {
+        f"{name}: {task.name}": task
+        for name, plan in plans.items()
+        for arm in plan.arms.values()
+        for task in (arm.accuracy, arm.mod)
+    }
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CompareSeeds(Task):
+    """Numbers and verdicts over the seeds of the training; the first seed is the study's own.
+
+    Attributes:
+        summaries: as of :func:`summaries_of`.
+        order: of the seeds.
+        by_seed: the arms of each seed's plan.
+    """
+
+    kind = "seeds"
+    stage = "score"
+
+    summaries: Mapping[str, SummaryTask]
+    order: tuple[int, ...]
+    heatmap_size: str
+    by_seed: Mapping[int, Arms] = not_an_input()
+
+    def make(self, engine: Engine) -> list[Path]:
+        across, each = [], []
+        for arm, plan in self.by_seed[self.order[0]].items():
+            tables = {seed: _per_photo(arms[arm]) for seed, arms in self.by_seed.items()}
+            epsilons = plan.study.vid_epsilons
+            found = seeds.across(tables, epsilons, plan.study.seed)
+            across.append(found.assign(arm=arm))
+            each.append(seeds.each(tables, epsilons).assign(arm=arm))
+        judged = {
+            seed: judge.judge_plan(arms, variation=True) for seed, arms in self.by_seed.items()
+        }
+        return write.tables(
+            self.folder,
+            seeds=pd.concat(across, ignore_index=True),
+            seeds_each=pd.concat(each, ignore_index=True),
+            seeds_verdicts=seeds.verdict_counts(judged),
+        )
+
+
+def _per_photo(plan: ArmPlan) -> dict[str, pd.DataFrame]:
+    """One row per photo or pair of photos, all networks, as the study reads the paper."""
+    scores = plan.score.values()
+    nissim = [plan.headline(score.nissim()) for score in scores]
+    unrelated = [plan.headline(score.unrelated()) for score in scores]
+    return {
+        "predictions": plan.accuracy.table("predictions"),
+        "nissim": pd.concat(nissim, ignore_index=True),
+        "unrelated": pd.concat(unrelated, ignore_index=True),
+    }
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CompareReadings(Task):
+    """Curves, distances and verdicts over the readings; the first is the study as it is.
+
+    Attributes:
+        summaries: as of :func:`summaries_of`.
+        by_name: the arms of each reading's plan.
+    """
+
+    kind = "readings"
+    stage = "score"
+
+    summaries: Mapping[str, SummaryTask]
+    by_name: Mapping[str, Arms] = not_an_input()
+
+    def make(self, engine: Engine) -> list[Path]:
+        found = [
+            readings.Outcome(
+                name,
+                {arm: _summary(plan) for arm, plan in arms.items()},
+                judge.judge_plan(arms, variation=True),
+            )
+            for name, arms in self.by_name.items()
+        ]
+        first = next(iter(self.by_name[readings.DEFAULT].values()))
+        return write.tables(self.folder, **readings.tables(found, first.study.source))
+
+
+def _summary(plan: ArmPlan) -> dict[str, pd.DataFrame]:
+    return {
+        "accuracy": plan.accuracy.table("accuracy"),
+        "psnr": plan.accuracy.table("psnr"),
+        "mod": plan.headline(plan.mod.table("mod")),
+        "vid": plan.headline(plan.mod.table("vid")),
+    }

@@ -1,0 +1,128 @@
+"""The report on the seeds: how much numbers and verdicts depend on the training, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gradcam_adv.models.backbones import title
+from gradcam_adv.report.text import (
+    by_value,
+    interval,
+    marked_source,
+    number,
+    percent,
+    render,
+    rows_of,
+)
+from gradcam_adv.study.tables import select
+
+
+def section(
+    seeds: Sequence[int],
+    table: pd.DataFrame,
+    verdicts: pd.DataFrame,
+    caveats: Sequence[str],
+    source: str,
+) -> list[str]:
+    """The report's part on the seeds; nothing for a single seed.
+
+    ``table`` and ``verdicts`` are those of :mod:`gradcam_adv.paper.seeds`, all arms one below the
+    other; ``caveats`` are in the order of the arms.
+    """
+    if len(seeds) < 2:
+        return []
+    several = verdicts[verdicts["seeds"] - verdicts["not_judged"] > 1]
+    by_arm = zip(by_value(table, "arm"), caveats, strict=True)
+    return render(
+        "seeds",
+        seeds=seeds,
+        caveats=caveats,
+        furthest={
+            quantity: _furthest(select(table, quantity=quantity))
+            for quantity in ("accuracy", "mod", "vid")
+        },
+        judged=len(several),
+        changed=[f"{r.says.rstrip('.')} ({r.arm})" for r in rows_of(several) if _disagree(r)],
+        of_arms=[(arm, caveat, *_tables(of_arm, source)) for (arm, of_arm), caveat in by_arm],
+        verdicts=[
+            {
+                "Claim": row.says,
+                "Arm": row.arm,
+                "The seeds": _agreement(row),
+                "Verdict with each seed": row.by_seed,
+            }
+            for row in rows_of(verdicts)
+        ],
+    )
+
+
+def _furthest(rows: pd.DataFrame) -> str:
+    """The largest difference of two seeds, where it is, and the width of the other interval."""
+    row = max(rows_of(rows), key=lambda row: row.greatest - row.least)
+
+    def shown(value: float) -> str:
+        return f"{percent(value)} points" if row.quantity == "accuracy" else number(value)
+
+    level = "" if np.isnan(row.epsilon) else f", ε = {row.epsilon:g}"
+    return (
+        f"{shown(row.greatest - row.least)} ({title(row.network)}, {row.arm}{level}; the interval "
+        f"over identities is {shown(row.high - row.low)} wide there)"
+    )
+
+
+def _tables(table: pd.DataFrame, source: str) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Of one arm: accuracy and MOD of each network and epsilon, and VID of each network."""
+    table = table.assign(cell=[_cell(row) for row in rows_of(table)])
+    levels, vid = [], []
+    for network, of_network in by_value(table, "network"):
+        name = {"Network": marked_source(network, source)}
+        without_epsilon = of_network["epsilon"].isna()
+        whole = of_network[without_epsilon].set_index("quantity")["cell"]
+        for epsilon, of_level in by_value(of_network[~without_epsilon], "epsilon"):
+            cells = of_level.set_index("quantity")["cell"]
+            # At epsilon 0 nothing is added, so the heatmaps are equal.
+            mod, noise = cells[["mod", "mod_noise"]] if epsilon else ("0", "0")
+            levels.append(
+                name
+                | {
+                    "ε": f"{epsilon:g}",
+                    "Accuracy, %": cells["accuracy"],
+                    "MOD": mod,
+                    "MOD of random-sign noise": noise,
+                    "MOD of unrelated photos": whole["unrelated"],
+                }
+            )
+        vid.append(name | {"VID": whole["vid"], "VID of random-sign noise": whole["vid_noise"]})
+    return levels, vid
+
+
+def _cell(row: Any) -> str:
+    as_percent = row.quantity == "accuracy"
+    show = percent if as_percent else number
+    return (
+        f"{interval(row.mean, row.low, row.high, as_percent)}; seeds "
+        f"{show(row.least)}–{show(row.greatest)} [{show(row.t_low)}, {show(row.t_high)}]"
+    )
+
+
+def _disagree(row: Any) -> bool:
+    return (row.holds > 0) + (row.fails > 0) + (row.inconclusive > 0) > 1
+
+
+def _agreement(row: Any) -> str:
+    """Whether the seeds agree, in words."""
+    judged = row.seeds - row.not_judged
+    if judged == 0:
+        return "do not judge it"
+    if judged == 1:
+        return "one judges it"
+    of = "" if judged == row.seeds else f" ({judged} of {row.seeds} judge it)"
+    if not _disagree(row):
+        return f"agree{of}"
+    if row.holds and row.fails:
+        return f"DISAGREE: opposite verdicts{of}"
+    return f"DISAGREE: clear with {row.holds + row.fails} of {judged}{of}"

@@ -1,0 +1,164 @@
+"""How templates, numbers, names and tables become text, and the caveat of every arm."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from gradcam_adv.models.backbones import title
+from gradcam_adv.paper import printed
+from gradcam_adv.study.attacks import BLACK_BOX, NOISE
+from gradcam_adv.study.config import Arm
+from gradcam_adv.study.plan import ArmPlan
+from gradcam_adv.study.tables import select
+
+ARMS: dict[Arm, str] = {"plain": "Photos as they are", "aligned": "Aligned and cropped faces"}
+# The row below a network's own: its control.
+NOISE_ROW = "– random-sign noise"
+UNRELATED = "unrelated photos"
+
+_MARKUP = re.compile(r"[\\`*|~]|<(?=[\w/!?])|\](?=[(\[:])|&(?=#|\w+;)|(?<!\w)_|_(?!\w)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+def caveat(plan: ArmPlan) -> str:
+    """One line on the data and weights behind every number of this arm."""
+    table, options = plan.photos.table, plan.study
+    other = " (not VGGFace2)" if options.other_data else ""
+    how = "photos as they are"
+    if plan.arm == "aligned":
+        how = f"faces aligned by MTCNN, margin {options.margin:g}"
+    random = [n for n, weights in plan.weights.items() if weights.origin == "random"]
+    if not random:
+        bases = "pretrained bases"
+    elif len(random) == len(options.networks):
+        bases = "RANDOM BASES, batch norm calibrated, no ImageNet"
+    else:
+        bases = f"RANDOM BASES (no ImageNet): {', '.join(random)}"
+    precision = "" if options.precision == "float32" else f"{options.precision.upper()}; "
+    return (
+        f"{plan.listing.title}{other}, {how}, {table['identity'].nunique()} people, "
+        f"{len(table)} photos, {len(plan.photos.test)} in the test set; {options.image_size} px; "
+        f"{precision}{bases}"
+    )
+
+
+def caveats(arms: Mapping[Arm, ArmPlan]) -> list[str]:
+    return [caveat(plan) for plan in arms.values()]
+
+
+def with_caveat(text: str, caveat: str) -> str:
+    """The text, with the caveat below every heading but a top one."""
+    return re.sub("^##.*$", lambda heading: f"{heading[0]}\n\n> {caveat}", text, flags=re.M)
+
+
+def percent(value: float) -> str:
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.2f}"
+
+
+def number(value: float) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def interval(value: float, low: float, high: float, as_percent: bool = False) -> str:
+    show = percent if as_percent else number
+    return f"{show(value)} [{show(low)}, {show(high)}]"
+
+
+def rows_of(table: pd.DataFrame) -> Iterator[Any]:
+    """The rows with their columns as attributes."""
+    return table.itertuples(index=False)
+
+
+def by_value(table: pd.DataFrame, column: str) -> Iterator[tuple[Any, pd.DataFrame]]:
+    """The values of a column in the order of the table, each with its rows."""
+    return iter(table.groupby(column, sort=False))
+
+
+def by_epsilon(table: pd.DataFrame, show: Callable[[Any], str]) -> dict[str, str]:
+    """A cell per row of the table under the heading of its epsilon, such as {"ε = 0.1": "0.12"}."""
+    return {f"ε = {row.epsilon:g}": show(row) for row in rows_of(table)}
+
+
+def by_network(
+    table: pd.DataFrame, names: Mapping[str, str], show: Callable[[Any], str]
+) -> list[dict[str, str]]:
+    """A row per network under its name, with a cell per epsilon."""
+    return [
+        {"Network": name} | by_epsilon(select(table, network=network), show)
+        for network, name in names.items()
+    ]
+
+
+def with_noise(table: pd.DataFrame, names: Mapping[str, str]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Each network's rows under the black-box attack with its name, then those under noise."""
+    for network, name in names.items():
+        yield name, select(table, network=network, attack=BLACK_BOX)
+        yield NOISE_ROW, select(table, network=network, attack=NOISE)
+
+
+def markdown(rows: pd.DataFrame | Sequence[Mapping[Any, Any]]) -> str:
+    """A table in Markdown; whatever names of photos and people it holds are text in it."""
+    shown = pd.DataFrame(rows).fillna("–").map(lambda cell: escaped(str(cell)))
+    return str(shown.to_markdown(index=False, disable_numparse=True))
+
+
+def escaped(text: str) -> str:
+    """Text for Markdown on one line, with a backslash where a tag, link or code would start.
+
+    Text that only looks like markup stays as it is: "block1_conv1", "0.5 [0.4, 0.6]", "p < 0.05".
+    """
+    return _MARKUP.sub(r"\\\g<0>", _CONTROL.sub(" ", text))
+
+
+def marked_source(network: str, source: str) -> str:
+    """The network's title; on the source the black-box attack is a white-box one."""
+    return f"{title(network)} (source: white-box)" if network == source else title(network)
+
+
+def capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def counted(count: int, noun: str) -> str:
+    """Such as "1 photo" and "2 photos"."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("gradcam_adv.report"),
+    autoescape=jinja2.select_autoescape(["html", "html.j2"]),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.globals |= {"ARMS": ARMS, "printed": printed}
+TEMPLATES.filters |= {
+    "capital": capital,
+    "counted": counted,
+    "epsilon": "{:g}".format,
+    "escaped": escaped,
+    "interval": interval,
+    "marked_source": marked_source,
+    "network": title,
+    "number": number,
+    "quoted": lambda lines: "\n".join(f"> - {line}" for line in lines),
+    "table": markdown,
+    "with_caveat": with_caveat,
+}
+
+
+def render(template: str, **values: Any) -> list[str]:
+    """The blocks of Markdown of ``templates/<template>.md.j2``: paragraphs, tables and so on.
+
+    Lines of a template that follow each other become one, but for those that begin an item of a
+    list ("- "), a line of a quotation (">") or a row of a table ("|").
+    """
+    text = TEMPLATES.get_template(f"{template}.md.j2").render(values)
+    blocks = (block.strip() for block in re.split(r"\n\s*\n", text))
+    return [re.sub(r"\s*\n(?!- |>|\|)\s*", " ", block) for block in blocks if block]
