@@ -1,44 +1,47 @@
-"""The command ``gradcam-adv``: parse, delegate, and turn a user's errors into one line."""
+"""The command ``gradcam-adv``: its options and arguments, and what each command calls."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from gradcam_adv import batching as batches
+from gradcam_adv import machine
 from gradcam_adv.app.errors import as_typed, in_one_line
 from gradcam_adv.app.options import (
+    FOLDER,
     JSON,
     MODEL,
-    own_model_command,
-    own_model_given,
+    PATH,
+    STUDY,
+    WORK,
+    check_output,
+    for_model,
     reproducing,
-    study_command,
-    working_command,
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from gradcam_adv.app.pipeline import Pipeline
-    from gradcam_adv.runs import engines
+    from gradcam_adv.runs.engines import Engine
     from gradcam_adv.study.config import Arm
 
 
-def _print_json(content: Any) -> None:
-    click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+def _print(content: Any) -> None:
+    """Print a text, or anything else as JSON."""
+    if not isinstance(content, str):
+        content = json.dumps(content, indent=2, ensure_ascii=False, default=_for_json)
+    click.echo(content)
 
 
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """A table for JSON: numbers in full, null where there is none."""
-    rows: list[dict[str, Any]] = json.loads(
-        table.to_json(orient="records", double_precision=15, force_ascii=False)
-    )
-    return rows
+def _for_json(value: Any) -> Any:
+    """A table as rows: numbers in full, null for a missing one; a path as text."""
+    if isinstance(value, Path):
+        return str(value)
+    return json.loads(value.to_json(orient="records", double_precision=15, force_ascii=False))
 
 
 def _pipeline(
@@ -48,16 +51,15 @@ def _pipeline(
     runs: Path,
     models: Path,
     allow_left_out: bool,
-    engine: engines.Name,
+    engine: Literal["local", "ray"],
     address: str | None,
     command: str | None = None,
 ) -> Pipeline:
-    """What does a study; ``command``, or else the one typed, goes on with it."""
-    from gradcam_adv.app import pipeline
-    from gradcam_adv.runs import engines
-    from gradcam_adv.study import config as studies
+    """The pipeline of a study. ``command`` continues it; if None, the command typed."""
+    from gradcam_adv.app.pipeline import Pipeline
+    from gradcam_adv.study import config
 
-    read = studies.read(study, photos=photos, weights=weights)
+    read = config.read(study, photos=photos, weights=weights)
     given = {
         "study": str(study.absolute()),
         "photos": photos,
@@ -65,77 +67,109 @@ def _pipeline(
         "allow_left_out": allow_left_out,
         "command": command or as_typed(),
     }
-    chosen = engines.choose(engine, address, read.threads or batches.cores())
-    return pipeline.Pipeline(
+    return Pipeline(
         read,
         runs / read.name,
         models / read.name,
         allow_left_out=allow_left_out,
         given=given,
-        engine=chosen,
+        engine=_engine(engine, address, read.threads or machine.cores()),
     )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="gradcam-adv")
-def main() -> None:
-    """Attack CNN classifiers with FGSM, explain them with Grad-CAM, score the shift.
+def _engine(name: Literal["local", "ray"], address: str | None, threads: int) -> Engine:
+    """The engine of that name; ``threads`` are those of each worker of Ray."""
+    if name == "local":
+        from gradcam_adv.runs.engines import Local
 
-    STUDY is a TOML file, studies/quick.toml where none is given. Each stage runs the stages
-    before it that are not done yet; results go to RUNS/<study's name>.
+        if address is not None:
+            raise ValueError("Expected --engine ray with --address. Received: --engine local")
+        return Local()
+    try:
+        from gradcam_adv.runs.ray_engine import Ray
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise ImportError(
+            'Expected Ray for --engine ray; pip install "gradcam-adv[ray]" installs it. '
+            "Received: no module named ray"
+        ) from None
+    return Ray(threads, address)
 
-    Example: gradcam-adv reproduce studies/quick.toml
 
-    Exit status: 0; 2 for what was given, 1 for what the machine lacks, each with one line "Error:
-    ..." on stderr; 130 after Ctrl-C, 143 after SIGTERM.
-    """
-
-
-def _run(until: str, options: dict[str, Any]) -> None:
+def _run(until: str, options: dict[str, Any], *, all_readings: bool = False) -> None:
     pipeline = _pipeline(**options)
-    pipeline.run(until)
+    pipeline.run(until, all_readings=all_readings)
     for path in pipeline.results(until):
         click.echo(f"  {path}")
 
 
+@click.group(
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "show_default": True,
+    }
+)
+@click.version_option(package_name="gradcam-adv")
+def main() -> None:
+    """Attack CNN classifiers with FGSM, explain them with Grad-CAM, measure the shift.
+
+    STUDY is a TOML file; studies/quick.toml if none is given. Each stage first runs the stages
+    before it that are not done yet. Results go to RUNS/<study's name>.
+
+    Example: gradcam-adv reproduce studies/quick.toml
+
+    Exit status: 0; 2 if something that you gave is wrong, 1 if the machine lacks something, each
+    with one line "Error: ..." on stderr; 130 after Ctrl-C, 143 after SIGTERM.
+    """
+
+
+def _command(
+    *parameters: Callable[[Any], Any], name: str | None = None, says: str | None = None
+) -> Callable[[Callable[..., None]], click.Command]:
+    """Add a function to the commands, with these parameters; its help is its docstring."""
+
+    def add(function: Callable[..., None]) -> click.Command:
+        function = in_one_line(function)
+        for parameter in reversed(parameters):
+            function = parameter(function)
+        return main.command(name, help=says)(function)
+
+    return add
+
+
 def _stage(name: str, until: str, says: str) -> None:
-    @main.command(name, help=f"{says}\n\nExample: gradcam-adv {name} studies/quick.toml")
-    @working_command
-    @in_one_line
+    example = f"Example: gradcam-adv {name} studies/quick.toml"
+
+    @_command(*WORK, name=name, says=f"{says}\n\n{example}")
     def stage(**options: Any) -> None:
         _run(until, options)
 
 
 _stage("data", "data", "Choose identities and photos, check, split, find and align their faces.")
 _stage("train", "train", "Train a dense head on each frozen base.")
-_stage("attack", "attack", "Take the FGSM sign of every test photo on every network.")
+_stage("attack", "attack", "Compute the FGSM signs of every test photo on every network.")
 _stage("evaluate", "evaluate", "Accuracy and PSNR for each network, attack and epsilon.")
-_stage("report", "report", "Tables and figures of the paper beside this run's.")
+_stage("report", "report", "Tables and figures beside the paper's.")
 _stage("reproduce", "report", "All stages: the whole study.")
 
 
-@main.command()
-@working_command
-@in_one_line
+@_command(*WORK)
 def readings(**options: Any) -> None:
-    """All stages, then again under other readings of what the paper leaves open, and pairs of them.
+    """All stages, then the study under other readings of what the paper leaves open.
 
-    Reuses what is computed; the report then tells how near each comes to the paper's tables and
-    which verdicts depend on one. Takes several times as long as the study.
+    What is computed is reused. The report then says how near each reading comes to the paper's
+    tables, and which verdicts depend on a reading. Takes several times as long as the study.
 
     Example: gradcam-adv readings studies/two.toml --photos people --weights weights
     """
-    pipeline = _pipeline(**options)
-    pipeline.run(all_readings=True)
-    for path in pipeline.results("report"):
-        click.echo(f"  {path}")
+    _run("report", options, all_readings=True)
 
 
-@main.command()
-@own_model_command
-@in_one_line
+@_command(*MODEL)
 def explain(**options: Any) -> None:
-    """Grad-CAM heatmaps, of a study's test photos or of a saved model on a folder of images.
+    """Grad-CAM heatmaps: of a study's test photos, or of a saved model on a folder of images.
 
     With --model it attacks the images with FGSM at each --epsilon and writes heatmaps, overlays,
     tables and a contact sheet to --output.
@@ -145,19 +179,16 @@ def explain(**options: Any) -> None:
     Example: gradcam-adv explain --model my.keras --images photos --layers blocks
     --output out/explain
     """
-    from gradcam_adv.app import folder as own_model
-
-    own = own_model_given(options)
-    if own is None:
+    chosen = for_model(options)
+    if chosen is None:
         _run("explain", options)
-    else:
-        click.echo(own_model.explain(**own))
+        return
+    from gradcam_adv.app.folder import FolderWork
+
+    click.echo(FolderWork(**chosen).explain())
 
 
-@main.command()
-@own_model_command
-@click.option("--json", "as_json", is_flag=True, help="With --model: print JSON.")
-@in_one_line
+@_command(*MODEL, click.option("--json", "as_json", is_flag=True, help="With --model: print JSON."))
 def score(as_json: bool, **options: Any) -> None:
     """MOD and VID with their controls, of a study or of a saved model on a folder of images.
 
@@ -165,184 +196,139 @@ def score(as_json: bool, **options: Any) -> None:
 
     Example: gradcam-adv score --model my.keras --images photos --layers all --output out/score
     """
-    from gradcam_adv.app import folder as own_model
-
-    own = own_model_given(options, with_model=["--json"] * as_json)
-    if own is None:
+    chosen = for_model(options)
+    if chosen is None:
         _run("score", options)
         return
-    result, said = own_model.score(**own)
-    if as_json:
-        _print_json({"mod": _rows(result.mod), "vid": _rows(result.vid)})
-    else:
-        click.echo(own_model.by_layer(result).to_markdown(index=False, disable_numparse=True))
+    from gradcam_adv.app.folder import FolderWork, by_layer
+
+    result, said = FolderWork(**chosen).score()
+    as_text = by_layer(result).to_markdown(index=False, disable_numparse=True)
+    _print({"mod": result.mod, "vid": result.vid} if as_json else as_text)
     click.echo(said, err=True)
 
 
-@main.command()
-@click.argument("model", type=MODEL)
-@JSON
-@in_one_line
+@_command(click.argument("model", type=PATH), JSON)
 def layers(model: Path, as_json: bool) -> None:
-    """What can be explained in a saved model: layers with the shape of their maps.
+    """The layers of a saved model that have a heatmap, with the shape of their output.
 
     Example: gradcam-adv layers my.keras
     """
-    from gradcam_adv.app import folder as own_model
+    from gradcam_adv.app.folder import layers_of
 
-    table = own_model.layers_of(model)
-    if as_json:
-        _print_json(_rows(table))
-    else:
-        click.echo(table.to_markdown(index=False))
+    table = layers_of(model)
+    _print(table if as_json else table.to_markdown(index=False))
 
 
-@main.command()
-@working_command
-@click.option("--network", required=True, help="The network on which the attack was made.")
-@click.option(
-    "--arm",
-    type=click.Choice(["plain", "aligned"]),
-    default="plain",
-    show_default=True,
-    help="Photos as they are, or aligned crops.",
+@_command(
+    *WORK,
+    click.option("--network", required=True, help="The network on which the attack was made."),
+    click.option(
+        "--arm",
+        type=click.Choice(["plain", "aligned"]),
+        default="plain",
+        help="Photos as they are, or aligned crops.",
+    ),
+    click.option(
+        "--epsilon",
+        type=float,
+        required=True,
+        help="Size of the attack; any, not only the study's.",
+    ),
+    click.option(
+        "--output", type=FOLDER, required=True, metavar="DIR", help="Folder for the files."
+    ),
 )
-@click.option(
-    "--epsilon", type=float, required=True, help="Level of attack; any, not only the study's."
-)
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    metavar="DIR",
-    help="Where to.",
-)
-@in_one_line
 def export(network: str, arm: Arm, epsilon: float, output: Path, **options: Any) -> None:
     """Write the perturbed test photos of one epsilon as PNG files (rounded to 8 bits).
 
     Example: gradcam-adv export --network resnet50 --epsilon 0.05 --output exported
     """
-    from gradcam_adv.app import folder as own_model
     from gradcam_adv.models import backbones
-    from gradcam_adv.study import export as exports
+    from gradcam_adv.study.export import write_png
 
     if not 0 <= epsilon <= 1:  # NaN fails this, too
         raise ValueError(f"Expected --epsilon from 0 to 1. Received: {epsilon}")
     pipeline = _pipeline(**options, command=reproducing(**options))
-    own_model.check_output(pipeline.listing.root, output)
-    if backbones.find(network).name not in pipeline.study.networks:
-        raise ValueError(
-            f"Expected --network out of the study's, {', '.join(pipeline.study.networks)}. "
-            f"Received: {network!r}"
-        )
-    if arm not in pipeline.study.arms:
-        raise ValueError(
-            f"Expected --arm out of the study's, {', '.join(pipeline.study.arms)}. "
-            f"Received: {arm!r}"
-        )
+    check_output(pipeline.listing.root, output)
+    backbones.find(network)  # for an unknown name, its error names the nearest
+    study = pipeline.study
+    for name, value, choices in (("network", network, study.networks), ("arm", arm, study.arms)):
+        if value not in choices:
+            raise ValueError(
+                f"Expected --{name} out of the study's, {', '.join(choices)}. Received: {value!r}"
+            )
     pipeline.run("attack")
-    count = exports.write_png(pipeline.settings[arm], network, epsilon, output)
+    count = write_png(pipeline.plan.arms[arm], network, epsilon, output)
     click.echo(f"{count} photos in {output}")
 
 
-@main.command()
-@click.argument("run", type=click.Path(path_type=Path), default=Path("runs/quick"))
-@JSON
-@in_one_line
+@_command(click.argument("run", type=PATH, default=Path("runs/quick")), JSON)
 def status(run: Path, as_json: bool) -> None:
     """How far the run in a folder is: each stage done, stale (and why), partly done, or missing.
 
-    Judged by the study's file, the photos and the weights as they are now.
+    Judged by the study's file, photos and weights as they are now.
 
     Example: gradcam-adv status runs/quick
     """
-    from gradcam_adv.app import status as statuses
+    from gradcam_adv.app.status import of_run
 
-    state = statuses.of_run(run)
-    if as_json:
-        facts = {"folder": str(run), "study": state.study, "photos": state.photos}
-        work = {"command": state.command, "at_work": state.at_work, "done": state.is_done}
-        _print_json({**facts, **work, "stages": _rows(state.stages)})
-    else:
-        click.echo(state.text())
+    state = of_run(run)
+    _print(asdict(state) | {"done": state.is_done} if as_json else state.text())
 
 
-@main.command()
-@click.argument("first", metavar="RUN", type=click.Path(path_type=Path))
-@click.argument("second", metavar="RUN", type=click.Path(path_type=Path))
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Write all attacks and levels there as CSV.",
+@_command(
+    click.argument("first", metavar="RUN", type=PATH),
+    click.argument("second", metavar="RUN", type=PATH),
+    click.option(
+        "--output", type=FOLDER, metavar="DIR", help="Write all attacks and levels there as CSV."
+    ),
+    JSON,
 )
-@JSON
-@in_one_line
 def compare(first: Path, second: Path, output: Path | None, as_json: bool) -> None:
     """How accuracy, MOD and VID differ between two finished runs, with 95 % intervals.
 
-    Photo by photo where both test the same photos. Prints the black-box attack; as JSON, all of
-    them.
+    Photo by photo if both test the same photos. Prints the black-box attack; as JSON, all attacks.
 
     Example: gradcam-adv compare runs/quick runs/other --output differences
     """
-    from gradcam_adv.report import compare as comparing
-    from gradcam_adv.report import compared
+    from gradcam_adv.report.compare import compare_runs, describe
 
-    comparison = comparing.runs(first, second)
+    comparison = compare_runs(first, second)
     written = [] if output is None else comparison.write(output)
     if as_json:
-        _print_json({name: _rows(table) for name, table in comparison.tables.items()})
+        _print(comparison.tables)
         return
-    click.echo(compared.describe(comparison))
-    for path in written:
-        click.echo(f"  {path}")
+    _print("\n".join([describe(comparison), *(f"  {path}" for path in written)]))
 
 
-@main.command()
-@study_command
-@JSON
-@in_one_line
-def doctor(
-    study: Path,
-    photos: str | None,
-    weights: str | None,
-    runs: Path,
-    models: Path,
-    as_json: bool,
-    **_: Any,
-) -> None:
-    """What there is for STUDY (versions, cores, memory, GPU, weights), and what will happen.
+@_command(*STUDY, JSON)
+def doctor(study: Path, as_json: bool, allow_left_out: bool, **options: Any) -> None:
+    """Check what STUDY needs (versions, cores, memory, GPU, weights), and say what will happen.
 
-    Downloads and changes nothing. Exit status 1 when something keeps the study from running.
+    Downloads and changes nothing. Exit status 1 if the study can't run.
 
     Example: gradcam-adv doctor studies/paper.toml --photos people
     """
-    from gradcam_adv.app import doctor as doctors
+    from gradcam_adv.app.doctor import examine
 
-    found = doctors.examine(study, photos=photos, weights=weights, runs=runs, models=models)
-    if as_json:
-        _print_json({"can_run": found.can_run, **asdict(found)})
-    else:
-        click.echo(found.text())
+    found = examine(study, **options)
+    _print({"can_run": found.can_run, **asdict(found)} if as_json else found.text())
     if not found.can_run:
         click.get_current_context().exit(1)
 
 
-@main.command()
-@study_command
-@in_one_line
-def clean(**options: Any) -> None:
-    """Delete what this tool recorded as made for STUDY: its run and its models, nothing else.
+@_command(*STUDY)
+def clean(study: Path, runs: Path, models: Path, **_: Any) -> None:
+    """Delete the files that this tool made for STUDY: its run and its models, nothing else.
 
     Example: gradcam-adv clean studies/quick.toml
     """
     from gradcam_adv.runs import cleaning
-    from gradcam_adv.study import config as studies
+    from gradcam_adv.study import config
 
-    name = studies.read(options["study"]).name
-    cleaned = cleaning.clean(options["runs"] / name, options["models"] / name)
+    name = config.read(study).name
+    cleaned = cleaning.clean(runs / name, models / name)
     click.echo(f"{cleaned.removed} files removed")
     for path in cleaned.left:
-        click.echo(f"left alone, for it is not as it was made: {path}")
+        click.echo(f"left alone, since somebody changed it: {path}")

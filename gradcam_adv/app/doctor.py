@@ -1,6 +1,6 @@
-"""What this machine has for a study, and what will therefore happen; nothing is changed.
+"""What this machine has for a study, and what will happen; nothing is changed.
 
-Modules that need NumPy or more are imported where they are used: an installation may be broken.
+Modules that need NumPy or more are imported inside functions, since an installation may be broken.
 """
 
 from __future__ import annotations
@@ -18,29 +18,35 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradcam_adv import machine
 from gradcam_adv.app import options
 
 if TYPE_CHECKING:
-    from gradcam_adv.models.weights import Weights
     from gradcam_adv.study.config import Study
 
 Found = TypeVar("Found")
 
-# Measured on the default study, studies/quick.toml: what its largest process held, and what it
-# left in its run, of which a part grows with photos, pixels, networks and arms.
+# Measured on the default study, studies/quick.toml: memory of its largest process; and the size of
+# its run, a fixed part and a part that grows with photos, pixels, networks and arms.
 STUDY_MEMORY = 3.3e9
 RUN_FIXED, RUN_GROWING = 100e6, 170e6
 QUICK_PHOTOS, QUICK_SIZE, QUICK_NETWORKS, QUICK_ARMS = 400, 144, 5, 2
 
-# In a process of its own: a backend that can't run here may end the process that imports it.
+# By backend, how it gets to use an NVIDIA GPU.
+REMEDIES = {
+    "tensorflow": 'pip install ".[gpu]" installs what is missing',
+    "torch": "it needs a build of PyTorch for CUDA",
+    "jax": 'pip install "jax[cuda12]" installs what is missing',
+}
+
+# Run in a process of its own, since a backend that can't run here may end the process.
 _BACKEND = """
 import json
 try:
-    from gradcam_adv import backends as gradients
-    found = {"gpus": gradients.gpus()}
+    from gradcam_adv import backends
+    found = {"gpus": backends.gpus()}
 except Exception as error:
     found = {"problem": f"{type(error).__name__}: {error}"}
 print(json.dumps(found))
@@ -50,40 +56,25 @@ _BACKEND_SECONDS = 120
 
 @dataclass
 class Checkup:
-    """What was found.
+    """What was found."""
 
-    Attributes:
-        command: that runs the study.
-        found: by heading and label.
-        will: sentences on what will happen.
-        warnings: what may go otherwise than one would wish.
-        problems: what keeps the study from running.
-    """
-
-    command: str
-    found: dict[str, dict[str, str]] = field(default_factory=dict)
-    will: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    command: str  # that runs the study
+    found: dict[str, dict[str, str]] = field(default_factory=dict)  # by heading and label
+    will: list[str] = field(default_factory=list)  # sentences on what will happen
+    warnings: list[str] = field(default_factory=list)  # what may go wrong
+    problems: list[str] = field(default_factory=list)  # why the study can't run
 
     @property
     def can_run(self) -> bool:
         return not self.problems
 
-    def heading(self, text: str) -> None:
-        self.found[text] = {}
-
-    def say(self, label: str, found: str) -> None:
-        """Below the heading given last."""
-        self.found[next(reversed(self.found))][label] = found
-
-    def try_to(self, what: str, look: Callable[..., Found], *of: object) -> Found | None:
-        """What ``look(*of)`` finds; where it can't, a problem that says so, and None."""
+    def try_to(self, what: str, look: Callable[..., Found], *of: Any, **how: Any) -> Found | None:
+        """What ``look(*of, **how)`` finds; None if it raises an error, which becomes a problem."""
         try:
-            return look(*of)
+            return look(*of, **how)
         except (ValueError, OSError, ImportError) as error:
             problem = f"{what}: {' '.join(str(error).split())}"
-            if problem not in self.problems:  # as when no network's weights can be looked for
+            if problem not in self.problems:  # the same one for every network
                 self.problems.append(problem)
             return None
 
@@ -92,41 +83,35 @@ class Checkup:
         lines = []
         for heading, found in self.found.items():
             lines += [heading, *(f"  {label:<14}{value}" for label, value in found.items()), ""]
-        will = [f"{self.command} can run.", *self.will]
-        told = [
-            *(will if self.can_run else [f"{self.command} can't run."]),
-            *(f"problem: {problem}" for problem in self.problems),
-            *(f"warning: {warning}" for warning in self.warnings),
-        ]
-        return "\n".join([*lines, "What will happen", *(f"  {line}" for line in told)])
+        lines.append("What will happen")
+        if self.can_run:
+            lines += [f"  {sentence}" for sentence in (f"{self.command} can run.", *self.will)]
+        else:
+            lines.append(f"  {self.command} can't run.")
+        lines += [f"  problem: {problem}" for problem in self.problems]
+        lines += [f"  warning: {warning}" for warning in self.warnings]
+        return "\n".join(lines)
 
 
 def examine(
     path: Path, *, photos: str | None, weights: str | None, runs: Path, models: Path
 ) -> Checkup:
-    """Look at everything that a study depends on; downloads nothing and changes nothing.
+    """Check everything that a study depends on; download and change nothing.
 
-    Args:
-        path: of the study.
-        photos: in place of the study's.
-        weights: in place of the study's.
-        runs: where runs go.
-        models: where models go.
+    The arguments are the options of the command line.
     """
-    given = {"photos": photos, "weights": weights}
-    checkup = Checkup(
-        options.reproducing(path, photos=photos, weights=weights, runs=runs, models=models)
-    )
-    _software(checkup)
-    if checkup.problems:  # nearly everything else would fail for the same reason
+    command = options.reproducing(path, photos=photos, weights=weights, runs=runs, models=models)
+    checkup = Checkup(command)
+    checkup.found["Software"] = checkup.try_to("installation", machine.versions) or {}
+    checkup.warnings += checkup.try_to("installation", _out_of_range) or []
+    if checkup.problems:  # almost everything else would fail for the same reason
         return checkup
     _gpu(checkup)
     _machine(checkup)
-    checkup.heading("Study")
-    study = checkup.try_to("study", _read, path, given)
-    checkup.say("file", str(path) if study else f"{path}: can't be used")
+    checkup.found["Study"] = {"file": f"{path}: can't be used"}
+    study = checkup.try_to("study", _read, path, photos, weights)
     if study:
-        _backend(checkup, study)
+        checkup.found["Study"]["file"] = str(path)
         count = _photos(checkup, study)
         _threads(checkup, study)
         _weights(checkup, study)
@@ -134,27 +119,14 @@ def examine(
     return checkup
 
 
-def _read(path: Path, given: dict[str, str | None]) -> Study:
-    from gradcam_adv.study import config as study
+def _read(path: Path, photos: str | None, weights: str | None) -> Study:
+    from gradcam_adv.study import config
 
-    return study.read(path, **given)
-
-
-def _software(checkup: Checkup) -> None:
-    checkup.heading("Software")
-    for name, number in (checkup.try_to("installation", _versions) or {}).items():
-        checkup.say(name, number)
-    checkup.warnings += checkup.try_to("installation", _out_of_range) or []
-
-
-def _versions() -> dict[str, str]:
-    from gradcam_adv.study import setting
-
-    return setting.versions()
+    return config.read(path, photos=photos, weights=weights)
 
 
 def _out_of_range() -> list[str]:
-    """The packages in other versions than this one asks for; ImportError for a missing one."""
+    """Packages in versions outside the required ranges; ImportError for a missing one."""
     from packaging.requirements import Requirement
 
     wrong = []
@@ -167,27 +139,22 @@ def _out_of_range() -> list[str]:
 
 
 def _gpu(checkup: Checkup) -> None:
-    checkup.heading("GPU")
     backend = machine.backend()
     title = machine.TITLES[backend]
     gpus = checkup.try_to(title, _gpus)
     if gpus is None:
-        checkup.say(title, "can't be used")
+        said = "can't be used"
     elif gpus:
-        checkup.say(title, f"runs networks on {', '.join(gpus)}")
+        said = f"runs networks on {', '.join(gpus)}"
     else:
-        checkup.say(title, "sees no GPU: networks run on the processor")
-    if gpus == [] and _nvidia_seems_there():
-        hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
-        lacking = {
-            "tensorflow": 'pip install ".[gpu]" brings what it lacks',
-            "torch": "it needs a build of PyTorch for CUDA",
-            "jax": 'pip install "jax[cuda12]" brings what it lacks',
-        }
-        checkup.warnings.append(
-            f"an NVIDIA GPU seems to be there that {title} does not use: "
-            + (lacking[backend] if hidden is None else f"CUDA_VISIBLE_DEVICES is {hidden!r}")
-        )
+        said = "sees no GPU: networks run on the processor"
+        if _nvidia_seems_there():
+            hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+            why = REMEDIES[backend] if hidden is None else f"CUDA_VISIBLE_DEVICES is {hidden!r}"
+            checkup.warnings.append(
+                f"there seems to be an NVIDIA GPU that {title} does not use: {why}"
+            )
+    checkup.found["GPU"] = {title: said}
 
 
 def _nvidia_seems_there() -> bool:
@@ -195,20 +162,15 @@ def _nvidia_seems_there() -> bool:
 
 
 def _gpus() -> list[str]:
-    """What Keras' backend finds; ValueError where it or Keras can't be started."""
+    """GPUs that Keras' backend finds; ValueError if it can't be started."""
+    command = [sys.executable, "-c", _BACKEND]
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", _BACKEND],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_BACKEND_SECONDS,
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_BACKEND_SECONDS)
     except subprocess.TimeoutExpired:
         raise ValueError(f"it did not start within {_BACKEND_SECONDS} s") from None
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
-        raise ValueError(f"its process was ended by {name}, as by a build for other processors")
+        raise ValueError(f"{name} ended its process; perhaps it was built for other processors")
     lines = done.stdout.splitlines() or ['{"problem": "it says nothing"}']
     found = json.loads(lines[-1])
     if "problem" in found:
@@ -217,92 +179,86 @@ def _gpus() -> list[str]:
 
 
 def _machine(checkup: Checkup) -> None:
-    from gradcam_adv import batching as batches
-
-    checkup.heading("Machine")
-    checkup.say("system", f"{platform.system()} {platform.release()}, {platform.machine()}")
-    checkup.say("cores", f"{batches.cores()} for this process")
     total, available = checkup.try_to("memory", machine.memory) or (math.nan, math.nan)
-    checkup.say("memory", f"{_gb(total)}, {_gb(available)} of it available")
+    checkup.found["Machine"] = {
+        "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
+        "cores": f"{machine.cores()} for this process",
+        "memory": f"{_gb(total)}, {_gb(available)} of it available",
+    }
     if available < STUDY_MEMORY:
         checkup.warnings.append(
-            f"{_gb(available)} of memory may not do: the default study's largest process held "
-            f"{_gb(STUDY_MEMORY)}; close other programs, or give the study a smaller batch_size"
+            f"{_gb(available)} of memory may be too little: the default study's largest process "
+            f"needed {_gb(STUDY_MEMORY)}; close other programs, or give the study a smaller "
+            "batch_size"
         )
 
 
 def _photos(checkup: Checkup, study: Study) -> int | None:
-    """Says which photos there are; how many will be used, None where that can't be known yet."""
-    found = checkup.try_to("photos", _chosen_photos, study)
-    text, count = found or (f"{study.photos}: can't be used", None)
-    checkup.say("photos", text)
+    """How many photos will be used; None if that is not known yet."""
+    from gradcam_adv.data import sources
+
+    if machine.backend() != "tensorflow" and "aligned" in study.arms:
+        checkup.problems.append(
+            f"KERAS_BACKEND is {machine.backend()!r}, and MTCNN, which finds the faces of the "
+            "aligned arm, needs TensorFlow; arms = ['plain'] in the study does without"
+        )
+
+    def look() -> tuple[str, int | None]:
+        listing = sources.look(
+            study.photos, classes=study.classes, min_photos=study.min_photos, seed=study.seed
+        )
+        if listing is None:
+            will = "will be downloaded by scikit-learn, some 230 MB"
+            return f"Labeled Faces in the Wild: {will}", None
+        counts = listing.files.groupby("identity").size().clip(upper=study.max_photos)
+        count = int(counts.sum())
+        return f"{listing.title}: {count} photos of {len(counts)} people in {listing.root}", count
+
+    said, count = checkup.try_to("photos", look) or (f"{study.photos}: can't be used", None)
+    checkup.found["Study"]["photos"] = said
     return count
 
 
-def _backend(checkup: Checkup, study: Study) -> None:
-    backend = machine.backend()
-    if backend != "tensorflow" and "aligned" in study.arms:
-        checkup.problems.append(
-            f"KERAS_BACKEND is {backend!r}, and MTCNN, which finds the faces of the aligned arm, "
-            "needs TensorFlow; arms = ['plain'] in the study does without"
-        )
-
-
-def _chosen_photos(study: Study) -> tuple[str, int | None]:
-    from gradcam_adv.data import sources
-
-    listing = sources.look(
-        study.photos, classes=study.classes, min_photos=study.min_photos, seed=study.seed
-    )
-    if listing is None:
-        return "Labeled Faces in the Wild: will be downloaded by scikit-learn, some 230 MB", None
-    counts = listing.files.groupby("identity").size().clip(upper=study.max_photos)
-    count = int(counts.sum())
-    return f"{listing.title}: {count} photos of {len(counts)} people in {listing.root}", count
-
-
 def _threads(checkup: Checkup, study: Study) -> None:
-    from gradcam_adv import batching as batches
-
-    threads = study.threads or batches.cores()
-    origin = "the study's" if study.threads else "one a core"
-    checkup.say("threads", f"{threads}, {origin}")
+    threads = study.threads or machine.cores()
+    origin = "as the study says" if study.threads else "one per core"
+    checkup.found["Study"]["threads"] = f"{threads}, {origin}"
     quota = checkup.try_to("processor quota", machine.processor_quota) or math.inf
     if quota < threads:
         checkup.warnings.append(
-            f"{threads} threads share the time of {quota:g} cores, this container's quota; "
-            f"threads = {max(1, int(quota))} in the study keeps them from waiting for each other"
+            f"{threads} threads share {quota:g} cores, this container's quota; threads = "
+            f"{max(1, int(quota))} in the study keeps them from waiting for each other"
         )
 
 
 def _weights(checkup: Checkup, study: Study) -> None:
-    from gradcam_adv.models import backbones
+    from gradcam_adv.models import backbones, weights
 
-    checkup.heading("Weights")
-    # "imagenet" ends at the first network whose weights can't be had, and here all are to be said.
+    # "imagenet" stops at the first network without weights; here all are reported.
     wanted = "auto" if study.weights == "imagenet" else study.weights
+    said = checkup.found["Weights"] = {}
     random: list[str] = []
     missing: dict[str, list[str]] = {}
     megabytes = 0
     for network in study.networks:
-        found = checkup.try_to("weights", _look_for, wanted, network)
+        resolved = checkup.try_to("weights", weights.resolve, wanted, [network], download=False)
+        found = resolved[network] if resolved else None
         if found is None:
-            text = "not to be had"
+            said[network] = "not available"
         elif found.note:
-            text = "not to be had" + ": a random base" * (study.weights == "auto")
+            said[network] = "not available" + ": a random base" * (study.weights == "auto")
             missing.setdefault(found.note, []).append(network)
             random.append(network)
         elif found.origin == "random":
-            text = "a random base, as asked for"
+            said[network] = "a random base, as asked for"
             random.append(network)
         elif found.path is None:
             size = backbones.find(network).weights_mb
-            text = f"server answers: will be downloaded, about {size} MB"
+            said[network] = f"server answers: will be downloaded, about {size} MB"
             megabytes += size
         else:
             origin = found.path.name if found.origin == "file" else "Keras' cache"
-            text = f"at hand ({origin})"
-        checkup.say(network, text)
+            said[network] = f"available ({origin})"
     if megabytes:
         checkup.will.append(f"About {megabytes} MB of weights will be downloaded first.")
     if random:
@@ -318,44 +274,39 @@ def _weights(checkup: Checkup, study: Study) -> None:
             checkup.will.append(f"{lack}. Give a directory of weights files by --weights DIR.")
 
 
-def _look_for(wanted: str, network: str) -> Weights:
-    from gradcam_adv.models import weights
-
-    return weights.resolve(wanted, [network], download=False)[network]
-
-
 def _room(checkup: Checkup, study: Study, run: Path, models: Path, photos: int | None) -> None:
-    """Says how much there is to store and what for; a run that is there will be gone on with."""
+    """Add the free space and the space needed, and whether a run will be continued."""
     from gradcam_adv.models import backbones
 
     classifiers = sum(backbones.find(network).weights_mb for network in study.networks)
-    needs = {models: 1e6 * classifiers * len(study.arms) * len(study.seeds)}
+    needs = {"run": math.nan, "models": 1e6 * classifiers * len(study.arms) * len(study.seeds)}
     if photos is not None:
         share = photos / QUICK_PHOTOS * (study.image_size / QUICK_SIZE) ** 2
         share *= len(study.networks) / QUICK_NETWORKS * len(study.arms) / QUICK_ARMS
-        needs[run] = RUN_FIXED + RUN_GROWING * share
-    checkup.heading("Room")
+        needs["run"] = RUN_FIXED + RUN_GROWING * share
+    said = checkup.found["Disk space"] = {}
     for label, place in (("run", run), ("models", models)):
-        free = checkup.try_to("room", _free, place)
-        needed = f"roughly {_gb(needs[place])} needed" if place in needs else "need not known yet"
-        room = "can't be written" if free is None else f"{_gb(free)} free, {needed}"
-        checkup.say(label, f"{place}: {room}")
-        if free is not None and free < needs.get(place, 0):
-            checkup.warnings.append(f"{place}: {room}; that may not do")
+        need = needs[label]
+        needed = "need not known yet" if math.isnan(need) else f"about {_gb(need)} needed"
+        free = checkup.try_to("disk space", _free, place)
+        space = "can't be written" if free is None else f"{_gb(free)} free, {needed}"
+        said[label] = f"{place}: {space}"
+        if free is not None and free < need:
+            checkup.warnings.append(f"{said[label]}; that may be too little")
     checkup.will.append(
-        f"Memory: the default study's largest process held {_gb(STUDY_MEMORY)} when measured "
-        "(README, 144 pixels, batches of 8); larger ones need more."
+        f"Memory: the default study's largest process needed {_gb(STUDY_MEMORY)} when measured "
+        "(144 pixels, batches of 8); larger studies need more."
     )
-    if checkup.try_to("room", (run / "manifest.json").is_file):
-        checkup.will.append(f"It goes on with {run}; gradcam-adv status {run} tells how far it is.")
+    if checkup.try_to("disk space", (run / "manifest.json").is_file):
+        checkup.will.append(f"It continues {run}; gradcam-adv status {run} says how far it is.")
 
 
 def _free(folder: Path) -> int:
-    """Bytes free where ``folder`` is or would be made; ValueError where nobody may write."""
+    """Bytes free where ``folder`` is or would be made; ValueError if it can't be written."""
     folder = folder.absolute()
     place = next(place for place in (folder, *folder.parents) if place.exists())
     try:
-        with tempfile.TemporaryFile(dir=place):  # which has no name, or loses it at once
+        with tempfile.TemporaryFile(dir=place):  # a file without a name
             return shutil.disk_usage(place).free
     except OSError as error:
         raise ValueError(

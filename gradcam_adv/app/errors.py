@@ -1,61 +1,59 @@
-"""What the library raises for what a user gave, or the machine lacks, as one line and a status."""
+"""Printing the library's errors and log, one line each, and the exit status of errors."""
 
 from __future__ import annotations
 
 import errno
 import functools
+import logging
 import shlex
 import sys
 from collections.abc import Callable
-from typing import IO, Any
+from typing import Any
 
 import click
 
-
-class UserError(click.BadParameter):
-    """One line on what was expected and what came, and exit status 2; no usage around it."""
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"Error: {self.message}", file=file, err=True)
+from gradcam_adv.app import interrupts
 
 
-class MachineError(click.ClickException):
-    """One line on what the machine lacks (room, permission, memory), and exit status 1."""
+class UserError(click.ClickException):
+    """What a user gave is wrong. Other errors are the machine's, with exit status 1."""
+
+    exit_code = 2
+
+
+class LogLines(logging.Handler):
+    """Prints the package's log: information on stdout, warnings on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(record.getMessage(), err=record.levelno >= logging.WARNING)
+
+
+def _show_log() -> None:
+    logger = logging.getLogger("gradcam_adv")
+    if not any(isinstance(handler, LogLines) for handler in logger.handlers):
+        logger.addHandler(LogLines())
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
 
 
 def in_one_line(command: Callable[..., None]) -> Callable[..., None]:
-    """What the library raises for what a user gave, or the machine lacks, in one line.
-
-    Signals end the command with one line, too; see :mod:`gradcam_adv.app.interrupts`.
-    """
+    """Make a command print errors, signals and the library's log as single lines."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
-        from gradcam_adv.app import interrupts
-
-        lost = "nothing that is done is lost. To go on"
-        if kwargs.get("model"):  # the folder of images is gone through as a whole
-            lost = "no file is half written. To do it again"
-        line = f"Stopped; {lost}: {as_typed()}"
-        with interrupts.ending_with(line):
+        _show_log()
+        lost = "nothing that is done is lost. To continue"
+        if kwargs.get("model"):  # a folder of images starts again
+            lost = "all files are complete. To start again"
+        with interrupts.ending_with(f"Stopped; {lost}: {as_typed()}"):
             try:
                 command(*args, **kwargs)
-            except ValueError as error:
-                raise UserError(_one_line(str(error))) from error
-            except BrokenPipeError:  # of a reader such as head, which click knows to be no error
+            except BrokenPipeError:  # a reader such as head has ended; click handles it
                 raise
-            except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-                raise UserError(_one_line(_lacking(error))) from error
-            except OSError as error:
-                raise MachineError(_one_line(_lacking(error))) from error
-            except ImportError as error:  # such as of the backend that Keras is told to take
-                said = str(error)
-                if not said.startswith("Expected"):
-                    said = f"Expected every package of gradcam-adv to be there. Received: {error}"
-                raise MachineError(_one_line(said)) from error
-            except MemoryError as error:
-                said = str(error) or "Expected enough memory. Received: out of memory"
-                raise MachineError(_one_line(said)) from error
+            except (ValueError, FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+                raise UserError(_line(error)) from error
+            except (OSError, ImportError, MemoryError) as error:  # also of Keras' backend
+                raise click.ClickException(_line(error)) from error
 
     return wrapped
 
@@ -65,20 +63,21 @@ def as_typed() -> str:
     return shlex.join(["gradcam-adv", *sys.argv[1:]])
 
 
-def _one_line(message: str) -> str:
-    """Without control characters as well, which names and damaged files may hold."""
-    line = " ".join(message.split())
+def _line(error: Exception) -> str:
+    """An error in one line, in the form "Expected ... Received: ..."."""
+    said = str(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        file = error.filename or "a file"
+        said = f"Expected to read or write {file}. Received: {error.strerror}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            said = (
+                f"Expected space on the disk for {file}. Received: {error.strerror}. What is done "
+                "is kept; free some space and give the same command again"
+            )
+    elif isinstance(error, ImportError) and not said.startswith("Expected"):
+        said = f"Expected every package of gradcam-adv to be installed. Received: {said}"
+    elif isinstance(error, MemoryError) and not said:
+        said = "Expected enough memory. Received: out of memory"
+    # Names and damaged files may contain control characters.
+    line = " ".join(said.split())
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
-
-
-def _lacking(error: OSError) -> str:
-    """What a file system says, as what was expected and what came."""
-    where = f" {error.filename}" if error.filename else ""
-    if error.errno is None:
-        return str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            f"Expected room on the disk for{where or ' a file'}. Received: {error.strerror}. What "
-            "is done is kept; give the same command again once there is room"
-        )
-    return f"Expected to read or write{where or ' a file'}. Received: {error.strerror}"

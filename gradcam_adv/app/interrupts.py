@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: an end within seconds, wherever the work is, and one line on how to go on."""
+"""Ctrl-C and SIGTERM: the process ends within seconds, with one line on how to continue."""
 
 from __future__ import annotations
 
@@ -10,22 +10,18 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-# For the work to end by itself. Nothing is lost when it is cut off then: files are whole or not
-# there, as after a power cut.
+# After this time the process is ended. Nothing is lost: files are whole or not there, as after a
+# power cut.
 GRACE_SECONDS = 1.5
-
-
-class Stopped(KeyboardInterrupt):
-    """A signal asked for the end."""
 
 
 @contextlib.contextmanager
 def ending_with(line: str) -> Iterator[None]:
     """End the process on SIGINT and SIGTERM, within seconds, and say ``line`` on stderr.
 
-    Python itself gets to a signal only between two of its steps, and one step may be a batch on a
-    large network or the loading of TensorFlow. So a thread watches for the signal, too, and ends
-    the process where the work has not ended by itself after GRACE_SECONDS, or can't.
+    Python handles a signal only between two of its steps, and one step may be a batch on a large
+    network or the loading of TensorFlow. So a thread also watches for the signal. It ends the
+    process if the work has not ended by itself after GRACE_SECONDS.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread gets signals
@@ -37,13 +33,13 @@ def ending_with(line: str) -> Iterator[None]:
     heard: list[int] = []
 
     def end(number: int) -> None:
-        ending.acquire()  # for good: whoever comes second waits for the end
+        ending.acquire()  # for good: a second caller waits for the end
         with contextlib.suppress(OSError, ValueError):  # a terminal that is gone
             sys.stdout.flush()
             sys.stderr.write(f"\n{line}\n")
             sys.stderr.flush()
-        # Not sys.exit: threads of others, which it would wait for, may be in the middle of a batch.
-        os._exit(128 + number)  # as shells have it
+        # Not sys.exit, which would wait for threads that are in the middle of a batch.
+        os._exit(128 + number)  # as in shells
 
     def watch() -> None:
         number = os.read(reading, 1)
@@ -51,7 +47,7 @@ def ending_with(line: str) -> Iterator[None]:
             cut_off.wait(GRACE_SECONDS)
             end(number[0])
 
-    # A shell starts a job in the background with Ctrl-C ignored: it is meant for the one in front.
+    # A shell starts a background job with Ctrl-C ignored; it stays ignored.
     signals = [
         number
         for number in (signal.SIGINT, signal.SIGTERM)
@@ -59,13 +55,13 @@ def ending_with(line: str) -> Iterator[None]:
     ]
 
     def stop(number: int, frame: FrameType | None) -> None:
-        for further in signals:  # which would cut off the tidying up, or the line itself
+        for further in signals:  # a second one would cut off the clean-up, or the line
             signal.signal(further, signal.SIG_IGN)
         heard.append(number)
         if _in_tensorflow(frame):
             cut_off.set()
         else:
-            raise Stopped
+            raise KeyboardInterrupt
 
     before = [signal.signal(number, stop) for number in signals]
     wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -74,7 +70,7 @@ def ending_with(line: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        # Code in C may make another error of Stopped; what comes after a signal comes of it.
+        # C code may turn that into another error; any error after a signal comes from it.
         if not heard:
             raise
         end(heard[0])
@@ -89,10 +85,10 @@ def ending_with(line: str) -> Iterator[None]:
 
 
 def _in_tensorflow(frame: FrameType | None) -> bool:
-    """Whether TensorFlow is at work, whose C++ crashes when Python that it calls raises.
+    """Whether TensorFlow is running.
 
-    It calls Python while it traces a graph. Then there is nothing to wait for: what could be
-    tidied up around it is what a power cut leaves, too.
+    While it traces a graph its C++ calls Python, and crashes if that raises. Then nothing is
+    raised and the process ends at once, which leaves no more behind than a power cut.
     """
     while frame is not None:
         if frame.f_globals.get("__name__", "").partition(".")[0] == "tensorflow":

@@ -1,20 +1,23 @@
-"""What the commands take: a study and what stands in for its keys, or a saved model and images."""
+"""Options of the commands: a study and its overrides, or a saved model and a folder of images."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-STUDY = click.argument("study", type=click.Path(path_type=Path), default=Path("studies/quick.toml"))
-OPTIONS = (
+PATH = click.Path(path_type=Path)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+STUDY = (
+    click.argument("study", type=PATH, default=Path("studies/quick.toml")),
     click.option(
         "--photos",
         metavar="P",
-        help="Folder of one folder per identity, or orl, lfw, lfw:DIR, vggface2:DIR.",
+        help="A folder with one folder per identity, or orl, lfw, lfw:DIR, vggface2:DIR.",
     ),
     click.option(
         "--weights",
@@ -22,43 +25,28 @@ OPTIONS = (
         help="auto, imagenet, random, or a directory of files such as vgg16*.h5.",
     ),
     click.option(
-        "--runs",
-        type=click.Path(path_type=Path),
-        default=Path("runs"),
-        show_default=True,
-        help="Where results go, a folder a study.",
+        "--runs", type=PATH, default=Path("runs"), help="Folder of the runs, one folder per study."
     ),
     click.option(
         "--models",
-        type=click.Path(path_type=Path),
+        type=PATH,
         default=Path("models"),
-        show_default=True,
-        help="Where .keras files go, a folder a study.",
+        help="Folder of the .keras files, one folder per study.",
     ),
     click.option(
         "--allow-left-out",
         is_flag=True,
-        help="Go on when more than 10 % of a study's photos can't be used.",
+        help="Continue even if more than 10 % of a study's photos can't be used.",
     ),
 )
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-MODEL = click.Path(path_type=Path)
-
-
-def study_command(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command STUDY and OPTIONS, in the order in which they stand here."""
-    for decorate in (*reversed(OPTIONS), STUDY):
-        command = decorate(command)
-    return command
-
-
-ENGINE = (
+# For commands that compute.
+WORK = (
+    *STUDY,
     click.option(
         "--engine",
         type=click.Choice(["local", "ray"]),
         default="local",
-        show_default=True,
-        help="What computes: this process, or workers of Ray.",
+        help="Who computes: this process, or workers of Ray.",
     ),
     click.option(
         "--address",
@@ -67,51 +55,34 @@ ENGINE = (
         "it Ray starts on this machine.",
     ),
 )
-
-
-def working_command(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command that does a study's work ENGINE, after all that study_command gives."""
-    for decorate in reversed(ENGINE):
-        command = decorate(command)
-    return study_command(command)
-
-
-def reproducing(study: Path, *, allow_left_out: bool = False, **options: Any) -> str:
-    """The command that does the whole study, with options that were given to another."""
-    usual: dict[str, Any] = dict.fromkeys(("photos", "weights", "address")) | {"engine": "local"}
-    usual |= {"runs": Path("runs"), "models": Path("models")}
-    words = ["gradcam-adv", "reproduce", str(study)]
-    for name, value in options.items():
-        words += [] if value == usual[name] else [f"--{name}", str(value)]
-    return shlex.join([*words, "--allow-left-out"] if allow_left_out else words)
-
-
-OWN_MODEL = (
-    click.option("--model", type=MODEL, help="A saved model, instead of a study."),
-    click.option(
-        "--images", type=click.Path(path_type=Path), help="With --model: a folder of images."
-    ),
+# For a study or, instead of it, for a model.
+MODEL = (
+    *WORK,
+    click.option("--model", type=PATH, help="A saved model, instead of a study."),
+    click.option("--images", type=PATH, help="With --model: a folder of images."),
     click.option(
         "--layers",
         multiple=True,
+        default=["last"],
         metavar="L",
-        help="With --model: all, conv, blocks, last, a path or an index; several times.",
+        help="With --model: all, conv, blocks, last, a path or an index; may be repeated.",
     ),
     click.option(
         "--epsilon",
+        "epsilons",
         type=float,
         multiple=True,
-        help="With --model: a level of attack, several times (0.01 0.05 0.075 0.1).",
+        help="With --model: size of the attack; may be repeated. Default: 0.01, 0.05, 0.075 and "
+        "0.1.",
     ),
     click.option(
         "--explainer",
+        default="gradcam",
         metavar="E",
-        help="With --model: gradcam (where none is given); gradcam++, layercam or scorecam of "
-        "tf-keras-vis, layer by layer and slow.",
+        help="With --model: gradcam; or gradcam++, layercam or scorecam of tf-keras-vis, slow, "
+        "layer by layer.",
     ),
-    click.option(
-        "--output", type=click.Path(path_type=Path, file_okay=False), help="With --model: where to."
-    ),
+    click.option("--output", type=FOLDER, help="With --model: folder for the results."),
     click.option(
         "--batch-size",
         type=click.IntRange(1),
@@ -120,51 +91,53 @@ OWN_MODEL = (
 )
 
 
-def own_model_command(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command of a study what it takes in its place as well: OWN_MODEL."""
-    for decorate in reversed(OWN_MODEL):
-        command = decorate(command)
-    return working_command(command)
+def reproducing(study: Path, *, allow_left_out: bool = False, **options: Any) -> str:
+    """The command that does the whole study, with the options of another command."""
+    usual: dict[str, Any] = {"engine": "local", "runs": Path("runs"), "models": Path("models")}
+    words = ["gradcam-adv", "reproduce", str(study)]
+    for name, value in options.items():
+        if value != usual.get(name):
+            words += [f"--{name}", str(value)]
+    return shlex.join([*words, "--allow-left-out"] if allow_left_out else words)
 
 
-def own_model_given(
-    options: dict[str, Any], with_model: Sequence[str] = ()
-) -> dict[str, Any] | None:
-    """What was given beside --model; None where a study is meant.
+def for_model(options: dict[str, Any]) -> dict[str, Any] | None:
+    """Remove the options of a model from those of a study, and check that not both were given.
 
-    Args:
-        options: of the command; those for a model are taken out.
-        with_model: further options given that are none without --model.
+    Returns what :class:`gradcam_adv.app.folder.FolderWork` takes; None if a study is meant.
     """
-    from gradcam_adv import robustness as whole_model
-
-    own = {
-        key: options.pop(key)
-        for key in ("model", "images", "layers", "epsilon", "explainer", "output", "batch_size")
-    }
-    given = [f"--{key.replace('_', '-')}" for key, value in own.items() if value]
-    given += with_model
-    if not own["model"]:
-        if given:
-            raise ValueError(f"Expected --model with {', '.join(given)}. Received: no --model")
-        return None
+    names = ("model", "images", "output", "layers", "epsilons", "explainer", "batch_size")
+    chosen = {name: options.pop(name) for name in names}
     context = click.get_current_context()
-    typed = [
-        "STUDY" if key == "study" else f"--{key.replace('_', '-')}"
-        for key in options
-        if context.get_parameter_source(key) is click.core.ParameterSource.COMMANDLINE
-    ]
-    if typed:
-        raise ValueError(f"Expected --model or a study. Received: --model and {', '.join(typed)}")
-    missing = [key for key in ("images", "output") if own[key] is None]
-    if missing:
-        raise ValueError(f"Expected --{' and --'.join(missing)} with --model. Received: none")
-    return {
-        "path": own["model"],
-        "folder": own["images"],
-        "output": own["output"],
-        "layers": [int(s) if s.lstrip("-").isdigit() else s for s in own["layers"]] or "last",
-        "epsilons": own["epsilon"] or whole_model.EPSILONS,
-        "explainer": own["explainer"] or "gradcam",
-        "batch_size": own["batch_size"],
+    shown = {
+        parameter.name: parameter.opts[0] if isinstance(parameter, click.Option) else "STUDY"
+        for parameter in context.command.params
     }
+    typed = [
+        name
+        for name in context.params
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    of_study = [shown[name] for name in typed if name in options]
+    of_model = [shown[name] for name in typed if name not in options]
+    if chosen["model"] is None:
+        if of_model:
+            raise ValueError(f"Expected --model with {', '.join(of_model)}. Received: no --model")
+        return None
+    if of_study:
+        raise ValueError(
+            f"Expected --model or a study. Received: --model and {', '.join(of_study)}"
+        )
+    missing = [shown[name] for name in ("images", "output") if chosen[name] is None]
+    if missing:
+        raise ValueError(f"Expected {' and '.join(missing)} with --model. Received: none")
+    layers = [int(s) if s.lstrip("-").isdigit() else s for s in chosen["layers"]]
+    return chosen | {"layers": layers}
+
+
+def check_output(folder: Path, output: Path) -> None:
+    """ValueError for an output inside the folder, where a second run would find its pictures."""
+    if output.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"Expected an output outside the folder of images. Received: {output} in {folder}"
+        )
