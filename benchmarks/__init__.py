@@ -1,1 +1,1 @@
-"""What the package's speed rests on, each against its peer: ``python -m benchmarks``."""
+"""Measures speed and memory of the package and of its peers: ``python -m benchmarks``."""

@@ -1,4 +1,4 @@
-"""Run every comparison and write ``docs/benchmarks.md``; some minutes on two cores."""
+"""Run every comparison and write ``docs/benchmarks.md``. This takes minutes on two cores."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from benchmarks import attacking, detecting, explaining, memory, processes, scoring, training
-from gradcam_adv import batching as batches
-from gradcam_adv.files import artifacts
+from gradcam_adv import batching, machine
+from gradcam_adv.files import write
 from gradcam_adv.models import backbones
-from gradcam_adv.study import setting
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
@@ -40,28 +39,28 @@ def main() -> None:
         for compare, of in tqdm(COMPARISONS, "bench", unit="comparison", disable=None)
     ]
     text = page(pd.DataFrame(rows))
-    artifacts.write_text(PAGE, text)
+    write.text(PAGE, text)
     print(text, end="")
 
 
 def page(rows: pd.DataFrame) -> str:
     """The measured rows as a page of Markdown, with what they were measured on."""
-    versions = setting.versions() | {"tf-keras-vis": version("tf-keras-vis")}
+    versions = machine.versions() | {"tf-keras-vis": version("tf-keras-vis")}
     system = f"{platform.system()} {platform.release()}"
-    machine = f"{processes.processor()}, {batches.cores()} cores, {system}"
+    computer = f"{processes.processor()}, {machine.cores()} cores, {system}"
     return f"""\
 # Benchmarks
 
 Written by `make bench` (`python -m benchmarks`) on {datetime.date.today()}.
 
-- Machine: {machine}.
+- Machine: {computer}.
 - Versions: {", ".join(f"{name} {number}" for name, number in versions.items())}.
-- Explaining: batches of {batches.BATCH_SIZE} photos of {explaining.IMAGE_SIZE} px, random weights.
-- Every comparison has a process of its own. Its two sides take turns, and the ratio is the median
-  of the runs' own ratios, so a slow spell of the machine falls on both.
-- First call: compiling and the first run, or for training the first whole run. Never in a ratio.
-- tf-keras-vis' maps of the sampled layers equal ours to {explaining.TOLERANCE:g} of each map's
-  scale, or this page would not have been written.
+- Explaining: batches of {batching.BATCH_SIZE} photos of {explaining.IMAGE_SIZE} px, random weights.
+- Every comparison has a process of its own. Its two sides run in turn, and the ratio is the median
+  of the ratios of the runs, so that slow moments of the machine count for both sides.
+- First call: compiling and the first run; for training, the first whole run. It is in no ratio.
+- On the sampled layers the maps of tf-keras-vis and ours differ by at most
+  {explaining.TOLERANCE:g} of each map's scale; otherwise this page is not written.
 
 {rows.to_markdown(index=False, disable_numparse=True)}
 """

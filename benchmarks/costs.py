@@ -1,19 +1,21 @@
-"""What a study costs in time, disk and files: counts out of the study, times measured rates."""
+"""What a study costs in time, disk and files: the study's counts times measured rates."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from benchmarks import flops, rates
 from gradcam_adv.metrics.nissim import WINDOW
-from gradcam_adv.study import setting
+from gradcam_adv.metrics.unrelated import UNRELATED_IMAGES
+from gradcam_adv.runs.engines import SLICE
+from gradcam_adv.study.attacks import FROM, attacks_on
 from gradcam_adv.study.config import Study
-from gradcam_adv.study.stages.score import CEILING_PAIRS
+from gradcam_adv.study.stages.evaluate import TARGETS
 
 FLOAT = 4  # bytes
-# Of a .npy file; in an .npz each array has one, and its name twice beside.
+# Bytes of the header of a .npy file. An .npz has about as much for each of its arrays.
 _NPY_HEADER = 128
 
 Measured = Mapping[str, Any]
@@ -21,13 +23,13 @@ Measured = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Size:
-    """How many people and photos a study has; each person has about as many photos as any."""
+    """How many people and photos a study has; each person has about the same number of photos."""
 
     people: int
     photos: int
 
     def split(self, study: Study) -> tuple[int, int]:
-        """Photos to train and to test: a person's share is rounded, and at least one."""
+        """Photos for training and for testing; each person has at least one of each."""
         each = self.photos / self.people
         validation, test = (max(1, round(each * share)) for share in study.split[1:])
         return self.photos - self.people * (validation + test), self.people * test
@@ -40,8 +42,8 @@ class Time:
     Attributes:
         network: passes through networks, on the device of Keras' backend.
         processor: reading, attacking and scoring in NumPy and Pillow.
-        serial: what one process does and no second one can share.
-        flops: of the passes through networks, in operations and not in seconds.
+        serial: work that only one process can do.
+        flops: of the passes through networks, as a number of operations.
     """
 
     network: float = 0.0
@@ -54,16 +56,11 @@ class Time:
         return self.network + self.processor + self.serial
 
     def __add__(self, other: Time) -> Time:
-        return Time(
-            self.network + other.network,
-            self.processor + other.processor,
-            self.serial + other.serial,
-            self.flops + other.flops,
-        )
+        return Time(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
 
 def times(measured: Measured, study: Study, size: Size) -> dict[str, Time]:
-    """By stage, without summaries, the report and the writing of files."""
+    """By stage; without summaries, the report and writing files."""
     train, tests = size.split(study)
     processor = measured["processor"]
     read = tests / processor["read"]
@@ -76,17 +73,16 @@ def times(measured: Measured, study: Study, size: Size) -> dict[str, Time]:
 
         def passes(kind: str, photos: float, network: str = network) -> Time:
             rate = measured["networks"][network]
-            of_one = flops.FLOPS * rate["multiply_adds"] * rates.PASSES[kind]
-            return Time(network=photos / rate[kind], flops=photos * of_one)
+            return Time(network=photos / rate[kind], flops=photos * flops_of(rate, kind))
 
         examples = min(study.examples, tests)
-        explained = examples * len(setting.conditions(study, network))
+        explained = examples * explained_conditions(study, network)
         layers = measured["networks"][network]["layers"]
         attacked = attacked_levels(study, network)
-        targets = len(setting.targets(study))
+        targets = scored_targets(study)
         pairs = tests * targets * scored_levels(study, network)
         pairs += (explained - examples) * layers
-        strangers = tests * targets * CEILING_PAIRS
+        unrelated = tests * targets * UNRELATED_IMAGES
         add("features", passes("forward", size.photos))
         add("features", Time(processor=size.photos / processor["read"]))
         epoch = train * seconds_to_train(measured, size.people)
@@ -96,66 +92,82 @@ def times(measured: Measured, study: Study, size: Size) -> dict[str, Time]:
         add("evaluate", Time(processor=tests * attacked / processor["perturb"]))
         add("explain", passes("all", explained))
         add("score", Time(processor=pairs / processor["score"]))
-        add("score", Time(processor=strangers / processor["nissim"]))
+        add("score", Time(processor=unrelated / processor["nissim"]))
     return found
 
 
+def flops_of(rate: Measured, kind: str) -> float:
+    """Floating-point operations of a kind of pass through a network, for one photo."""
+    return flops.FLOPS * rate["multiply_adds"] * rates.PASSES[kind]
+
+
 def attacked_levels(study: Study, network: str) -> int:
-    """How many perturbed versions of each test photo ``network`` answers."""
-    by_attack = setting.levels_of(study, network).values()
+    """How many perturbed versions of each test photo the network gets."""
+    by_attack = attacks_on(study, network).values()
     return sum(epsilon > 0 for epsilons in by_attack for epsilon in epsilons)
 
 
+def explained_conditions(study: Study, network: str) -> int:
+    """How many versions of an example photo get heatmaps of all layers: clean, and attacked."""
+    several = sum(not attack.startswith(FROM) for attack in attacks_on(study, network))
+    return 1 + several * len(study.attacked_epsilons)
+
+
+def scored_targets(study: Study) -> int:
+    """For how many classes heatmaps are scored: the explained one, and that of the clean photo."""
+    return len({study.readings.explained_class, "clean"})
+
+
 def scored_levels(study: Study, network: str) -> int:
-    """How many pairs of heatmaps of each test photo and class are compared, of equal ones, too."""
-    return sum(map(len, setting.levels_of(study, network).values()))
+    """How many pairs of heatmaps are compared per test photo and class, with epsilon 0."""
+    return sum(map(len, attacks_on(study, network).values()))
 
 
 def seconds_to_train(measured: Measured, classes: int) -> float:
-    """Seconds a photo and epoch: a straight line through the two numbers of classes measured."""
+    """Seconds per photo and epoch, on a straight line through the two measured points."""
     low, high = rates.CLASSES
     at_low, at_high = (measured["training"]["train"][str(number)] for number in (low, high))
     return at_low + (at_high - at_low) * (classes - low) / (high - low)
 
 
 def disk(measured: Measured, study: Study, size: Size) -> dict[str, float]:
-    """By stage, bytes of what one arm's tasks keep, by the shapes and dtypes that they write."""
+    """By stage, how many bytes the tasks of one arm write, from shapes and dtypes."""
     _, tests = size.split(study)
-    slices = tests / setting.SLICE
+    slices = tests / SLICE
     side = study.image_size
     found = dict.fromkeys(("features", "attack", "evaluate", "explain", "score"), 0.0)
     for network in study.networks:
         of = measured["networks"][network]
         conditions = 1 + attacked_levels(study, network)
-        headers = _NPY_HEADER / setting.SLICE
+        headers = _NPY_HEADER / SLICE
         found["features"] += size.photos * (FLOAT * of["features"] + headers)
         found["attack"] += tests * (side * side * 3 + headers)
-        heatmaps = len(setting.TARGETS) * of["last_side"] ** 2 * FLOAT
+        heatmaps = len(TARGETS) * of["last_side"] ** 2 * FLOAT
         found["evaluate"] += conditions * (tests * heatmaps + slices * _NPY_HEADER)
         rows = measured["rows"]
-        answered = rows_a_photo(study, network)
-        found["evaluate"] += tests * answered * rows["evaluate"]["disk"]
-        maps = len(setting.conditions(study, network))
+        answers = rows_per_photo(study, network)
+        found["evaluate"] += tests * answers * rows["evaluate"]["disk"]
+        maps = explained_conditions(study, network)
         arrays = maps * (of["positions"] * FLOAT + of["layers"] * _NPY_HEADER)
         found["explain"] += min(study.examples, tests) * arrays
         found["score"] += tests * scored_rows(measured, study, network) * rows["score"]["disk"]
     return found
 
 
-def rows_a_photo(study: Study, network: str) -> int:
-    """Rows of what ``network`` answers: the source's own attack stands there under both names."""
+def rows_per_photo(study: Study, network: str) -> int:
+    """Rows of predictions per photo. The attack of the source on itself has two names."""
     again = network == study.source and "white-box" in study.attacks
     return scored_levels(study, network) + again * len(study.epsilons)
 
 
 def scored_rows(measured: Measured, study: Study, network: str) -> int:
-    """Rows of scores a photo: of each answer, for each class and each size of heatmap."""
+    """Rows of scores per photo: for each prediction, class and size of heatmap."""
     sizes = 1 + (measured["networks"][network]["last_side"] >= WINDOW)
-    return rows_a_photo(study, network) * len(setting.targets(study)) * sizes
+    return rows_per_photo(study, network) * scored_targets(study) * sizes
 
 
 def files(study: Study, size: Size) -> int:
-    """How many files the slices of one arm are."""
+    """How many files the slices of one arm have."""
     _, tests = size.split(study)
     # Of a test slice: signs; last heatmaps and answers; scores.
     of_slices = _slices(size.photos) + 4 * _slices(tests)
@@ -163,4 +175,4 @@ def files(study: Study, size: Size) -> int:
 
 
 def _slices(photos: int) -> int:
-    return -(-photos // setting.SLICE)
+    return -(-photos // SLICE)

@@ -1,4 +1,4 @@
-"""Finding and aligning faces some at a time, against one call of MTCNN a photo."""
+"""Finding and aligning faces in batches, against one call of MTCNN per photo."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import timing
-from gradcam_adv import threads
+from benchmarks.processes import Row
 from gradcam_adv.data import faces, photos, sources
-from gradcam_adv.study import setting
+from gradcam_adv.runs.engines import SLICE
+from gradcam_adv.threads import map_in_threads
 
 PHOTOS = 96
 IMAGE_SIZE = 224
@@ -16,8 +17,8 @@ MARGIN = 0.1
 RUNS = 5
 
 
-def against_naive_loop(side: str) -> dict[str, str | int]:
-    """Crops of ORL photos in memory, enlarged to ``side`` pixels; the loop aligns them alike."""
+def against_naive_loop(side: str) -> Row:
+    """Crops of ORL photos in memory, resized to ``side`` pixels; both sides align them."""
     listing = sources.list_photos("orl", classes=None, min_photos=3, seed=0)
     every = listing.files["photo"].iloc[:: len(listing.files) // PHOTOS][:PHOTOS]
     size = (int(side), int(side))
@@ -28,10 +29,10 @@ def against_naive_loop(side: str) -> dict[str, str | int]:
         return None if face is None else faces.align(photo, face, IMAGE_SIZE, MARGIN)
 
     def ours() -> None:
-        for start in range(0, PHOTOS, setting.SLICE):
-            part = images[start : start + setting.SLICE]
-            found = detector(list(threads.ordered(faces.for_detection, part)))
-            list(threads.ordered(lambda pair: crop(*pair), zip(part, found, strict=True)))
+        for start in range(0, PHOTOS, SLICE):
+            part = images[start : start + SLICE]
+            found = detector(list(map_in_threads(faces.for_detection, part)))
+            list(map_in_threads(lambda pair: crop(*pair), zip(part, found, strict=True)))
 
     def naive() -> None:
         for photo in images:
@@ -40,7 +41,5 @@ def against_naive_loop(side: str) -> dict[str, str | int]:
 
     first = timing.seconds(ours)
     naive()
-    seconds, peer = timing.paired(ours, naive, RUNS)
-    what = f"find and align the faces of {PHOTOS} photos of {side} px / one call of MTCNN a photo"
-    row = timing.row(what, seconds, peer, "2", faster=True)
-    return row | {"first call (s)": f"{first:.3g}"}
+    what = f"find and align the faces of {PHOTOS} photos of {side} px / one call of MTCNN per photo"
+    return timing.compare(what, ours, naive, RUNS, "2", first=first)

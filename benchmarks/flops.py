@@ -1,11 +1,12 @@
-"""Multiply-adds of one photo's forward pass, counted from a network's own layers."""
+"""Multiply-adds of a forward pass of one photo, counted from the layers of a network."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any
 
-from gradcam_adv.graph import network as networks
+from gradcam_adv.graph.call import Call
+from gradcam_adv.graph.flat import flatten
 
 if TYPE_CHECKING:
     import keras
@@ -15,24 +16,24 @@ FLOPS = 2
 
 
 def multiply_adds(model: keras.Model) -> int:
-    """Those of convolutions and dense layers for one photo; all else is left out as small.
+    """Multiply-adds of convolutions and dense layers for one photo; other layers have few.
 
     Args:
-        model: any classifier that :func:`gradcam_adv.graph.network.flatten` takes.
+        model: any classifier that :func:`gradcam_adv.graph.flat.flatten` takes.
 
     Raises:
-        ValueError: a layer with a kernel that is not known how to count.
+        ValueError: a layer with a kernel of an unknown kind.
     """
-    return sum(_of_step(step) for step in networks.flatten(model).steps)
+    return sum(map(_of_call, flatten(model).calls))
 
 
-def _of_step(step: networks.Step) -> int:
+def _of_call(call: Call) -> int:
     import keras
 
-    layer: Any = step.operation
-    # Each kernel's numbers are used once at each position of the output: of a separable
-    # convolution both, for its strides are the depthwise one's.
-    positions = math.prod(side for side in step.shape[1:-1] if side is not None)
+    layer: Any = call.operation
+    # Each number of a kernel is used once at each position of the output. That also holds for both
+    # kernels of a separable convolution, since only the depthwise one has strides.
+    positions = math.prod(side for side in call.shape[1:-1] if side is not None)
     kinds = keras.layers
     if isinstance(layer, kinds.SeparableConv2D):
         kernels = [layer.depthwise_kernel, layer.pointwise_kernel]
@@ -41,7 +42,7 @@ def _of_step(step: networks.Step) -> int:
     elif any(weight.name.endswith("kernel") for weight in getattr(layer, "weights", [])):
         raise ValueError(
             "Expected layers with a kernel to be convolutions, depthwise or separable ones, or "
-            f"dense. Received: {step.path}, a {type(layer).__name__}"
+            f"dense. Received: {call.path}, a {type(layer).__name__}"
         )
     else:
         return 0

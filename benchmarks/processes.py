@@ -1,4 +1,4 @@
-"""A process of its own for each comparison: nothing of the one before is left in it."""
+"""Runs each comparison in a new process, and measures the peak memory of it."""
 
 from __future__ import annotations
 
@@ -11,27 +11,31 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from gradcam_adv import batching as batches
+from gradcam_adv import machine
 
 Row = dict[str, str | int]
 Comparison = Callable[[str], Row]
-# The column of a row that says how much memory its process held at most.
+# The column with the largest memory of the process.
 PEAK = "peak RSS (GB)"
 
 
-def alone(compare: Comparison, of: str) -> Row:
-    """``compare(of)`` in a new process, so that the peak memory is the comparison's own."""
+def in_new_process(call: Callable[..., Row], *given: object) -> Row:
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=spawn) as executor:
-        return executor.submit(measured, compare, of).result()
+        return executor.submit(call, *given).result()
+
+
+def alone(compare: Comparison, of: str) -> Row:
+    """``compare(of)`` in a new process, so that the peak memory is that of the comparison."""
+    return in_new_process(measured, compare, of)
 
 
 class Worker:
-    """A script in another Python that answers every line with a line."""
+    """A script that runs in another Python and answers each line with a line."""
 
     def __init__(self, python: Path, script: str, *arguments: str) -> None:
         if not python.is_file():
-            raise ValueError(f"Expected {python}, which `make bench` makes. Received: no such file")
+            raise ValueError(f"Expected {python}, made by `make bench`. Received: no such file")
         self._command = [str(python), script, *arguments]
 
     def __enter__(self) -> Worker:
@@ -55,13 +59,13 @@ class Worker:
 
 
 def measured(compare: Comparison, of: str) -> Row:
-    """``compare(of)``, set up as a study sets itself up, with the process' peak memory.
+    """``compare(of)`` with the settings of a study, and the peak memory of this process.
 
-    A comparison that measures in processes of its own brings their peak along, which stays.
+    If the row has a peak already, of processes that the comparison started, it is kept.
     """
-    from gradcam_adv import backends as gradients
+    from gradcam_adv import backends
 
-    gradients.configure(batches.cores())
+    backends.configure(machine.cores())
     row = compare(of)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak *= 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
@@ -69,7 +73,7 @@ def measured(compare: Comparison, of: str) -> Row:
 
 
 def processor() -> str:
-    """The processor's own name where the system tells it."""
+    """The name of the processor, if the system knows it."""
     facts = Path("/proc/cpuinfo")
     if facts.is_file():
         for line in facts.read_text().splitlines():

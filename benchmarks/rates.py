@@ -1,4 +1,4 @@
-"""How fast each piece of a study is on the device at hand: what is timed, in a process a piece."""
+"""How fast each part of a study is on this machine, each measured in a process of its own."""
 
 from __future__ import annotations
 
@@ -13,46 +13,49 @@ import pandas as pd
 from PIL import Image
 
 from benchmarks import explaining, flops, timing
-from gradcam_adv.attacks import fgsm
+from gradcam_adv import metrics
+from gradcam_adv.attacks import FGSM, SignPerturbations
+from gradcam_adv.attacks import perturb as add
 from gradcam_adv.data import datasets, photos
-from gradcam_adv.explain import gradcam
-from gradcam_adv.files import artifacts
-from gradcam_adv.graph import network as networks
-from gradcam_adv.metrics import nissim as metrics
-from gradcam_adv.metrics import regions
+from gradcam_adv.explain import GradCAM, resize
+from gradcam_adv.explain.explainer import PREDICTED
+from gradcam_adv.files import hashes
+from gradcam_adv.graph.flat import flatten
+from gradcam_adv.graph.predictor import Predictor
 from gradcam_adv.models import backbones, classifiers, training
-from gradcam_adv.study.setting import SLICE, TARGETS
+from gradcam_adv.runs.engines import SLICE
+from gradcam_adv.study.stages.evaluate import TARGETS
 
-# The side of VGGFace2's photos is mostly larger, that of LFW's is this.
+# The side of LFW's photos; VGGFace2's are mostly larger.
 PHOTO_SIDE = 250
-# Forward passes that each piece takes. A backward pass costs as much as a forward one, for only
-# activations are differentiated; a training, which differentiates weights as well, would take 3.
+# Forward passes that each part takes. A backward pass counts as one more, because only activations
+# are differentiated. In training weights are, too; there it would count as two.
 PASSES = {"forward": 1, "attack": 2, "last": 1, "all": 2}
-# Training a head is timed for two numbers of classes, between which it is a straight line.
+# Training a head is timed for two numbers of classes; between them its time is interpolated.
 CLASSES = (50, 9131)
-# A matrix product that takes less is too short to be a device's best.
+# In seconds. A shorter matrix product does not reach the peak of a device.
 _LONG_ENOUGH = 0.1
 _LARGEST_SIDE = 16384
 
 
 def per_second(call: Callable[[], Any], items: int, runs: int) -> float:
-    """Items a second: the median of so many runs, after one that does not count."""
+    """Items per second: the median of the runs, after one that does not count."""
     call()
     return items / float(np.median([timing.seconds(call) for _ in range(runs)]))
 
 
 def of_device(of: str, runs: int) -> dict[str, Any]:
-    """What the device is, and the most float32 operations a second of a large matrix product.
+    """The device, and its peak: float32 operations per second of a large matrix product.
 
-    The best of the runs counts, not their median: it is what everything else is a share of.
+    The best run counts, since everything else is given as a share of it.
     """
     import keras
 
     from benchmarks import processes
-    from gradcam_adv import backends as gradients
+    from gradcam_adv import backends
 
     def product(matrix: Any) -> None:
-        # Reading one number waits for all of it, on a GPU, too.
+        # Reading one number waits until the whole product is done, also on a GPU.
         keras.ops.convert_to_numpy(keras.ops.matmul(matrix, matrix)[0, 0])
 
     side = 1024
@@ -64,45 +67,44 @@ def of_device(of: str, runs: int) -> dict[str, Any]:
             break
         side *= 2
     return {
-        "device": ", ".join(gradients.gpus()) or processes.processor(),
-        "gpu": bool(gradients.gpus()),
+        "device": ", ".join(backends.gpus()) or processes.processor(),
+        "gpu": bool(backends.gpus()),
         "matmul_side": side,
         "peak_flops": flops.FLOPS * side**3 / best,
     }
 
 
 def of_network(network: str, batch_size: int, runs: int) -> dict[str, Any]:
-    """Photos a second of all that is done with one network, and what its results are sized by."""
-    from gradcam_adv.backends import PREDICTED
-
+    """Photos per second of each pass through one network, and the sizes of its results."""
     side = explaining.IMAGE_SIZE
     model = explaining.classifier(network)
-    flat = networks.flatten(model)
+    graph = flatten(model)
     last = backbones.find(network).last_activation
     images = _noise(batch_size, side, side, 3)
     classes = np.full((batch_size, len(TARGETS)), PREDICTED, np.int32)
-    forward = gradcam.Predictor(model, batch_size)
-    sign = fgsm.compiled_sign(flat, batch_size)
-    explain_last = gradcam.Explainer(flat, last, batch_size, len(TARGETS))
-    explain_all = gradcam.Explainer(flat, "all", batch_size)
+    labels = np.zeros(batch_size, np.int32)
+    forward = Predictor(model, batch_size)
+    fgsm = FGSM(graph, batch_size=batch_size)
+    explain_last = GradCAM(graph, last, batch_size=batch_size)
+    explain_all = GradCAM(graph, "all", batch_size=batch_size)
     calls = {
         "forward": lambda: forward(images),
-        "attack": lambda: sign(images, classes[:, 0] * 0),
-        "last": lambda: explain_last(images, classes),
-        "all": lambda: explain_all(images, classes[:, :1]),
+        "attack": lambda: fgsm.signs(images, labels),
+        "last": lambda: explain_last.maps_and_logits(images, classes),
+        "all": lambda: explain_all.maps_and_logits(images, classes[:, :1]),
     }
     return {
         "multiply_adds": flops.multiply_adds(model),
-        "layers": len(flat.places),
+        "layers": len(graph.layers),
         "features": int(model.get_layer("hidden").kernel.shape[0]),
         "last_side": int(model.get_layer(last).output.shape[1]),
-        "positions": sum(int(np.prod(place.shape[1:3])) for place in flat.places),
+        "positions": sum(int(np.prod(layer.shape[1:3])) for layer in graph.layers),
         **{name: per_second(call, batch_size, runs) for name, call in calls.items()},
     }
 
 
 def of_processor(of: str, runs: int) -> dict[str, Any]:
-    """Photos, or pairs of heatmaps, a second of what NumPy and Pillow do."""
+    """Photos, or pairs of heatmaps, per second of what NumPy and Pillow do."""
     side = explaining.IMAGE_SIZE
     with tempfile.TemporaryDirectory() as folder:
         paths = write_photos(Path(folder), 1, 2 * SLICE)
@@ -110,7 +112,7 @@ def of_processor(of: str, runs: int) -> dict[str, Any]:
 
         def data() -> None:
             for path in paths:
-                artifacts.sha256(path)
+                hashes.sha256(path)
             datasets.check_photos(Path(folder), files)
 
         found = {
@@ -121,12 +123,12 @@ def of_processor(of: str, runs: int) -> dict[str, Any]:
     small, large = _noise(SLICE, 14, 14), _noise(SLICE, side, side)
 
     def perturb() -> None:
-        metrics.psnr(clean, fgsm.perturb(clean, signs, 0.05))
+        metrics.psnr(clean, add(clean, SignPerturbations(signs, [0.05])[0.05]))
 
     def score() -> None:
-        resized = gradcam.resize(small, side)
+        resized = resize(small, side)
         metrics.nissim(large, resized)
-        regions.shift(large, resized)
+        metrics.region_shift(large, resized)
 
     other = large[::-1].copy()
     return found | {
@@ -137,9 +139,9 @@ def of_processor(of: str, runs: int) -> dict[str, Any]:
 
 
 def of_training(of: str, runs: int) -> dict[str, Any]:
-    """Seconds a photo and epoch of training a head on 2,048 features, by the number of classes.
+    """Seconds per photo and epoch of training a head on 2,048 features, by the number of classes.
 
-    The difference of a long and a short training: compiling, which both have, falls out of it.
+    The difference between a long and a short training, so compiling does not count.
     """
     count, short, long = 256, 1, 4
     features = _noise(count, 2048)
@@ -160,16 +162,16 @@ def of_training(of: str, runs: int) -> dict[str, Any]:
 
 
 def write_photos(folder: Path, people: int, each: int) -> list[Path]:
-    """Coloured noise as JPEG files of PHOTO_SIDE, a folder a person."""
+    """Coloured noise as JPEG files of PHOTO_SIDE, one folder per person."""
     random = np.random.default_rng(0)
     paths = []
     for person in range(people):
-        own = folder / f"n{person:06d}"
-        own.mkdir(parents=True)
+        place = folder / f"n{person:06d}"
+        place.mkdir(parents=True)
         for number in range(each):
-            # Coarse, as photos are: white noise takes several times as long to decode.
+            # White noise would take several times as long to decode as a photo.
             coarse = Image.fromarray(random.integers(0, 256, (25, 25, 3), np.uint8))
-            paths.append(own / f"{number:04d}_01.jpg")
+            paths.append(place / f"{number:04d}_01.jpg")
             coarse.resize((PHOTO_SIDE, PHOTO_SIDE)).save(paths[-1], quality=90)
     return paths
 

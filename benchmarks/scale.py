@@ -1,4 +1,4 @@
-"""The tables of ``docs/scale.md``, out of what was measured and a GPU that is assumed."""
+"""The tables of ``docs/scale.md``, from measurements and assumptions about a GPU."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 from benchmarks import costs, processes, rates, throughput
 from gradcam_adv import statistics
-from gradcam_adv.files import artifacts
+from gradcam_adv.files import read, write
 from gradcam_adv.models import backbones
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "scale.md"
-# Saved by the two commands that the page shows.
+# Written by the two commands on the page.
 MEASURED, SMALL_RUN = HERE / "measured.json", HERE / "small_run.json"
 SIZES = {
     "50 people, 59 photos each": costs.Size(50, 50 * 59),
@@ -29,12 +29,12 @@ _BLOCK = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Assumed:
-    """What nobody has measured, for want of a GPU.
+    """What was not measured, since there was no GPU.
 
     Attributes:
-        tflops: operations a second, in millions of millions, that a GPU reaches on the networks.
-        price: of a GPU and the processor cores beside it, an hour.
-        cores: beside each GPU.
+        tflops: operations per second, in units of 1e12, that a GPU reaches on the networks.
+        price: per hour, of a GPU and its processor cores.
+        cores: per GPU.
     """
 
     tflops: float = 10.0
@@ -48,31 +48,31 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--effective-tflops", type=float, default=usual.tflops)
     parser.add_argument("--price-per-hour", type=float, default=usual.price)
     parser.add_argument("--cores-per-gpu", type=int, default=usual.cores)
-    parser.add_argument("--write", action="store_true", help="into docs/scale.md")
+    parser.add_argument("--write", action="store_true", help="write them into docs/scale.md")
     given = parser.parse_args(arguments)
     assumed = Assumed(given.effective_tflops, given.price_per_hour, given.cores_per_gpu)
-    found = {name: make(read(), assumed) for name, make in TABLES.items()}
+    found = {name: make(measurements(), assumed) for name, make in TABLES.items()}
     if given.write:
-        artifacts.write_text(PAGE, filled(PAGE.read_text(encoding="utf-8"), found))
+        write.text(PAGE, filled(PAGE.read_text(encoding="utf-8"), found))
     print("\n\n".join(found.values()))
 
 
-def read() -> dict[str, Any]:
-    """Both measurements as one; rows and the small study are the second's."""
-    small = artifacts.read_json(SMALL_RUN)
-    return artifacts.read_json(MEASURED) | {name: small[name] for name in ("rows", "run")}
+def measurements() -> dict[str, Any]:
+    """Both measurements in one; rows and the small study are from the second."""
+    small = read.json(SMALL_RUN)
+    return read.json(MEASURED) | {name: small[name] for name in ("rows", "run")}
 
 
 def filled(page: str, tables: dict[str, str]) -> str:
-    """``page`` with every table in its place, between two comments."""
+    """The page with every table between its two comments."""
     return _BLOCK.sub(lambda block: f"{block[1]}\n{tables[block[2]]}\n\n{block[3]}", page)
 
 
 def hours(time: costs.Time, measured: costs.Measured, gpus: int, assumed: Assumed) -> float:
-    """Of a study on so many GPUs: what can be shared is, what can't is added.
+    """Hours of a study on several GPUs.
 
-    Passes take their operations over the assumed rate. Work on the processor goes by cores, at the
-    measured speed of a core. A head is trained as fast as it was here, by one process.
+    Passes through networks run at the assumed rate on all GPUs. Work on the processor runs on all
+    cores, at the measured speed of a core. A head is trained by one process, as fast as measured.
     """
     passes = time.flops / (assumed.tflops * 1e12 * gpus)
     processor = time.processor * measured["cores"] / (assumed.cores * gpus)
@@ -89,40 +89,42 @@ def _study(measured: costs.Measured) -> Any:
 
 
 def stages(measured: dict[str, Any], assumed: Assumed) -> str:
-    """Cost of each stage a photo that it works on, all networks together; and a layer."""
+    """Cost of each stage, for all networks together."""
     study, size = _study(measured), SIZES["50 people, 59 photos each"]
     train, tests = size.split(study)
-    examples = min(study.examples, tests)
-    counts = {"data": size.photos, "features": size.photos, "train": train, "explain": examples}
+    works_on = {
+        "data": ("all", size.photos),
+        "features": ("all", size.photos),
+        "train": ("training", train),
+        "explain": ("example", min(study.examples, tests)),
+    }
     kept = costs.disk(measured, study, size)
     rows = []
     for stage, time in costs.times(measured, study, size).items():
-        count = counts.get(stage, tests)
+        photos, count = works_on.get(stage, ("test", tests))
         on_disk = kept.get(stage)
         rows.append(
             {
                 "stage": stage,
-                "of": {"train": "training photos", "explain": "example photos"}.get(
-                    stage, "photos" if stage in counts else "test photos"
-                ),
-                "photos": f"{count:,}",
-                "seconds in all": f"{time.total:,.0f}",
-                "seconds a photo": f"{time.total / count:.3f}",
-                "bytes a photo": f"{on_disk / count:,.0f}" if on_disk else "",
+                "photos": photos,
+                "number": f"{count:,}",
+                "seconds": f"{time.total:,.0f}",
+                "seconds per photo": f"{time.total / count:.3f}",
+                "bytes per photo": f"{on_disk / count:,.0f}" if on_disk else "",
             }
         )
     return throughput.markdown(rows)
 
 
 def layers(measured: dict[str, Any], assumed: Assumed) -> str:
-    """What a layer's heatmap costs more than the one gradient that all of them share."""
+    """Cost of the heatmaps of all layers beside that of one gradient."""
     rows = [
         {
             "network": backbones.find(network).title,
             "layers": found["layers"],
-            "all layers (s a photo)": f"{1 / found['all']:.3f}",
-            "one gradient (s a photo)": f"{1 / found['attack']:.3f}",
-            "all layers (ms a photo and layer)": f"{1000 / found['all'] / found['layers']:.2f}",
+            "all layers (s per photo)": f"{1 / found['all']:.3f}",
+            "one gradient (s per photo)": f"{1 / found['attack']:.3f}",
+            "all layers (ms per photo and layer)": f"{1000 / found['all'] / found['layers']:.2f}",
             "heatmaps of all layers (bytes)": f"{found['positions'] * costs.FLOAT:,}",
         }
         for network, found in measured["networks"].items()
@@ -131,46 +133,46 @@ def layers(measured: dict[str, Any], assumed: Assumed) -> str:
 
 
 def run(measured: dict[str, Any], assumed: Assumed) -> str:
-    """What the small study was estimated to take by the second measurement, and what it took."""
-    small = artifacts.read_json(SMALL_RUN)
+    """The estimated and the real time of the small study."""
+    small = read.json(SMALL_RUN)
     study = throughput.paper(small["run"]["networks"], small["batch_size"])
     size = costs.Size(small["run"]["people"], small["run"]["photos"])
     return throughput.estimate(small, study, size).rstrip()
 
 
 def check(measured: dict[str, Any], assumed: Assumed) -> str:
-    """Bytes that the formulas foretell for the small study, and those that it wrote."""
+    """The estimated bytes of the small study, and those that it wrote."""
     run = measured["run"]
     study = throughput.paper(run["networks"], measured["batch_size"])
-    foretold = costs.disk(measured, study, costs.Size(run["people"], run["photos"]))
+    estimated = costs.disk(measured, study, costs.Size(run["people"], run["photos"]))
     rows = [
-        {"stage": stage, "reckoned (bytes)": f"{size:,.0f}", "found": f"{run['bytes'][stage]:,}"}
-        for stage, size in foretold.items()
+        {"stage": stage, "estimated (bytes)": f"{size:,.0f}", "found": f"{run['bytes'][stage]:,}"}
+        for stage, size in estimated.items()
     ]
     return throughput.markdown(rows)
 
 
 def time(measured: dict[str, Any], assumed: Assumed) -> str:
-    """Hours and money of each size on the machine measured, and on GPUs as assumed."""
+    """Hours and price of each size on the measured machine, and on the assumed GPUs."""
     rows = []
     for name, size in SIZES.items():
         whole = total(measured, size)
-        row = {"study": name, "measured CPU (h)": f"{whole.total / 3600:,.2f}"}
+        row = {"study": name, "measured machine (h)": f"{whole.total / 3600:,.2f}"}
         for gpus in GPUS:
             took = hours(whole, measured, gpus, assumed)
-            row[f"{gpus} GPU{'s' * (gpus > 1)} (h; money)"] = (
+            row[f"{gpus} GPU{'s' * (gpus > 1)} (h; price)"] = (
                 f"{took:,.2f}; {took * gpus * assumed.price:,.2f}"
             )
-        rows.append(row | {"of it one process (h)": f"{whole.serial / 3600:,.2f}"})
+        rows.append(row | {"of this, in one process (h)": f"{whole.serial / 3600:,.2f}"})
     head = (
-        f"Assumed: {assumed.tflops:g} TFLOP/s reached on each GPU, {assumed.price:g} an hour for "
-        f"it and {assumed.cores} cores beside it."
+        f"Assumed: each GPU reaches {assumed.tflops:g} TFLOP/s and has {assumed.cores} processor "
+        f"cores. Together they cost {assumed.price:g} per hour."
     )
     return f"{head}\n\n{throughput.markdown(rows)}"
 
 
 def room(measured: dict[str, Any], assumed: Assumed) -> str:
-    """Disk, files and rows of each size, one arm."""
+    """Disk, files and rows of each size, for one arm."""
     study = _study(measured)
     rows = []
     for name, size in SIZES.items():
@@ -182,13 +184,13 @@ def room(measured: dict[str, Any], assumed: Assumed) -> str:
         row |= {f"{stage} (GB)": f"{kept[stage] / 1e9:,.2f}" for stage in kept}
         row |= {"all (GB)": f"{sum(kept.values()) / 1e9:,.1f}"}
         row |= {"files": f"{costs.files(study, size):,}", "rows of scores": f"{sum(by_network):,}"}
-        row |= {"a network's rows in memory (GB)": f"{in_memory / 1e9:,.2f}"}
+        row |= {"rows of one network in memory (GB)": f"{in_memory / 1e9:,.2f}"}
         rows.append(row | {"one interval in memory (GB)": f"{bootstrap(size) / 1e9:,.2f}"})
     return throughput.markdown(rows)
 
 
 def bootstrap(size: costs.Size) -> float:
-    """Bytes of all draws of people at once: which, their sums and their counts, 8 bytes each."""
+    """Bytes of one interval: numbers, sums and counts of all draws of people, 8 bytes each."""
     return 3 * 8 * statistics.RESAMPLES * size.people
 
 
@@ -196,8 +198,8 @@ def memory(measured: dict[str, Any], assumed: Assumed) -> str:
     peaks = [float(found[processes.PEAK]) for found in measured["networks"].values()]
     head = float(measured["training"][processes.PEAK])
     return (
-        f"Measured peak of a process: {min(peaks):.2f} to {max(peaks):.2f} GB with one network, "
-        f"{head:.2f} GB in training a head of up to {rates.CLASSES[-1]:,} classes."
+        f"Measured peak memory of a process: {min(peaks):.2f} to {max(peaks):.2f} GB with one "
+        f"network, {head:.2f} GB in training a head of up to {rates.CLASSES[-1]:,} classes."
     )
 
 

@@ -6,15 +6,16 @@ import numpy as np
 from skimage.metrics import structural_similarity
 
 from benchmarks import timing
-from gradcam_adv.metrics import nissim as metrics
+from benchmarks.processes import Row
+from gradcam_adv.metrics import nissim
 
-# Pairs of maps of a side.
+# How many pairs of heatmaps, by their side.
 PAIRS = {7: 10_000, 224: 400}
 RUNS = 7
 
 
-def against_scikit_image(side: str) -> dict[str, str | int]:
-    """NISSIM of float32 maps; the peer's maps are float64 already, in which ours is reckoned, too.
+def against_scikit_image(side: str) -> Row:
+    """NISSIM of float32 heatmaps; both sides compute in float64.
 
     Raises:
         ValueError: the two sides differ by more than 1e-12.
@@ -25,7 +26,7 @@ def against_scikit_image(side: str) -> dict[str, str | int]:
     pairs = list(zip(clean.astype(np.float64), perturbed.astype(np.float64), strict=True))
 
     def ours() -> np.ndarray:
-        return metrics.nissim(clean, perturbed)
+        return nissim(clean, perturbed)
 
     def peer() -> np.ndarray:
         return np.array([(1 - structural_similarity(a, b, data_range=1)) / 2 for a, b in pairs])
@@ -34,10 +35,9 @@ def against_scikit_image(side: str) -> dict[str, str | int]:
     difference = np.abs(ours() - peer()).max()
     if not difference <= 1e-12:  # NaN fails this, too
         raise ValueError(
-            f"Expected scikit-image's NISSIM to 1e-12. Received: a difference of {difference:.1e}"
+            "Expected the NISSIM of scikit-image, to 1e-12. "
+            f"Received: a difference of {difference:.1e}"
         )
-    seconds, theirs = timing.paired(ours, peer, RUNS)
     what = f"NISSIM of {count} pairs of {side} x {side} / scikit-image pair by pair"
     aim = {7: "at least 20", 224: "at least 1"}[int(side)]
-    row = timing.row(what, seconds, theirs, aim, faster=True)
-    return row | {"first call (s)": f"{first:.3g}"}
+    return timing.compare(what, ours, peer, RUNS, aim, first=first)

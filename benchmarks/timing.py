@@ -1,4 +1,4 @@
-"""Time two ways of doing the same thing side by side."""
+"""Times two ways of doing the same thing in turn."""
 
 from __future__ import annotations
 
@@ -8,50 +8,55 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.processes import Row
 
-def seconds(call: Callable[[], Any]) -> float:
+Call = Callable[[], Any]
+
+
+def seconds(call: Call) -> float:
     """How long one call takes."""
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
 
 
-def paired(
-    ours: Callable[[], Any], peer: Callable[[], Any], runs: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds of ``runs`` calls of each, float64 (runs,), one of each a run.
+def compare(
+    what: str,
+    ours: Call,
+    peer: Call,
+    runs: int,
+    aim: str,
+    *,
+    first: float,
+    faster: bool = True,
+    times: float = 1,
+) -> Row:
+    """Time both sides in turn, and give the row of the table.
 
-    Every other run starts with the peer, so that a machine that warms up, or whose caches one
-    side leaves to the other, favours neither.
-    """
-    times: dict[Callable[[], Any], list[float]] = {ours: [], peer: []}
-    for run in range(runs):
-        for call in (ours, peer) if run % 2 == 0 else (peer, ours):
-            times[call].append(seconds(call))
-    return np.array(times[ours]), np.array(times[peer])
-
-
-def row(
-    what: str, ours: np.ndarray, peer: np.ndarray, aim: str, *, faster: bool
-) -> dict[str, str | int]:
-    """One comparison as a row of the table, from the seconds of its paired runs.
+    Every second run starts with the peer. So caches, and a machine that warms up, favour neither.
 
     Args:
-        what: is compared.
-        ours: seconds, (runs,).
-        peer: seconds, (runs,), of the same runs.
-        aim: for the ratio.
+        what: the two sides, in words.
+        aim: what the ratio should be.
+        first: seconds of our first call.
         faster: the ratio is peer / ours ("so many times faster"), else ours / peer.
+        times: factor for the peer's seconds, if the peer does only a part of the work.
     """
-    ratios = peer / ours if faster else ours / peer
+    taken: dict[Call, list[float]] = {ours: [], peer: []}
+    for run in range(runs):
+        for call in (ours, peer) if run % 2 == 0 else (peer, ours):
+            taken[call].append(seconds(call))
+    of_ours, of_peer = np.array(taken[ours]), times * np.array(taken[peer])
+    ratios = of_peer / of_ours if faster else of_ours / of_peer
     low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
     digits = 0 if middle >= 20 else 2
     return {
         "what": what,
-        "ours (s)": f"{np.median(ours):.3g}",
-        "peer (s)": f"{np.median(peer):.3g}",
+        "ours (s)": f"{np.median(of_ours):.3g}",
+        "peer (s)": f"{np.median(of_peer):.3g}",
         "ratio [quartiles]": f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]",
-        "of": "peer / ours" if faster else "ours / peer",
+        "ratio of": "peer / ours" if faster else "ours / peer",
         "aim": aim,
-        "runs": len(ratios),
+        "runs": runs,
+        "first call (s)": f"{first:.3g}",
     }

@@ -1,7 +1,7 @@
-"""The peer's side of a comparison, run by an environment that has PyTorch and no TensorFlow.
+"""torch-cam's side of a comparison, run in an environment with PyTorch and no TensorFlow.
 
-Prepares torch-cam's Grad-CAM of every layer of a ResNet50, prints how many layers these are, and
-then explains one batch for every line that it reads, answering each with a line.
+It prepares Grad-CAM of every layer of a ResNet50 and prints the number of layers. Then, for each
+line that it reads, it explains one batch and prints a line.
 
     python torch_cam.py BATCH IMAGE_SIZE CLASSES THREADS contiguous_format|channels_last
 """
@@ -28,7 +28,7 @@ def main() -> None:
     layers = [name for name, module in model.named_modules() if isinstance(module, kinds)]
     for module in model.modules():
         if isinstance(module, nn.ReLU):
-            module.inplace = False  # would overwrite the batch normalization's kept values
+            module.inplace = False  # it would overwrite the kept output of batch norm
     explain = GradCAM(model, target_layer=layers)
     print(len(layers), flush=True)
     for _ in sys.stdin:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks import timing
-from gradcam_adv import batching as batches
-from gradcam_adv.explain import gradcam
-from gradcam_adv.models import backbones, classifiers, training, weights
+from benchmarks.processes import Row
+from gradcam_adv.batching import BATCH_SIZE
+from gradcam_adv.graph.predictor import Predictor
+from gradcam_adv.models import backbones, bases, classifiers, training, weights
 
 IMAGE_SIZE = 160
 CLASSES = 8
@@ -19,15 +20,15 @@ EPOCHS = 60
 RUNS = 3
 
 
-def cached_features(network: str) -> dict[str, str | int]:
+def cached_features(network: str) -> Row:
     """One feature pass and all epochs of the head, against all epochs through the frozen base.
 
-    Both validate after each epoch. Ours compiles its head anew in each run, as in a study; the
-    peer is timed for one epoch, compiled before, and that is multiplied by the number of epochs.
+    Both validate after each epoch. Ours compiles its head in each run, as in a study. The peer is
+    compiled before and timed for one epoch, and that is multiplied by the number of epochs.
     """
     import keras
 
-    base = backbones.build(network, IMAGE_SIZE, weights.Weights("random"))
+    base = bases.build(network, IMAGE_SIZE, weights.Weights("random"))
     extractor = classifiers.features(base)
     random = np.random.default_rng(0)
     count = PHOTOS + VALIDATION_PHOTOS
@@ -39,7 +40,7 @@ def cached_features(network: str) -> dict[str, str | int]:
         return classifiers.dense_head(extractor.output_shape[-1], CLASSES, seed=0)
 
     def from_features() -> None:
-        features = gradcam.Predictor(extractor, batches.BATCH_SIZE)(pixels)
+        features = Predictor(extractor, BATCH_SIZE)(pixels)
         training.train_head(head(), [features], labels, train, validation, epochs=EPOCHS, seed=0)
 
     model: Any = classifiers.assemble(extractor, head())
@@ -61,11 +62,11 @@ def cached_features(network: str) -> dict[str, str | int]:
 
     first = timing.seconds(from_features)
     epoch_through_base()
-    ours, epoch = timing.paired(from_features, epoch_through_base, RUNS)
     what = (
         f"train the head of {backbones.find(network).title} for {EPOCHS} epochs, "
         f"{PHOTOS} photos of {IMAGE_SIZE} px, from cached features / through the frozen base "
         f"(one epoch, times {EPOCHS})"
     )
-    row = timing.row(what, ours, epoch * EPOCHS, "none set", faster=True)
-    return row | {"first call (s)": f"{first:.3g}"}
+    return timing.compare(
+        what, from_features, epoch_through_base, RUNS, "none", first=first, times=EPOCHS
+    )

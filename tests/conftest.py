@@ -1,4 +1,4 @@
-"""Tiny seeded networks and real little photo folders that the tests share."""
+"""Small seeded networks and folders of photos that the tests share."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
+import hypothesis
 import keras
 import numpy as np
 import pytest
@@ -21,10 +22,14 @@ from gradcam_adv.models import weights
 CLASSES = 5
 SIZE = 24
 
+# A busy machine says nothing about the code.
+hypothesis.settings.register_profile("any time", deadline=None)
+hypothesis.settings.load_profile("any time")
+
 
 @pytest.fixture(scope="session")
 def small_cnn() -> keras.Model:
-    """Convolutions, batch norm with statistics of its own, pooling, dense head; logits out."""
+    """Convolutions, batch norm with statistics of its own, pooling, and a dense head of logits."""
     keras.utils.set_random_seed(7)
     inputs = keras.Input((SIZE, SIZE, 3))
     x = keras.layers.Conv2D(8, 3, padding="same", name="conv_a")(inputs)
@@ -59,7 +64,7 @@ def write_photo(path: Path, seed: int, size: tuple[int, int] = (40, 48)) -> None
 
 @pytest.fixture
 def photo_folder(tmp_path: Path) -> Path:
-    """Three identities with ten photos each, all different."""
+    """Three people with ten photos each, all different."""
     root = tmp_path / "people"
     for person, name in enumerate(("ann", "bob", "cem")):
         for number in range(10):
@@ -67,7 +72,7 @@ def photo_folder(tmp_path: Path) -> Path:
     return root
 
 
-# What TensorFlow prints when it starts, and nothing turns off.
+# What TensorFlow prints when it starts; nothing turns it off.
 NOTICE = re.compile(r"WARNING: All log messages before absl|[IWE]0000 ")
 
 
@@ -86,7 +91,7 @@ def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def weights_server(tmp_path, monkeypatch):
-    """A local stand-in for the weights' server, an empty Keras cache, and a look at requests."""
+    """A local server of weights, and an empty Keras cache: its folder, address and requests."""
     served = tmp_path / "served"
     served.mkdir()
     requests = []
@@ -111,7 +116,7 @@ def weights_server(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def chromium():
-    """A headless browser; where there is none the test is skipped, or fails where one is due."""
+    """A headless browser. Without one the test is skipped, or fails if one is required."""
     path = shutil.which("chromium")
     if path is None:
         reason = "no chromium on the PATH, so the report page is not opened in a browser"

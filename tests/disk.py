@@ -1,4 +1,4 @@
-"""Stand by at each step on disk: count them, let one fail, or all from a certain one on."""
+"""Watch every step on the disk: count them, let one fail, or all after a certain one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-# Told of a step before it happens: its kind and the path; what it raises, the step raises.
+# Is told the kind and the path of a step before it happens; the step raises what this raises.
 Watcher = Callable[[str, Path], None]
 
 _KINDS = {
@@ -38,7 +38,7 @@ def _hook(event: str, arguments: tuple[object, ...]) -> None:
         _watchers[-1](kind, Path(path))
 
 
-sys.addaudithook(_hook)  # for good; it does nothing where nobody watches
+sys.addaudithook(_hook)  # can't be removed; it does nothing if nobody watches
 
 
 @contextlib.contextmanager
@@ -68,7 +68,7 @@ class Killed(BaseException):
 
 
 class Steps:
-    """How many steps there were, and after which of them there is none any more."""
+    """Counts steps; after the ``last`` one no further step happens."""
 
     def __init__(self, last: int | None) -> None:
         self.count = 0
@@ -82,9 +82,9 @@ class Steps:
 
 @contextlib.contextmanager
 def steps(last: int | None = None) -> Iterator[Steps]:
-    """Count the steps inside; after the ``last`` one the process is as good as dead.
+    """Count the steps inside; after the ``last`` one it is as if the process were killed.
 
-    No later step happens, so nothing that it would undo or tidy up is.
+    No later step happens, so nothing is cleaned up either.
     """
     counted = Steps(last)
     with contextlib.suppress(Killed), watched(counted):

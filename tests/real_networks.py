@@ -1,9 +1,10 @@
-"""The five networks with a head, on real photos, and how far two right results may be apart."""
+"""The five networks with a head, real photos, and how far two correct results may differ."""
 
+import keras
 import numpy as np
 
 from gradcam_adv.data import photos, sources
-from gradcam_adv.models import backbones, classifiers, weights
+from gradcam_adv.models import Weights, bases, classifiers
 
 SIZE = 160
 LAYERS = {
@@ -22,26 +23,28 @@ def orl_photos(count: int) -> np.ndarray:
     )
 
 
-def classifier(name: str, pixels: np.ndarray):
-    base = backbones.build(name, pixels.shape[1], weights.Weights("random"))
-    backbones.calibrate_batch_norm(base, [pixels])
+def classifier(name: str, pixels: np.ndarray) -> keras.Model:
+    """A network with random weights, the statistics of these photos, and ten classes."""
+    base = bases.build(name, pixels.shape[1], Weights("random"))
+    bases.calibrate_batch_norm(base, [pixels])
     extractor = classifiers.features(base)
     head = classifiers.dense_head(extractor.output_shape[-1], 10, seed=0)
     return classifiers.assemble(extractor, head)
 
 
-def sums_and_scales(network, images, classes) -> list[tuple[np.ndarray, np.ndarray]]:
-    """By place Grad-CAM's sums by its equations in NumPy, (N, h, w), and their scale, (N,).
+def sums_and_scales(graph, images, classes) -> list[tuple[np.ndarray, np.ndarray]]:
+    """By layer, Grad-CAM's sums by its equations in NumPy, (N, h, w), and their scale, (N,).
 
-    The scale is what the sums would be if nothing in them cancelled. Rounding is relative to that:
-    in early layers the means of the gradients all but cancel, and two right orders of summing can
+    The scale is the size of the sums if nothing in them cancelled, and rounding is relative to it.
+    In early layers the means of the gradients nearly cancel, and two correct orders of summing may
     differ in the third digit of a sum.
     """
     import tensorflow as tf
 
+    model = keras.Model(graph.input, [*(call.output for call in graph.layers), graph.logits])
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(pixels := tf.constant(images))
-        *activations, logits = network.extractor(network.places)(pixels, training=False)
+        *activations, logits = model(pixels, training=False)
         score = tf.gather(logits, classes, batch_dims=1)
     found = []
     for values, gradient in zip(activations, tape.gradient(score, activations), strict=True):

@@ -1,4 +1,4 @@
-"""The five networks: preprocessing inside, weights loaded rightly, offline in seconds."""
+"""The five networks: their preprocessing, their weights, and what happens without a network."""
 
 import hashlib
 import importlib
@@ -11,12 +11,12 @@ import keras
 import numpy as np
 import pytest
 
-from gradcam_adv.explain import gradcam
-from gradcam_adv.models import backbones, classifiers, weights
+from gradcam_adv import layer_names
+from gradcam_adv.models import backbones, bases, classifiers, weights
 from gradcam_adv.models.backbones import BACKBONES
 from gradcam_adv.models.weights import Weights
 
-# A file of no groups: what is looked at before any network is built.
+# An HDF5 file without groups, for the checks that come before a network is built.
 _EMPTY = io.BytesIO()
 h5py.File(_EMPTY, "w").close()
 HDF5 = _EMPTY.getvalue()
@@ -42,14 +42,14 @@ def test_base_equals_the_application_on_preprocessed_pixels(name, tmp_path):
     module = importlib.import_module(f"keras.applications.{MODULES.get(name, name)}")
     expected = plain.predict(module.preprocess_input(pixels * 255), verbose=0)
 
-    base = backbones.build(name, 75, weights.resolve(str(tmp_path), [name])[name])
+    base = bases.build(name, 75, weights.resolve(str(tmp_path), [name])[name])
     ours = base.predict(pixels, verbose=0)
     np.testing.assert_allclose(ours, expected, atol=1e-4 * np.abs(expected).max())
     assert not base.trainable_weights
 
 
-def test_preprocessing_unit_feeds_the_pixels_as_they_are():
-    base = backbones.build("vgg16", 32, RANDOM, preprocessing="unit", seed=3)
+def test_with_preprocessing_unit_the_base_gets_the_pixels_as_they_are():
+    base = bases.build("vgg16", 32, RANDOM, preprocessing="unit", seed=3)
     keras.utils.set_random_seed(3)
     plain = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
     pixels = np.random.default_rng(0).random((2, 32, 32, 3), dtype=np.float32)
@@ -58,18 +58,17 @@ def test_preprocessing_unit_feeds_the_pixels_as_they_are():
     )
 
 
-def test_random_weights_follow_from_the_seed():
+def test_random_weights_depend_on_the_seed():
     first, again, other = (
-        backbones.build("vgg16", 32, RANDOM, seed=seed).get_weights() for seed in (0, 0, 1)
+        bases.build("vgg16", 32, RANDOM, seed=seed).get_weights() for seed in (0, 0, 1)
     )
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not np.array_equal(first[0], other[0])
 
 
-def test_layers_counted_and_the_last_activation_among_them():
-    # Layers with a heatmap as the design counts them: all of a base but its input.
-    base = backbones.build("vgg16", 32, RANDOM)
-    names = gradcam.layer_names(classifiers.features(base))
+def test_the_layers_of_vgg16_are_its_convolutions_and_poolings():
+    base = bases.build("vgg16", 32, RANDOM)
+    names = layer_names(classifiers.features(base))
     assert len(names) == 18
     assert BACKBONES["vgg16"].last_activation in names
 
@@ -80,10 +79,10 @@ def test_calibrated_statistics_are_those_of_the_photos():
     model = keras.Model(inputs, keras.layers.ReLU()(norm(inputs)))
     norm.trainable = False
     photos = np.random.default_rng(0).normal(3, 2, (64, 4, 4, 3)).astype(np.float32)
-    backbones.calibrate_batch_norm(model, [photos] * 3)
-    # Equal batches: their statistics, whole, with nothing left of the initial 0 and 1.
+    bases.calibrate_batch_norm(model, [photos] * 3)
+    # The batches are equal, so these are their statistics, with no share of the initial 0 and 1.
     np.testing.assert_allclose(norm.moving_mean, photos.mean(axis=(0, 1, 2)), rtol=1e-4)
-    damped = backbones._DAMPING * photos.var(axis=(0, 1, 2))
+    damped = bases._DAMPING * photos.var(axis=(0, 1, 2))
     np.testing.assert_allclose(norm.moving_variance, damped, rtol=1e-4)
     assert not norm.trainable
     assert norm.momentum == keras.layers.BatchNormalization().momentum
@@ -100,7 +99,7 @@ def test_calibrated_statistics_are_those_of_the_photos():
         ("vgg16_224.h5", "vgg16"),
     ],
 )
-def test_finds_a_networks_file(tmp_path, file, network):
+def test_the_file_of_a_network_is_found(tmp_path, file, network):
     for other in ("vgg19.h5", "resnet50v2_notop.h5", "resnet50_v2.h5", "resnet1010.h5", file):
         (tmp_path / other).write_bytes(HDF5)
     found = weights.resolve(str(tmp_path), [network])[network]
@@ -108,7 +107,7 @@ def test_finds_a_networks_file(tmp_path, file, network):
     assert found.sha256 == hashlib.sha256(HDF5).hexdigest()
 
 
-def test_takes_the_file_without_top_of_two(tmp_path):
+def test_of_two_files_the_one_without_top_is_taken(tmp_path):
     for name in ("vgg16_weights.h5", "vgg16_weights_notop.h5"):
         (tmp_path / name).write_bytes(HDF5)
     found = weights.resolve(str(tmp_path), ["vgg16"])["vgg16"]
@@ -116,41 +115,41 @@ def test_takes_the_file_without_top_of_two(tmp_path):
     assert found.path.name == "vgg16_weights_notop.h5"
 
 
-def test_refuses_a_folder_without_the_networks_file(tmp_path):
+def test_a_folder_without_the_file_of_the_network_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"one file vgg16\*.h5 .*Received: none"):
         weights.resolve(str(tmp_path), ["vgg16"])
 
 
-def test_refuses_two_files_that_could_be_meant(tmp_path):
+def test_two_files_of_one_network_are_refused(tmp_path):
     for name in ("vgg16_a.h5", "vgg16_b.h5"):
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(ValueError, match=r"Received: vgg16_a.h5, vgg16_b.h5"):
         weights.resolve(str(tmp_path), ["vgg16"])
 
 
-def test_refuses_a_word_that_is_no_folder():
+def test_a_word_that_is_no_folder_is_refused():
     with pytest.raises(ValueError, match="'auto' or an existing directory. Received: 'imagnet'"):
         weights.resolve("imagnet", ["vgg16"])
 
 
-def test_refuses_a_weights_file_of_another_network(tmp_path):
+def test_a_weights_file_of_another_network_is_refused(tmp_path):
     plain = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(32, 32, 3))
     plain.save_weights(tmp_path / "vgg16.weights.h5")
     wrong = weights.resolve(str(tmp_path), ["vgg16"])["vgg16"]
     with pytest.raises(ValueError, match=r"weights of VGG16 without top. Received: .*vgg16"):
-        backbones.build("vgg16", 32, wrong)
+        bases.build("vgg16", 32, wrong)
 
 
-def test_refuses_a_file_that_holds_no_weights(tmp_path):
+def test_a_file_without_weights_is_refused(tmp_path):
     (tmp_path / "vgg16.h5").write_text("no HDF5")
     message = r"weights of VGG16 without top. Received: .*vgg16.h5: damaged or no HDF5"
     with pytest.raises(ValueError, match=message):
         weights.resolve(str(tmp_path), ["vgg16"])
     with pytest.raises(ValueError, match=message):
-        backbones.build("vgg16", 32, Weights("file", tmp_path / "vgg16.h5"))
+        bases.build("vgg16", 32, Weights("file", tmp_path / "vgg16.h5"))
 
 
-def test_downloads_once_and_then_reads_the_cache(weights_server, monkeypatch):
+def test_weights_are_downloaded_once_and_then_read_from_the_cache(weights_server, monkeypatch):
     served, address, requests = weights_server
     (served / "vgg16_notop.h5").write_bytes(b"weights")
     md5 = hashlib.md5(b"weights").hexdigest()
@@ -165,7 +164,7 @@ def test_downloads_once_and_then_reads_the_cache(weights_server, monkeypatch):
     assert len(requests) == asked
 
 
-def test_a_damaged_download_is_refused_and_auto_says_why(weights_server, monkeypatch):
+def test_a_damaged_download_is_refused_and_with_auto_noted(weights_server, monkeypatch):
     served, address, _ = weights_server
     (served / "vgg16_notop.h5").write_bytes(b"half of the wei")
     entry = replace(BACKBONES["vgg16"], weights_url=f"{address}/vgg16_notop.h5")
@@ -177,7 +176,7 @@ def test_a_damaged_download_is_refused_and_auto_says_why(weights_server, monkeyp
     assert "download failed" in found.note
 
 
-def test_a_server_that_breaks_off_is_not_asked_for_the_next_network(weights_server, monkeypatch):
+def test_after_a_failed_download_the_server_is_not_asked_again(weights_server, monkeypatch):
     _, address, requests = weights_server  # it answers, but has no file: 404
     for name in ("vgg16", "resnet50"):
         entry = replace(BACKBONES[name], weights_url=f"{address}/{name}.h5")
@@ -187,7 +186,7 @@ def test_a_server_that_breaks_off_is_not_asked_for_the_next_network(weights_serv
     assert {path for path in requests if path.endswith(".h5")} == {"/vgg16.h5"}
 
 
-def test_offline_is_told_once_for_all_networks(weights_server, monkeypatch):
+def test_without_a_network_connection_the_server_is_asked_once(weights_server, monkeypatch):
     looks = []
 
     def no_network(request, timeout):
@@ -197,12 +196,12 @@ def test_offline_is_told_once_for_all_networks(weights_server, monkeypatch):
     monkeypatch.setattr(weights.urllib.request, "urlopen", no_network)
     found = weights.resolve("auto", list(BACKBONES))
     assert {weights.origin for weights in found.values()} == {"random"}
-    assert len(looks) == 1  # of all networks
+    assert len(looks) == 1
     with pytest.raises(ValueError, match=r"ImageNet weights of VGG16.*no network.*--weights DIR"):
         weights.resolve("imagenet", ["vgg16"])
 
 
-def test_a_server_that_never_answers_costs_seconds(weights_server, monkeypatch):
+def test_a_server_that_never_answers_is_given_up_after_seconds(weights_server, monkeypatch):
     monkeypatch.setattr(weights, "PROBE_SECONDS", 0.05)
     release = threading.Event()
 

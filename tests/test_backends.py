@@ -1,6 +1,7 @@
-"""Keras on PyTorch or JAX, TensorFlow's import blocked, against TensorFlow in another process."""
+"""Keras on PyTorch or JAX, with imports of TensorFlow blocked, against TensorFlow elsewhere."""
 
 import importlib
+import logging
 import os
 import subprocess
 import sys
@@ -11,21 +12,19 @@ import numpy as np
 import pytest
 from real_networks import LAYERS, classifier, orl_photos, sums_and_scales
 
-from gradcam_adv import backends as gradients
-from gradcam_adv import batching as batches
-from gradcam_adv import dissimilarity, predict, sign
-from gradcam_adv.app import pipeline
-from gradcam_adv.files import artifacts
-from gradcam_adv.graph import network as networks
-from gradcam_adv.models import classifiers
-from gradcam_adv.study import config as study
-from gradcam_adv.study import setting
+from gradcam_adv import FGSM, LayerCAM, backends, flatten, load_model, machine, predict_logits
+from gradcam_adv.app import Pipeline
+from gradcam_adv.batching import out_of_memory
+from gradcam_adv.explain.gradcam import compile_sums
+from gradcam_adv.files import read
+from gradcam_adv.models import save_model
+from gradcam_adv.study import Study, parse
 
 pytestmark = pytest.mark.backends
 
 BACKEND = keras.backend.backend()
 
-# What TensorFlow makes of the model and the images in a folder.
+# Computes the same with TensorFlow, of the model and the images in a folder.
 REFERENCE = """
 import sys
 from pathlib import Path
@@ -36,33 +35,40 @@ assert keras.backend.backend() == "tensorflow"
 """
 
 
+def sums_of(model, images, explained=1) -> dict[str, np.ndarray]:
+    """Grad-CAM's weighted sums by layer; of the classes 0, 1, 2 and so on."""
+    graph, count = flatten(model), len(images)
+    labels = np.arange(count) % graph.classes
+    sums, _ = compile_sums(graph, graph.layers, count, explained)(images, labels[:, None])
+    return {call.path: own[:, 0] for call, own in zip(graph.layers, sums, strict=True)}
+
+
 def results(model, images) -> dict[str, np.ndarray]:
     """Logits, FGSM signs, and the weighted sums of each layer."""
-    network, count = networks.flatten(model), len(images)
-    labels = np.arange(count) % network.classes
-    sums, _ = gradients.gradcam_sums(network, network.places, count)(images, labels[:, None])
-    maps = {f"map {place.path}": own[:, 0] for place, own in zip(network.places, sums, strict=True)}
-    signs = sign(model, images, labels, batch_size=count)
-    return {"logits": predict(model, images, count), "signs": signs} | maps
+    count = len(images)
+    labels = np.arange(count) % model.output_shape[-1]
+    signs = FGSM(model, batch_size=count).signs(images, labels)
+    logits = predict_logits(model, images, batch_size=count)
+    maps = {f"map {path}": own for path, own in sums_of(model, images).items()}
+    return {"logits": logits, "signs": signs} | maps
 
 
 def save_results(folder: Path) -> None:
-    model, images = classifiers.load(folder / "model.keras"), np.load(folder / "images.npy")
-    network = networks.flatten(model)
-    labels = np.arange(len(images)) % network.classes
-    found = sums_and_scales(network, images, labels)
-    named = {f"scale {p.path}": own for p, (_, own) in zip(network.places, found, strict=True)}
-    np.savez(folder / "reference.npz", **results(model, images), **named)
+    model, images = load_model(folder / "model.keras"), np.load(folder / "images.npy")
+    graph = flatten(model)
+    found = sums_and_scales(graph, images, np.arange(len(images)) % graph.classes)
+    scales = {f"scale {c.path}": own for c, (_, own) in zip(graph.layers, found, strict=True)}
+    np.savez(folder / "reference.npz", **results(model, images), **scales)
 
 
 def compare_with_tensorflow(folder, model, images) -> int:
-    """Checks that both backends say the same; how many layers were compared.
+    """Check that both backends give the same; return how many layers were compared.
 
-    On most photos sums differ by rounding alone. Where a ReLU's input is within rounding of zero or
-    two values of a max pooling are equal up to it, the gradient jumps, in float32 on either backend
-    as far from float64's as from each other (docs/determinism.md).
+    On most photos sums differ by rounding only. The gradient jumps where a ReLU's input is within
+    rounding of zero, or where two values of a max pooling are equal up to rounding. There each
+    backend's float32 is as far from float64 as from the other backend's (docs/determinism.md).
     """
-    classifiers.save(model, folder / "model.keras", {})
+    save_model(model, folder / "model.keras", {})
     np.save(folder / "images.npy", images)
     subprocess.run(
         [sys.executable, "-c", REFERENCE, str(folder)],
@@ -70,9 +76,9 @@ def compare_with_tensorflow(folder, model, images) -> int:
         env=os.environ | {"KERAS_BACKEND": "tensorflow"},
         check=True,
     )
-    ours = results(classifiers.load(folder / "model.keras"), images)
+    ours = results(load_model(folder / "model.keras"), images)
     layers = [name.removeprefix("map ") for name in ours if name.startswith("map ")]
-    with artifacts.read_arrays(folder / "reference.npz") as theirs:
+    with read.arrays(folder / "reference.npz") as theirs:
         logits = theirs["logits"]
         np.testing.assert_allclose(ours["logits"], logits, rtol=0, atol=1e-4 * np.abs(logits).max())
         np.testing.assert_array_equal(ours["logits"].argmax(axis=1), logits.argmax(axis=1))
@@ -86,10 +92,11 @@ def compare_with_tensorflow(folder, model, images) -> int:
     return len(layers)
 
 
-def test_tensorflow_is_blocked_and_only_asked_for():
+def test_tensorflow_is_blocked():
     with pytest.raises(ImportError, match="tensorflow is blocked"):
         importlib.import_module("tensorflow")
     assert BACKEND in ("torch", "jax")
+    assert machine.backend() == BACKEND
 
 
 def test_a_small_network_gives_what_it_gives_on_tensorflow(tmp_path, small_cnn, images):
@@ -103,7 +110,7 @@ def test_jax_is_told_once_how_many_threads_it_has():
     assert "Expected JAX to run with 3 threads. Received: it has already been told" in done.stderr
 
 
-# XLA takes its minutes to compile the two with the most layers.
+# XLA takes minutes to compile the two networks with the most layers.
 @pytest.mark.parametrize(
     "name", [n for n in LAYERS if BACKEND != "jax" or n not in ("resnet101", "inceptionv3")]
 )
@@ -113,9 +120,8 @@ def test_a_real_network_gives_what_it_gives_on_tensorflow(tmp_path, name):
     assert layers == LAYERS[name]
 
 
-def test_mixed_precision_is_scaled_up_here_too(small_cnn, images, labels):
-    """Half-precision gradients of a factor that drowns them are those of the same network."""
-    whole = networks.flatten(small_cnn)
+def test_scores_of_half_precision_are_scaled_up_here_too(small_cnn, images):
+    """Without that, half precision loses gradients as small as these."""
     half = keras.models.clone_model(
         small_cnn,
         clone_function=lambda layer: type(layer).from_config(
@@ -123,38 +129,28 @@ def test_mixed_precision_is_scaled_up_here_too(small_cnn, images, labels):
         ),
     )
     half.set_weights(small_cnn.get_weights())
-    network = networks.flatten(half)
-    sums, expected = (
-        gradients.gradcam_sums(own, own.places, 11)(images, labels[:, None])[0]
-        for own in (network, whole)
-    )
-    for ours, theirs in zip(sums, expected, strict=True):
-        assert np.abs(ours - theirs).max() <= 0.02 * np.abs(theirs).max()
+    expected = sums_of(small_cnn, images)
+    for name, ours in sums_of(half, images).items():
+        assert np.abs(ours - expected[name]).max() <= 0.02 * np.abs(expected[name]).max()
 
 
-def test_what_does_not_reach_the_score_is_refused(small_cnn, images):
-    network = networks.flatten(small_cnn)
-    constant = gradients.gradcam_sums(
-        network, network.places, 2, lambda logits: keras.ops.zeros((2,))
-    )
+def test_a_score_that_does_not_depend_on_the_layers_is_refused(small_cnn, images):
     with pytest.raises(ValueError, match="layers that the scores depend on. Received: norm"):
-        constant(images[:2], np.zeros((2, 1), int))
+        sums_of(small_cnn, images[:2], lambda logits: keras.ops.zeros((2,)))
 
 
-def test_no_memory_is_known_by_whatever_says_so(small_cnn):
+def test_the_backend_s_own_error_says_that_memory_ran_out(small_cnn):
     with pytest.raises(Exception, match="DefaultCPUAllocator|Unable to allocate") as refused:
-        gradients.reserve(small_cnn, 2**36)
-    assert batches.out_of_memory(refused.value)
+        backends.reserve(small_cnn, 2**36)
+    assert out_of_memory(refused.value)
 
 
-def test_explanations_of_tf_keras_vis_are_refused(small_cnn, images):
-    with pytest.raises(
-        ValueError, match=f"Keras on TensorFlow for explainer 'layercam'.*'{BACKEND}'"
-    ):
-        dissimilarity(small_cnn, images, explainer="layercam")
+def test_explanations_of_tf_keras_vis_are_refused(small_cnn):
+    with pytest.raises(ValueError, match=f"Keras on TensorFlow for LayerCAM,.*'{BACKEND}'"):
+        LayerCAM(small_cnn)
 
 
-def parsed(folder, **keys) -> study.Study:
+def tiny(folder, **keys) -> Study:
     content = {
         "name": "tiny",
         "photos": str(folder),
@@ -166,29 +162,27 @@ def parsed(folder, **keys) -> study.Study:
         "examples": 2,
         "layers": {"vgg16": ["block5_conv3"], "resnet50": ["conv1_relu", "conv5_block3_out"]},
     }
-    return study.parse(content | keys)
+    return parse(content | keys)
 
 
 def test_aligned_faces_are_refused_before_work_starts(tmp_path, photo_folder):
-    run = pipeline.Pipeline(parsed(photo_folder), tmp_path / "run", tmp_path / "models")
-    said = f"TensorFlow for the aligned arm.*'{BACKEND}'; arms ="
-    with pytest.raises(ValueError, match=said):
-        run.run()
+    pipeline = Pipeline(tiny(photo_folder), tmp_path / "run", tmp_path / "models")
+    with pytest.raises(ValueError, match=f"TensorFlow for the aligned arm.*'{BACKEND}'; arms ="):
+        pipeline.run()
     assert not (tmp_path / "run").exists()
 
 
-def test_a_study_from_photos_to_the_report(tmp_path, photo_folder, capsys):
-    tiny = parsed(photo_folder, arms=["plain"])
-    pipeline.Pipeline(tiny, tmp_path / "run", tmp_path / "models").run()
-    assert BACKEND in setting.versions()
-    assert "tensorflow" not in setting.versions()
-    facts = artifacts.read_json(tmp_path / "run" / "manifest.json")
-    assert facts["versions"][BACKEND]
-    mod = artifacts.read_table(tmp_path / "run" / "tables" / "plain" / "mod.csv")
+def test_a_study_from_photos_to_the_report(tmp_path, photo_folder, caplog):
+    study, run = tiny(photo_folder, arms=["plain"]), tmp_path / "run"
+    Pipeline(study, run, tmp_path / "models").run()
+    assert BACKEND in machine.versions()
+    assert "tensorflow" not in machine.versions()
+    assert read.json(run / "manifest.json")["versions"][BACKEND]
+    mod = read.table(run / "tables" / "plain" / "mod.csv")
     assert set(mod["network"]) == {"vgg16", "resnet50"}
     assert (mod.loc[mod["epsilon"] > 0, "mod"] > 0).all()
-    assert (tmp_path / "run" / "report.html").is_file()
-    capsys.readouterr()
-    pipeline.Pipeline(tiny, tmp_path / "run", tmp_path / "models").run()
-    assert "nothing to do" in capsys.readouterr().out
+    assert (run / "report.html").is_file()
+    with caplog.at_level(logging.INFO, logger="gradcam_adv"):
+        Pipeline(study, run, tmp_path / "models").run()
+    assert "tiny: nothing to do, every stage up to report is done" in caplog.messages
     assert "tensorflow" not in sys.modules

@@ -6,11 +6,10 @@ import pytest
 from conftest import command, write_photo
 from PIL import Image
 
-import gradcam_adv
+from gradcam_adv import FGSM, GradCAM, load_model, metrics, perturb, predict_logits
 from gradcam_adv.data import photos, sources
-from gradcam_adv.explain import gradcam
-from gradcam_adv.files import artifacts
-from gradcam_adv.metrics import nissim as metrics
+from gradcam_adv.explain import resize
+from gradcam_adv.study.columns import read_table
 
 STUDY = """
 name = "arms"
@@ -23,8 +22,7 @@ weights = "random"
 epochs = 2
 epsilons = [0.1]
 examples = 1
-[layers]
-vgg16 = ["block5_conv3"]
+layers = "last"
 """
 
 
@@ -50,13 +48,13 @@ def run(tmp_path_factory):
 
 
 def table(run, name: str) -> pd.DataFrame:
-    return artifacts.read_table(run / "runs" / "arms" / "tables" / f"{name}.csv")
+    return read_table(run / "runs" / "arms" / "tables" / f"{name}.csv")
 
 
-def test_says_what_was_chosen_and_left_out(run):
+def test_the_log_and_tables_say_who_was_chosen_and_what_was_left_out(run):
     log = (run / "log.txt").read_text()
     assert "44 photos of 4 people" in log
-    assert "aligned: 40 photos with a face; left out without one: 4" in log
+    assert "aligned: 40 photos with a face; 4 left out without one" in log
     identities = table(run, "identities")
     assert identities["chosen"].sum() == 4
     assert identities["name"].str.startswith("Person ").all()
@@ -66,7 +64,7 @@ def test_says_what_was_chosen_and_left_out(run):
     assert len(excluded) == 4
 
 
-def test_the_report_has_table_2_and_the_number_of_photos_of_each_arm(run):
+def test_the_report_has_tables_1_and_2_and_the_photos_of_each_arm(run):
     text = (run / "runs" / "arms" / "report.md").read_text()
     assert text.index("## Table 1:") < text.index("## Table 2:")
     assert r"87.54 \| " in text  # the paper's VGG16 with preprocessing, beside this run's
@@ -83,28 +81,24 @@ def test_the_report_has_table_2_and_the_number_of_photos_of_each_arm(run):
         assert image.width > 300
 
 
-def test_the_aligned_arm_is_that_of_crops(run):
-    """Accuracy and MOD from the saved model and the crops, by public functions."""
+def test_the_aligned_arm_is_measured_on_the_crops(run):
+    """Accuracy and MOD, computed from the saved model and the crops with the public library."""
     rows = table(run, "aligned/photos").query("split == 'test'")
     (data,) = {path.parent for path in (run / "runs" / "arms").rglob("crops-0000000.npy")}
     pixels = np.stack(
         [np.load(data / f)[i] for f, i in zip(rows["crops"], rows["crop"], strict=True)]
     )
     pixels = pixels.astype(np.float32) / 255
-    model = gradcam_adv.load(run / "models" / "arms" / "aligned" / "vgg16.keras")
+    model = load_model(run / "models" / "arms" / "aligned" / "vgg16.keras")
     labels = rows["label"].to_numpy()
-    attacked = gradcam_adv.perturb(pixels, gradcam_adv.sign(model, pixels, labels), 0.1)
-    right = [
-        (gradcam.predict(model, x, 8).argmax(axis=1) == labels).sum() for x in (pixels, attacked)
-    ]
+    attacked = perturb(pixels, FGSM(model)(pixels, labels, [0.1])[0.1])
+    right = [(predict_logits(model, x).argmax(axis=1) == labels).sum() for x in (pixels, attacked)]
     stated = table(run, "aligned/accuracy").query("attack == 'black-box'")
     assert stated["right"].tolist() == right
-    maps = [
-        gradcam_adv.resize(gradcam_adv.heatmaps(model, x, "block5_conv3")["block5_conv3"], 48)
-        for x in (pixels, attacked)
-    ]
+    explain = GradCAM(model)
+    maps = [resize(explain(x)["block5_conv3"], 48) for x in (pixels, attacked)]
     mod = table(run, "aligned/table_3").query("epsilon == 0.1")["mod"].item()
-    assert mod == pytest.approx(metrics.mod(gradcam_adv.nissim(*maps)), abs=1e-3)
+    assert mod == pytest.approx(metrics.mod(metrics.nissim(*maps)), abs=1e-3)
 
 
 def test_the_arms_are_compared_on_the_photos_of_both(run):
@@ -125,7 +119,7 @@ def test_the_arms_are_compared_on_the_photos_of_both(run):
     assert stated["low"].item() <= own.mean() <= stated["high"].item()
 
 
-def test_another_margin_crops_anew_and_detects_nothing(run):
+def test_with_another_margin_faces_are_cropped_again_but_not_searched(run):
     (run / "other.toml").write_text("margin = 0.3\n" + STUDY)
     done = command(run, "data", "other.toml")
     assert done.returncode == 0, done.stderr
@@ -150,12 +144,12 @@ def test_a_study_of_the_aligned_arm_alone(run):
     (run / "alone.toml").write_text('arms = ["aligned"]\n' + STUDY)
     result = command(run, "reproduce", "alone.toml")
     assert result.returncode == 0, result.stderr
-    assert "train/" not in result.stdout  # all is there already, but for the report
+    assert "train/" not in result.stdout  # everything is there except the report
     text = (run / "runs" / "arms" / "report.md").read_text()
     assert "Table 2" in text
     assert "Table 1:" not in text
     assert "What alignment changes" not in text
-    # Nothing of the report of both arms lies among the tables of this one.
+    # No table of the earlier report, of both arms, is left.
     tables = {p.name for p in (run / "runs" / "arms" / "tables").iterdir()}
     common = {"photos.csv", "excluded.csv", "identities.csv", "claims.csv"}
     assert tables == common | {"aligned", "plain"}
@@ -163,7 +157,7 @@ def test_a_study_of_the_aligned_arm_alone(run):
     assert (run / "runs" / "arms" / "tables" / "aligned" / "table_2.csv").is_file()
 
 
-def test_names_and_people_that_come_later_are_told_of_and_change_nothing_else(run):
+def test_new_names_and_people_change_only_the_table_of_identities(run):
     meta = run / "VGGFace2" / "identity_meta.csv"
     before = meta.read_text()
     try:

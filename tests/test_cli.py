@@ -1,4 +1,4 @@
-"""The command's help: its examples work, and what is printed for programs is JSON."""
+"""The command line: every help has examples that work, and --json prints JSON."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from conftest import command, write_photo
 
 from gradcam_adv.app.cli import main
 
-# In the order in which somebody would come to them.
+# In the order in which a user needs them; each example uses what the ones before it made.
 COMMANDS = (
     "doctor", "data", "train", "attack", "evaluate", "explain", "score", "report", "reproduce",
     "status", "export", "readings", "compare", "layers", "clean",
@@ -22,7 +22,7 @@ COMMANDS = (
 
 
 def examples(name: str | None) -> list[list[str]]:
-    """The arguments of each example in a command's help; of the program's own without a name."""
+    """The arguments of each example in the help of a command, or of the program without a name."""
     of = main if name is None else main.commands[name]
     paragraphs = (" ".join(part.split()) for part in re.split(r"\n\s*\n", of.help))
     told = [part.removeprefix("Example: ") for part in paragraphs if part.startswith("Example: ")]
@@ -31,12 +31,12 @@ def examples(name: str | None) -> list[list[str]]:
     return [words[1:] for words in typed]
 
 
-def test_every_command_is_here():
+def test_the_list_of_commands_is_complete():
     assert set(COMMANDS) == set(main.commands)
 
 
 @pytest.mark.parametrize("name", [None, *COMMANDS])
-def test_every_help_has_an_example_that_is_understood(name):
+def test_every_help_has_examples_with_valid_options(name):
     found = examples(name)
     assert found
     for of, *arguments in found:
@@ -44,7 +44,7 @@ def test_every_help_has_an_example_that_is_understood(name):
         main.commands[of].make_context(of, arguments)  # raises click.UsageError otherwise
 
 
-def test_every_option_says_what_it_is():
+def test_every_option_has_a_help_text():
     for name, of in main.commands.items():
         for parameter in of.params:
             if isinstance(parameter, click.Option):
@@ -62,24 +62,23 @@ epochs = 2
 epsilons = [0.1]
 arms = ["plain"]
 examples = 1
+layers = "last"
 """
-LAYERS = {"vgg16": "block5_conv3", "resnet50": "conv5_block3_out"}
 
 
 @pytest.fixture
 def folder(tmp_path, small_cnn) -> Path:
-    """Where the examples find what they name."""
+    """A folder with everything that the examples name."""
     for person, name in enumerate(("ann", "bob", "cem")):
         for number in range(6):
             write_photo(tmp_path / "people" / name / f"{number}.png", 100 * person + number)
     (tmp_path / "studies").mkdir()
     for name, networks in (
         ("quick", ["vgg16", "resnet50"]),
-        ("two", ["vgg16"]),  # of which all readings are made
+        ("two", ["vgg16"]),  # for the command readings
         ("paper", ["vgg16"]),
     ):
         text = STUDY.format(name=name, networks=networks)
-        text += "".join(f'layers.{network} = ["{LAYERS[network]}"]\n' for network in networks)
         (tmp_path / "studies" / f"{name}.toml").write_text(text)
     shutil.copytree(tmp_path / "people" / "ann", tmp_path / "photos")
     small_cnn.save(tmp_path / "my.keras")
@@ -90,7 +89,7 @@ def folder(tmp_path, small_cnn) -> Path:
 
 
 @pytest.mark.slow
-def test_every_example_does_what_it_says(folder):
+def test_every_example_works(folder):
     for name in COMMANDS:
         if name == "compare":
             shutil.copytree(folder / "runs" / "quick", folder / "runs" / "other")
@@ -101,21 +100,21 @@ def test_every_example_does_what_it_says(folder):
             done = command(folder, *arguments)
             assert done.returncode == 0, (arguments, done.stderr)
             assert "--output" not in arguments or any(output.iterdir())
-        if name == "export":  # which does not make the report, so is no way to go on with the run
+        if name == "export":  # the run is continued by another command, since export stops early
             manifest = json.loads((folder / "runs" / "quick" / "manifest.json").read_text())
             assert manifest["given"]["command"] == "gradcam-adv reproduce studies/quick.toml"
-    assert not (folder / "runs" / "quick").exists()  # the last one is clean
+    assert not (folder / "runs" / "quick").exists()  # the last command is clean
     assert (folder / "runs" / "two" / "report.html").exists()
 
 
-def test_layers_as_json(tmp_path, small_cnn):
+def test_layers_are_printed_as_json(tmp_path, small_cnn):
     small_cnn.save(tmp_path / "my.keras")
     result = CliRunner().invoke(main, ["layers", str(tmp_path / "my.keras"), "--json"])
     rows = {row["layer"]: row for row in json.loads(result.stdout)}
     assert rows["conv_b"]["shape"] == "12 x 12 x 12"
 
 
-def test_json_of_a_study_is_refused(tmp_path):
+def test_json_without_a_model_is_refused(tmp_path):
     result = CliRunner().invoke(main, ["score", "--json"])
     assert (result.exit_code, result.stderr) == (
         2,
@@ -123,7 +122,7 @@ def test_json_of_a_study_is_refused(tmp_path):
     )
 
 
-def test_a_model_and_what_is_of_a_study_are_refused(tmp_path):
+def test_a_model_together_with_options_of_a_study_is_refused(tmp_path):
     arguments = ["--model", "m.keras", "--images", "photos", "--output", "out", "--weights", "w"]
     result = CliRunner().invoke(main, ["explain", "study.toml", *arguments])
     assert (result.exit_code, result.stderr) == (

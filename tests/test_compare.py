@@ -1,10 +1,12 @@
-"""Two runs side by side, on little run folders as the report writes them."""
+"""Two runs compared, on small run folders as the report writes them."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,9 +14,11 @@ import pytest
 from click.testing import CliRunner
 
 from gradcam_adv.app import cli
-from gradcam_adv.files import artifacts
-from gradcam_adv.report import compare, compared
+from gradcam_adv.files import hashes, read, write
+from gradcam_adv.report.compare import Comparison, compare_runs, describe, open_run
+from gradcam_adv.runs.records import MANIFEST
 from gradcam_adv.study import tables
+from gradcam_adv.study.columns import read_table
 from gradcam_adv.study.config import Readings, Study
 
 STUDY = Study(
@@ -60,26 +64,25 @@ def write_run(
     changed: list[tuple[str, str]] | None = None,
     weights: dict[str, str | None] | None = None,
 ) -> Path:
-    """A finished run with numbers of chance; ``changed`` photos have files of other contents."""
+    """A finished run with random numbers; the files of ``changed`` photos have other contents."""
     report = folder / "report" / "0a"
     files = []
     for arm in study.arms:
-        files += artifacts.write_tables(
+        files += write.tables(
             folder / "tables" / arm,
             predictions=predictions_of(study, photos, seed),
             nissim=nissim_of(study, photos, seed),
         )
-    hashes = [(*photo, f"{photo[0]} {photo in (changed or [])}") for photo in photos]
+    tested = [(*photo, f"{photo[0]} {photo in (changed or [])}") for photo in photos]
     untested = [("a/train.png", "a", "train")]
-    listed = pd.DataFrame(hashes + untested, columns=["photo", "identity", "sha256"])
-    files += artifacts.write_tables(folder / "tables", photos=listed)
+    listed = pd.DataFrame(tested + untested, columns=["photo", "identity", "sha256"])
+    files += write.tables(folder / "tables", photos=listed)
     report.mkdir(parents=True)
-    artifacts.write_json(
-        report / artifacts.MANIFEST, {"files": artifacts.describe_files(files, report)}
-    )
+    described = {os.path.relpath(path, report): hashes.facts(path) for path in files}
+    write.json(report / MANIFEST, {"files": described})
     origin = weights or {"origin": "random", "sha256": None}
-    artifacts.write_json(
-        folder / artifacts.MANIFEST,
+    write.json(
+        folder / MANIFEST,
         {
             "study": asdict(study),
             "weights": dict.fromkeys(study.networks, origin),
@@ -90,63 +93,60 @@ def write_run(
 
 
 def row_of(table: pd.DataFrame, **values: object) -> pd.Series:
-    for column, value in values.items():
-        table = table[table[column] == value]
-    assert len(table) == 1
-    return table.iloc[0]
+    (row,) = tables.select(table, **values).to_dict("records")
+    return pd.Series(row)
+
+
+def compared(folder: Path, study: Study = STUDY, **other: Any) -> Comparison:
+    """The run of STUDY compared with another one."""
+    return compare_runs(write_run(folder / "1"), write_run(folder / "2", study, **other))
 
 
 BLACK_BOX = {"network": "vgg16", "attack": "black-box"}
+READ = {"target": "predicted", "size": "input"}
 
 
 def test_the_same_photos_are_compared_one_by_one(tmp_path):
-    runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", seed=1)
-    result = compare.runs(*runs)
+    result = compared(tmp_path, seed=1)
     assert result.tested["plain"].paired
     for table, levels in ((result.accuracy, 3), (result.mod, 3), (result.vid, 1)):
         assert table["paired"].all()
         assert set(table["attack"]) == {"black-box", "white-box", "noise"}
         assert len(table) == 2 * 3 * levels
-    # Against the tables that each run's report has of its own.
+    # The tables in each run's own report have the same values.
     own = [tables.accuracy(predictions_of(STUDY, PHOTOS, seed)) for seed in (0, 1)]
     values = [row_of(table, **BLACK_BOX, epsilon=0.1)["accuracy"] for table in own]
     row = row_of(result.accuracy, **BLACK_BOX, epsilon=0.1)
     assert row[["first", "second"]].tolist() == values
     assert row["difference"] == pytest.approx(values[1] - values[0])
-    own = [tables.vid(nissim_of(STUDY, PHOTOS, seed), 0) for seed in (0, 1)]
-    headline = {**BLACK_BOX, "target": "predicted", "size": "input"}
-    values = [row_of(table, **headline)["vid"] for table in own]
+    own = [tables.vid(nissim_of(STUDY, PHOTOS, seed), (0.05, 0.1), 0) for seed in (0, 1)]
+    values = [row_of(table, **BLACK_BOX, **READ)["vid"] for table in own]
     row = row_of(result.vid, **BLACK_BOX)
     assert row[["first", "second"]].tolist() == pytest.approx(values)
     assert row[["photos_first", "photos_second"]].tolist() == [8, 8]
     assert row["low"] < row["difference"] < row["high"]
 
 
-def test_runs_the_other_way_round_differ_the_other_way(tmp_path):
+def test_runs_in_the_other_order_differ_by_the_opposite(tmp_path):
     runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", seed=1)
-    there, back = compare.runs(*runs).mod, compare.runs(*runs[::-1]).mod
+    there, back = compare_runs(*runs).mod, compare_runs(*runs[::-1]).mod
     np.testing.assert_allclose(there["difference"], -back["difference"])
     np.testing.assert_allclose(there["low"], -back["high"], atol=1e-12)
 
 
-def test_only_photos_of_both_count_where_most_are(tmp_path):
-    """What one run has alone does not enter either mean."""
-    runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", photos=PHOTOS[:4])
-    result = compare.runs(*runs)
+def test_if_most_photos_are_in_both_runs_only_these_count(tmp_path):
+    result = compared(tmp_path, photos=PHOTOS[:4])
     row = row_of(result.mod, **BLACK_BOX, epsilon=0.1)
     assert row[["photos_first", "photos_second"]].tolist() == [4, 4]
-    nissim = nissim_of(STUDY, PHOTOS, 0)
-    headline = {**BLACK_BOX, "epsilon": 0.1, "target": "predicted", "size": "input"}
-    for column, value in headline.items():
-        nissim = nissim[nissim[column] == value]
+    nissim = tables.select(nissim_of(STUDY, PHOTOS, 0), **BLACK_BOX, **READ, epsilon=0.1)
     assert row["first"] == pytest.approx(nissim["nissim"].iloc[:4].mean())
-    assert "**Paired**: compared photo by photo on the 4" in compared.describe(result)
+    assert "**Paired**: compared photo by photo on the 4" in describe(result)
 
 
-def test_a_photo_of_the_same_name_and_other_contents_is_another(tmp_path):
+def test_a_photo_with_the_same_name_and_other_contents_is_another_photo(tmp_path):
     runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", changed=PHOTOS[:1])
-    for run in (runs, runs[::-1]):
-        result = compare.runs(*run)
+    for both in (runs, runs[::-1]):
+        result = compare_runs(*both)
         for table in (result.accuracy, result.mod, result.vid):
             assert set(table["photos_first"]) == set(table["photos_second"]) == {7}
 
@@ -155,41 +155,40 @@ def test_a_photo_of_the_same_name_and_other_contents_is_another(tmp_path):
     "other",
     [
         {"photos": PHOTOS[:3]},  # fewer than half of the first's
-        {"changed": PHOTOS},  # the same names of other files
+        {"changed": PHOTOS},  # the same names, other files
         {"photos": [(f"x{photo}", person) for photo, person in PHOTOS]},
         {"photos": [(photo, "efgh"[i // 2]) for i, (photo, _) in enumerate(PHOTOS)]},
     ],
 )
 def test_other_photos_are_compared_unpaired(tmp_path, other):
     runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", seed=1, **other)
-    result = compare.runs(*runs)
+    result = compare_runs(*runs)
     row = row_of(result.mod, **BLACK_BOX, epsilon=0.1)
     assert not row["paired"]
     assert row[["photos_first", "photos_second"]].tolist() == [8, len(other.get("photos", PHOTOS))]
-    assert "**Not paired**" in compared.describe(result)
-    assert not compare.runs(*runs[::-1]).mod["paired"].any()
+    assert "**Not paired**" in describe(result)
+    assert not compare_runs(*runs[::-1]).mod["paired"].any()
 
 
-def test_people_in_both_runs_are_named_where_photos_are_not(tmp_path):
-    runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", changed=PHOTOS)
-    assert "0 photos and 4 names of people are in both" in compared.describe(compare.runs(*runs))
+def test_people_in_both_runs_are_counted_if_no_photos_are(tmp_path):
+    text = describe(compared(tmp_path, changed=PHOTOS))
+    assert "0 photos and 4 names of people are in both" in text
 
 
 def test_each_run_is_read_by_its_own_readings(tmp_path):
     readings = Readings(explained_class="clean", heatmap_size="native", vid_levels="all")
     other = replace(STUDY, name="two", readings=readings)
-    runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", other)
-    result = compare.runs(*runs)
-    own = tables.vid(nissim_of(other, PHOTOS, 0), 0, with_zero=True)
+    result = compared(tmp_path, other)
+    nissim = nissim_of(other, PHOTOS, 0)
+    own = tables.vid(nissim, other.epsilons, 0)
     expected = row_of(own, **BLACK_BOX, target="clean", size="native")["vid"]
     assert row_of(result.vid, **BLACK_BOX)["second"] == pytest.approx(expected)
-    mod = nissim_of(other, PHOTOS, 0).groupby(["network", "attack", "epsilon", "target", "size"])
-    expected = mod["nissim"].mean()["vgg16", "white-box", 0.1, "clean", "native"]
-    row = row_of(result.mod, network="vgg16", attack="white-box", epsilon=0.1)
-    assert row["second"] == pytest.approx(expected)
-    text = compared.describe(result)
+    condition = {"network": "vgg16", "attack": "white-box", "epsilon": 0.1}
+    expected = tables.select(nissim, **condition, target="clean", size="native")["nissim"].mean()
+    assert row_of(result.mod, **condition)["second"] == pytest.approx(expected)
+    text = describe(result)
     assert "the first explains the class 'predicted' at size 'input', the second 'clean'" in text
-    assert "**VID goes over other levels in each**" in text
+    assert "**VID goes over different epsilons**: 'attacked' in the first, 'all' in the" in text
     settings = result.settings.set_index("setting")
     assert settings.loc["readings.explained_class"].tolist() == ["predicted", "clean"]
     # "name" and the three readings, and nothing that is the same.
@@ -197,10 +196,8 @@ def test_each_run_is_read_by_its_own_readings(tmp_path):
 
 
 def test_another_unit_of_epsilon_and_another_source_are_said(tmp_path):
-    readings = Readings(epsilon_unit="network")
-    other = replace(STUDY, source="vgg16", readings=readings)
-    runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", other)
-    text = compared.describe(compare.runs(*runs))
+    other = replace(STUDY, source="vgg16", readings=Readings(epsilon_unit="network"))
+    text = describe(compared(tmp_path, other))
     assert "**Epsilon does not mean the same in both**" in text
     assert "epsilon in units of the network's own input" in text
     assert "by: VGG16 1 and 0.00392; ResNet50 1 and 0.00392." in text  # 1 / 255
@@ -212,77 +209,68 @@ def test_another_unit_of_epsilon_and_another_source_are_said(tmp_path):
 @pytest.mark.parametrize(
     ("first", "second", "same"),
     [
-        # Fed pixels in [0, 1], a network's own unit is the pixel's.
+        # For a network that is fed pixels in [0, 1] its own unit is the pixel's.
         ({"preprocessing": "unit"}, {"preprocessing": "unit", "epsilon_unit": "network"}, True),
         ({"epsilon_unit": "network"}, {"epsilon_unit": "network", "preprocessing": "unit"}, False),
     ],
 )
-def test_whether_epsilon_means_the_same_hangs_on_what_networks_are_fed(
-    tmp_path, first, second, same
-):
+def test_the_unit_of_epsilon_depends_on_what_networks_are_fed(tmp_path, first, second, same):
     studies = [replace(STUDY, readings=Readings(**readings)) for readings in (first, second)]
     runs = [write_run(tmp_path / str(i), study) for i, study in enumerate(studies)]
-    assert ("Epsilon does not mean the same" not in compared.describe(compare.runs(*runs))) == same
+    assert ("Epsilon does not mean the same" not in describe(compare_runs(*runs))) == same
 
 
 def test_weights_are_named_by_their_file(tmp_path):
-    weights = {"origin": "file", "sha256": "0123456789abcdef"}
-    runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", weights=weights)
-    result = compare.runs(*runs)
+    result = compared(tmp_path, weights={"origin": "file", "sha256": "0123456789abcdef"})
     settings = result.settings.set_index("setting")
     assert settings.loc["weights of vgg16"].tolist() == ["random", "file 01234567"]
-    text = compared.describe(result)
+    text = describe(result)
     assert "RANDOM (VGG16, ResNet50)" in text
     assert "file 01234567 (VGG16, ResNet50)" in text
 
 
-def test_what_one_run_has_alone_is_left_out_and_said(tmp_path):
+def test_what_only_one_run_has_is_left_out_and_named(tmp_path):
     other = replace(
         STUDY,
         arms=("plain", "aligned"),
         networks=("xception", "resnet50"),
         epsilons=(0.0, 0.02, 0.05, 0.1),
     )
-    runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", other)
-    result = compare.runs(*runs)
+    result = compared(tmp_path, other)
     assert set(result.mod["network"]) == {"resnet50"}
     assert set(result.mod["epsilon"]) == {0.0, 0.05, 0.1}
     assert set(result.mod["arm"]) == {"plain"}
-    # VID over 0.05 and 0.1 in the second, too.
-    nissim = nissim_of(other, PHOTOS, 0)
-    own = tables.vid(nissim[nissim["epsilon"] != 0.02], 0)
-    headline = {"network": "resnet50", "attack": "black-box"}
-    expected = row_of(own, **headline, target="predicted", size="input")["vid"]
-    assert row_of(result.vid, **headline)["second"] == pytest.approx(expected)
-    text = compared.describe(result)
+    # In the second run, too, VID goes over 0.05 and 0.1 only.
+    own = tables.vid(nissim_of(other, PHOTOS, 0), (0.05, 0.1), 0)
+    condition = {"network": "resnet50", "attack": "black-box"}
+    expected = row_of(own, **condition, **READ)["vid"]
+    assert row_of(result.vid, **condition)["second"] == pytest.approx(expected)
+    text = describe(result)
     assert "Only the epsilons of both are compared, 0, 0.05, 0.1, and VID goes over these" in text
-    assert "alone: networks vgg16, xception." in text
-    assert "alone: arms aligned." in text
+    assert "only one run has them: networks vgg16, xception." in text
+    assert "only one run has them: arms aligned." in text
 
 
-def test_what_noise_does_stands_below_what_the_attack_does(tmp_path):
-    runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", seed=1)
-    result = compare.runs(*runs)
-    lines = compared.describe(result).split("### MOD")[1].split("### VID")[0].splitlines()
+def test_noise_stands_below_the_attack(tmp_path):
+    result = compared(tmp_path, seed=1)
+    lines = describe(result).split("### MOD")[1].split("### VID")[0].splitlines()
     rows = [line for line in lines if "→" in line]
     assert [row.split("|")[1].strip() for row in rows[1::2]] == ["– random-sign noise"] * 2
-    noise = row_of(result.mod, network="vgg16", attack="noise", epsilon=0.1)
-    assert f"{noise['first']:.4f} → {noise['second']:.4f}: " in rows[1]
-    attack = row_of(result.mod, network="vgg16", attack="black-box", epsilon=0.1)
-    assert f"{attack['first']:.4f} → {attack['second']:.4f}: " in rows[0]
+    for attack, row in zip(("black-box", "noise"), rows, strict=False):
+        cell = row_of(result.mod, network="vgg16", attack=attack, epsilon=0.1)
+        assert f"{cell['first']:.4f} → {cell['second']:.4f}: " in row
 
 
-def test_no_vid_over_a_single_level(tmp_path):
-    """Its deviations would all be 0, and so the difference, as if that were a finding."""
-    other = replace(STUDY, epsilons=(0.0, 0.1))
-    result = compare.runs(write_run(tmp_path / "1"), write_run(tmp_path / "2", other))
+def test_there_is_no_vid_over_one_epsilon(tmp_path):
+    # All deviations would be 0, and so would their difference, as if that were a finding.
+    result = compared(tmp_path, replace(STUDY, epsilons=(0.0, 0.1)))
     assert result.vid.empty
-    text = compared.describe(result)
+    text = describe(result)
     assert "VID is left out" in text
     assert "### VID" not in text
 
 
-def test_no_vid_of_attacks_of_the_transfer_matrix(tmp_path, monkeypatch):
+def test_attacks_of_the_transfer_matrix_have_no_vid(tmp_path, monkeypatch):
     without = nissim_of
 
     def with_transfer(*run) -> pd.DataFrame:
@@ -291,17 +279,17 @@ def test_no_vid_of_attacks_of_the_transfer_matrix(tmp_path, monkeypatch):
         return pd.concat([table, one_level.assign(attack="from xception")])
 
     monkeypatch.setattr(sys.modules[__name__], "nissim_of", with_transfer)
-    result = compare.runs(write_run(tmp_path / "1"), write_run(tmp_path / "2", seed=1))
+    result = compared(tmp_path, seed=1)
     assert "from xception" not in set(result.vid["attack"])
     own = result.mod[result.mod["attack"] == "from xception"]
     assert own[["network", "epsilon"]].to_numpy().tolist() == [["vgg16", 0.1], ["resnet50", 0.1]]
 
 
 def test_both_arms(tmp_path):
-    other = replace(STUDY, arms=("plain", "aligned"))
-    result = compare.runs(write_run(tmp_path / "1", other), write_run(tmp_path / "2", other))
+    run = write_run(tmp_path / "1", replace(STUDY, arms=("plain", "aligned")))
+    result = compare_runs(run, run)
     assert result.vid.groupby("arm").size().to_dict() == {"plain": 6, "aligned": 6}
-    text = compared.describe(result)
+    text = describe(result)
     assert text.count("### VID under the black-box attack") == 2
     assert "The two differ in no setting." in text
 
@@ -310,8 +298,7 @@ def test_cells_are_percentages_and_mod_has_no_clean_column(tmp_path):
     run = write_run(tmp_path / "1")
     own = tables.accuracy(predictions_of(STUDY, PHOTOS, 0))
     clean = 100 * row_of(own, **BLACK_BOX, epsilon=0.0)["accuracy"]
-    text = compared.describe(compare.runs(run, run))
-    accuracy, mod = text.split("### Accuracy")[1].split("### MOD")
+    accuracy, mod = describe(compare_runs(run, run)).split("### Accuracy")[1].split("### MOD")
     assert f"{clean:.2f} → {clean:.2f}: 0.00 [0.00, 0.00]" in accuracy
     assert "ε = 0 " in accuracy
     assert "ε = 0 " not in mod
@@ -327,33 +314,32 @@ def test_cells_are_percentages_and_mod_has_no_clean_column(tmp_path):
     ],
 )
 def test_runs_with_nothing_in_common_are_refused(tmp_path, change, message):
-    runs = write_run(tmp_path / "1"), write_run(tmp_path / "2", replace(STUDY, **change))
     with pytest.raises(ValueError, match=message):
-        compare.runs(*runs)
+        compared(tmp_path, replace(STUDY, **change))
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path):
+def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="Expected the folder of a run.*no_such, which has no"):
-        compare.read(tmp_path / "no_such")
+        open_run(tmp_path / "no_such")
     # Each task has a manifest of its own, which is no run's.
     folder = write_run(tmp_path / "1") / "report" / "0a"
     with pytest.raises(ValueError, match="Expected the manifest of a run.*no table study"):
-        compare.read(folder)
+        open_run(folder)
 
 
 def edit_manifest(folder: Path, **values: object) -> None:
-    path = folder / artifacts.MANIFEST
-    artifacts.write_json(path, artifacts.read_json(path) | values)
+    path = folder / MANIFEST
+    write.json(path, read.json(path) | values)
 
 
 def test_a_run_without_a_finished_report_is_refused(tmp_path):
     folder = write_run(tmp_path / "1")
     edit_manifest(folder, tasks={"plain/data": "plain/data/0b"})
     with pytest.raises(ValueError, match="Expected a run with a finished report.*Received: .*1"):
-        compare.read(folder)
+        open_run(folder)
     edit_manifest(folder, tasks={"report": "report/gone"})
     with pytest.raises(ValueError, match="Expected a whole run.*gone"):
-        compare.read(folder)
+        open_run(folder)
 
 
 @pytest.mark.parametrize(
@@ -368,13 +354,13 @@ def test_a_manifest_of_another_version_is_refused_by_its_key(tmp_path, values, m
     folder = write_run(tmp_path / "1")
     edit_manifest(folder, **values)
     with pytest.raises(ValueError, match=f"Expected a whole run.*{message}"):
-        compare.read(folder)
+        open_run(folder)
 
 
 @pytest.mark.parametrize("name", ["plain/nissim.csv", "photos.csv"])
 @pytest.mark.parametrize("gone", [True, False])
-def test_tables_other_than_the_report_wrote_are_refused(tmp_path, name, gone):
-    """Such as those of a report that was stopped while it was made anew."""
+def test_tables_that_changed_after_the_report_are_refused(tmp_path, name, gone):
+    # As after a report that was stopped while it was made again.
     run, other = write_run(tmp_path / "1"), write_run(tmp_path / "2")
     path = other / "tables" / name
     if gone:
@@ -382,15 +368,15 @@ def test_tables_other_than_the_report_wrote_are_refused(tmp_path, name, gone):
     else:
         path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")
     with pytest.raises(ValueError, match=f"Expected .*{name} as the run's report wrote it"):
-        compare.runs(run, other)
+        compare_runs(run, other)
 
 
-def test_a_run_that_was_copied_is_still_whole(tmp_path):
-    """A copy's files are of another time, and are told by their content."""
+def test_a_copied_run_is_whole(tmp_path):
+    # A copy's files have another time, so their content decides.
     folder = write_run(tmp_path / "1")
     for path in folder.rglob("*.csv"):
         path.write_bytes(path.read_bytes())
-    assert len(compare.runs(folder, folder).mod)
+    assert len(compare_runs(folder, folder).mod)
 
 
 def test_the_command_prints_and_writes(tmp_path):
@@ -399,11 +385,11 @@ def test_the_command_prints_and_writes(tmp_path):
     result = CliRunner().invoke(cli.main, ["compare", *runs, "--output", str(output)])
     assert result.exit_code == 0
     assert result.output.startswith("# Runs compared: one and one\n\n- **First**: ")
-    written = {path.name: artifacts.read_table(path) for path in output.iterdir()}
+    written = {path.name: read_table(path) for path in output.iterdir()}
     assert set(written) == {
         f"compared_{name}.csv" for name in ("settings", "accuracy", "mod", "vid")
     }
-    expected = compare.runs(*map(Path, runs))
+    expected = compare_runs(*map(Path, runs))
     pd.testing.assert_frame_equal(written["compared_mod.csv"], expected.mod, check_dtype=False)
     assert written["compared_mod.csv"].columns.tolist() == [
         *("arm", "network", "attack", "epsilon", "first", "second", "difference", "low", "high"),
@@ -411,14 +397,14 @@ def test_the_command_prints_and_writes(tmp_path):
     ]
 
 
-def test_the_commands_errors_are_one_line_and_status_2(tmp_path):
+def test_an_error_of_the_command_is_one_line_with_status_2(tmp_path):
     result = CliRunner().invoke(cli.main, ["compare", str(tmp_path), str(tmp_path)])
     assert result.exit_code == 2
     assert result.stderr.startswith("Error: Expected the folder of a run, such as runs/quick.")
     assert result.stderr.count("\n") == 1
 
 
-def test_tensorflow_stays_out_of_it(tmp_path):
+def test_comparing_imports_neither_tensorflow_nor_keras(tmp_path):
     run = str(write_run(tmp_path / "1"))
     code = (
         "import sys; from gradcam_adv.app import cli; "
@@ -429,12 +415,12 @@ def test_tensorflow_stays_out_of_it(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_as_json_it_is_the_four_tables_and_nothing_else(tmp_path):
+def test_with_json_the_command_prints_the_four_tables_and_nothing_else(tmp_path):
     runs = [str(write_run(tmp_path / "1")), str(write_run(tmp_path / "2", seed=1))]
     output = str(tmp_path / "out")
     result = CliRunner().invoke(cli.main, ["compare", *runs, "--json", "--output", output])
     told = json.loads(result.stdout)
-    for name, expected in compare.runs(*map(Path, runs)).tables.items():
+    for name, expected in compare_runs(*map(Path, runs)).tables.items():
         table = pd.DataFrame(told[name], columns=expected.columns)
         pd.testing.assert_frame_equal(table, expected, check_dtype=False, rtol=1e-12)
         assert (tmp_path / "out" / f"compared_{name}.csv").exists()

@@ -1,34 +1,25 @@
-"""What CONTRIBUTING.md promises: a network is one entry; what must agree with each other does."""
+"""The recipes of CONTRIBUTING.md work; names and facts that appear in two places agree."""
 
 import re
+import shutil
+import subprocess
+import sys
 from configparser import ConfigParser
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import write_photo
 
-from gradcam_adv.app import pipeline
-from gradcam_adv.files import artifacts
-from gradcam_adv.models import backbones
-from gradcam_adv.paper import tables as paper
-from gradcam_adv.study import config as study
+from gradcam_adv.paper import printed
 
 TOP = Path(__file__).parents[1]
-STUDY = """
-name = "six"
-photos = "people"
-image_size = 64
-networks = ["resnet50", "mobilenetv2"]
-weights = "random"
-epochs = 3
-epsilons = [0.1]
-arms = ["plain"]
-examples = 1
-layers = {resnet50 = ["conv5_block3_out"], mobilenetv2 = ["out_relu"]}
-"""
-MOBILENET = backbones.Backbone(
+
+# By recipe and file of the package, the code to add. An explainer needs no change of the package.
+ADDITIONS = {
+    "network": {
+        "models/backbones.py": """
+BACKBONES["mobilenetv2"] = Backbone(
     name="mobilenetv2",
     title="MobileNetV2",
     application="MobileNetV2",
@@ -39,25 +30,112 @@ MOBILENET = backbones.Backbone(
     weights_md5="",
     weights_mb=9,
 )
+"""
+    },
+    "attack": {
+        "attacks/darken.py": """
+import numpy as np
 
 
-@pytest.mark.slow
-def test_one_entry_is_a_network_from_the_study_to_the_report(tmp_path, monkeypatch):
-    monkeypatch.setitem(backbones.BACKBONES, "mobilenetv2", MOBILENET)
-    monkeypatch.chdir(tmp_path)
-    for person, name in enumerate(("ann", "bob", "cem")):
-        for number in range(6):
-            write_photo(tmp_path / "people" / name / f"{number}.png", 100 * person + number)
-    (tmp_path / "study.toml").write_text(STUDY)
-    read = study.read(tmp_path / "study.toml")
-    pipeline.Pipeline(read, tmp_path / "run", tmp_path / "models").run()
-    report = (tmp_path / "run" / "report.md").read_text()
-    rows = [line for line in report.splitlines() if line.startswith("| MobileNetV2")]
-    assert rows
-    mod = artifacts.read_table(tmp_path / "run" / "tables" / "plain" / "mod.csv")
-    own = mod[(mod["network"] == "mobilenetv2") & (mod["epsilon"] > 0)]
-    assert (own["mod"] > 0).all() and len(own)
-    assert (tmp_path / "models" / "plain" / "mobilenetv2.keras").exists()
+class Darken:
+    def __call__(self, images, labels, epsilons):
+        return {epsilon: np.full_like(images, -(epsilon**2)) for epsilon in epsilons}
+"""
+    },
+    "explainer": {},
+    "data set": {
+        "data/sources.py": """
+def _yearbook(folder):
+    return Source(
+        "Yearbook",
+        folder,
+        (folder,),
+        is_photo=lambda path: path.suffix == ".png",
+        identity="class of .*",
+        name=lambda identity: identity.removeprefix("class of ").replace("_", " ").title(),
+    )
+
+
+SOURCES["yearbook:DIR"] = _yearbook
+"""
+    },
+    "claim": {
+        "paper/on_run.py": """
+def most_fail(run, arm):
+    right = run.right_answers(arm)
+    people = right.index.get_level_values("identity")
+    wrong = {n: 1 - right[n].iloc[:, -1] for n in run.networks}
+    return Findings(
+        {n: effects.clustered_mean(w - 0.5, people, margin=0.02) for n, w in wrong.items()}
+    )
+""",
+        "paper/claims.py": """
+CLAIMS = (
+    *CLAIMS,
+    Claim(
+        name="most_fail",
+        says="Every network fails on most photos.",
+        place="nowhere",
+        rule="Every network is wrong on more than half.",
+        find=on_run.most_fail,
+        unit="points",
+        on_paper="list of photos",
+    ),
+)
+""",
+    },
+    "metric": {
+        "metrics/peaks.py": """
+import numpy as np
+
+
+def peak_distance(clean, perturbed):
+    width = clean.shape[-1]
+    at = [m.reshape(*m.shape[:-2], -1).argmax(axis=-1) for m in (clean, perturbed)]
+    rows, columns = (a - b for a, b in zip(*(divmod(place, width) for place in at), strict=True))
+    return np.hypot(rows, columns) / width
+""",
+        "metrics/__init__.py": """
+from gradcam_adv.metrics.peaks import peak_distance
+""",
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory):
+    """A folder with a copy of the package, and in it one of each, as the recipes say."""
+    folder = tmp_path_factory.mktemp("changed")
+    package = shutil.copytree(TOP / "gradcam_adv", folder / "gradcam_adv")
+    text = (TOP / "CONTRIBUTING.md").read_text()
+    recipes = dict(re.findall(r"\*\*An? ([a-z ]+)\.\*\* (.*?)\n\n", text, re.DOTALL))
+    assert set(recipes) == set(ADDITIONS)
+    for recipe, files in ADDITIONS.items():
+        for name, code in files.items():
+            path = package / name
+            # A new file is in a folder that the recipe names; of other files it has the name.
+            named = name if path.exists() else f"{path.parent.name}/`"
+            assert named in recipes[recipe]
+            with path.open("a") as file:
+                file.write(code)
+    return folder
+
+
+@pytest.mark.parametrize("chosen", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_the_recipes_work(changed, chosen):
+    tests = Path(__file__).with_name("recipes.py")
+    options = ["-p", "no:cacheprovider", "-c", str(TOP / "setup.cfg"), "-m", chosen]
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, str(tests)],
+        cwd=changed,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+# Facts in two places.
 
 
 def version() -> str:
@@ -66,28 +144,32 @@ def version() -> str:
     return setup["metadata"]["version"]
 
 
-def test_the_version_stands_in_one_place():
+def test_the_version_is_written_in_one_place():
     assert re.fullmatch(r"\d+\.\d+\.\d+", version())
     assert metadata.version("gradcam-adv") == version()
     for path in [*TOP.glob("gradcam_adv/**/*.py"), TOP / "CITATION.cff", TOP / "pyproject.toml"]:
         assert not re.search(rf"(?m)^_*version_* *[:=].*{re.escape(version())}", path.read_text())
 
 
-def test_the_paper_is_cited_as_the_report_cites_it():
+def test_citation_cff_cites_the_paper_as_the_report_does():
     citation = yaml.safe_load((TOP / "CITATION.cff").read_text())
-    (of,) = citation["references"]
+    (paper,) = citation["references"]
     names = ", ".join(
-        f"{person['given-names']} {person['family-names']}" for person in of["authors"]
+        f"{person['given-names']} {person['family-names']}" for person in paper["authors"]
     )
-    assert f"{names}: {of['title']}" == paper.CITATION
-    for said in (of["doi"], of["identifiers"][0]["value"], str(of["year"])):
-        assert said in paper.PLACE
-    assert f"pages {of['start']}-{of['end']}" in paper.PLACE
+    assert f"{names}: {paper['title']}" == printed.CITATION
+    for said in (paper["doi"], paper["identifiers"][0]["value"], str(paper["year"])):
+        assert said in printed.PLACE
+    assert f"pages {paper['start']}-{paper['end']}" in printed.PLACE
 
 
-def test_rooms_in_contributing_are_the_package_s():
+def test_contributing_names_every_room_of_the_package_and_files_that_exist():
     text = (TOP / "CONTRIBUTING.md").read_text()
-    rooms = {path.parent.name for path in (TOP / "gradcam_adv").glob("*/__init__.py")}
-    assert set(re.findall(r"\| `gradcam_adv/(\w+)/` \|", text)) == rooms
-    for name in re.findall(r"`(gradcam_adv/[\w/]+\.py)`", text):
-        assert (TOP / name).is_file(), name
+    package = TOP / "gradcam_adv"
+    cells = re.findall(r"(?m)^\| (`.*?) \|", text)
+    named = {name for cell in cells for name in re.findall(r"`(\w+/?)`", cell)}
+    folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    modules = {path.stem for path in package.glob("*.py")} - {"__init__"}
+    assert named == folders | modules
+    for name in re.findall(r"`([\w/]+/\w+\.py)`", text):
+        assert (TOP / name).is_file() or (package / name).is_file(), name

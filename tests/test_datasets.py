@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gradcam_adv.data import datasets, photos, sources
-from gradcam_adv.files import artifacts
+from gradcam_adv.files import hashes
 
 SHARES = (0.8, 0.1, 0.1)
 
@@ -59,14 +59,14 @@ def test_columns_and_order(photo_folder):
     assert result.identities["usable"].tolist() == [10, 10, 10]
 
 
-def test_split_follows_from_the_seed(photo_folder):
+def test_the_split_depends_on_the_seed(photo_folder):
     first = table(photo_folder).kept
     assert first.equals(table(photo_folder).kept)
     assert not first.equals(table(photo_folder, seed=1).kept)
 
 
 def test_the_split_of_a_folder_without_near_duplicates(photo_folder):
-    # As it always was: an order of chance by seed and name, cut.
+    # A random order from the seed and the name, cut into the splits.
     kept = table(photo_folder, seed=5).kept
     ann = kept[kept["identity"] == "ann"]
     order = np.random.default_rng([5, *b"ann"]).permutation(10)
@@ -74,7 +74,7 @@ def test_the_split_of_a_folder_without_near_duplicates(photo_folder):
     assert ann["split"].tolist() == [expected[number] for number in range(10)]
 
 
-def test_an_identitys_split_does_not_hang_on_the_others(photo_folder):
+def test_an_identitys_split_does_not_depend_on_the_others(photo_folder):
     whole = table(photo_folder).kept
     shutil.rmtree(photo_folder / "bob")
     fewer = table(photo_folder).kept
@@ -92,7 +92,7 @@ def test_three_photos_are_one_for_each_split(tmp_path):
     )
 
 
-def test_exact_duplicates_never_straddle_splits(photo_folder):
+def test_exact_duplicates_are_left_out(photo_folder):
     for number in range(8):
         shutil.copy(photo_folder / "ann" / "0.png", photo_folder / "ann" / f"copy{number}.png")
     shutil.copy(photo_folder / "ann" / "1.png", photo_folder / "bob" / "same.png")
@@ -104,7 +104,7 @@ def test_exact_duplicates_never_straddle_splits(photo_folder):
     assert len(reasons) == 9
 
 
-def test_a_copy_under_a_readable_name_takes_the_place_of_the_first(photo_folder):
+def test_of_two_copies_the_one_that_can_be_read_is_kept(photo_folder):
     os.rename(photo_folder / "ann" / "0.png", photo_folder / "ann" / "0.nef")
     shutil.copy(photo_folder / "ann" / "0.nef", photo_folder / "ann" / "z.png")
     result = table(photo_folder)
@@ -113,17 +113,17 @@ def test_a_copy_under_a_readable_name_takes_the_place_of_the_first(photo_folder)
 
 
 def test_a_photo_without_a_hash_is_left_out(photo_folder, monkeypatch):
-    hashed = artifacts.sha256
+    sha256 = hashes.sha256
 
     def fails_once(path):
         if path.name == "0.png":
             raise OSError(5, "Input/output error")
-        return hashed(path)
+        return sha256(path)
 
-    monkeypatch.setattr(artifacts, "sha256", fails_once)
+    monkeypatch.setattr(hashes, "sha256", fails_once)
     result = table(photo_folder)
     assert len(result.kept) == 27
-    assert set(result.excluded["reason"]) == {"unreadable: at first, when its hash was taken"}
+    assert set(result.excluded["reason"]) == {"unreadable: its SHA-256 is missing"}
 
 
 def test_what_cannot_be_read_is_listed_with_its_reason(photo_folder):
@@ -143,7 +143,7 @@ def test_what_cannot_be_read_is_listed_with_its_reason(photo_folder):
     assert result.identities["usable"].tolist() == [10, 10, 10]
 
 
-def test_max_photos_are_chosen_by_the_seed_and_are_no_loss(photo_folder):
+def test_max_photos_are_chosen_by_the_seed_and_the_others_are_not_left_out(photo_folder):
     result = table(photo_folder, max_photos=6)
     assert (result.kept.groupby("identity").size() == 6).all()
     assert result.identities["usable"].tolist() == [10, 10, 10]
@@ -151,7 +151,7 @@ def test_max_photos_are_chosen_by_the_seed_and_are_no_loss(photo_folder):
     assert set(result.kept["photo"]) != set(table(photo_folder, max_photos=6, seed=1).kept["photo"])
 
 
-def test_only_the_chosen_are_in_the_table():
+def test_only_chosen_identities_are_in_the_table():
     result = table("orl", classes=3)
     chosen = result.identities[result.identities["chosen"]]
     assert result.kept["identity"].unique().tolist() == chosen["identity"].tolist()
@@ -159,7 +159,7 @@ def test_only_the_chosen_are_in_the_table():
     assert result.identities["usable"].isna().sum() == 37
 
 
-def test_notes_come_along(photo_folder):
+def test_the_table_has_the_notes_on_photos(photo_folder):
     frames = [Image.new("L", (9, 9), colour) for colour in (0, 90)]
     frames[0].save(photo_folder / "ann" / "film.gif", save_all=True, append_images=frames[1:])
     result = table(photo_folder)
@@ -214,7 +214,7 @@ shares = st.tuples(share, share, share).map(
 
 
 @given(groupings, shares)
-def test_groups_never_straddle_splits_and_every_split_gets_one(groups, split):
+def test_a_group_stays_in_one_split_and_no_split_is_empty(groups, split):
     made = datasets.assign(np.array(groups), split)
     assert len({*zip(groups, made, strict=True)}) == len(set(groups))
     assert set(made) == set(datasets.SPLITS)
@@ -279,12 +279,12 @@ def test_an_identity_of_near_duplicates_is_left_out(photo_folder):
         near_duplicate(bob / f"{number}.png", bob / "0.png", 1 - 0.005 * number)
     result = table(photo_folder)
     assert set(result.excluded["reason"]) == {
-        "its identity has only 2 photos besides near-duplicates"
+        "its identity has only 2 photos, near-duplicates counted once"
     }
     assert len(result.excluded) == 10
 
 
-def test_with_classes_an_identity_with_too_few_is_an_error(photo_folder):
+def test_an_identity_with_too_few_is_an_error_if_classes_are_given(photo_folder):
     keep_two_of_bob(photo_folder)
     match = (
         "Expected 3 identities with three or more .*fewer classes, or min_photos above 4.*"
@@ -294,14 +294,14 @@ def test_with_classes_an_identity_with_too_few_is_an_error(photo_folder):
         table(photo_folder, classes=3, min_photos=4)
 
 
-def test_refuses_one_identity_left(photo_folder):
+def test_one_identity_left_is_refused(photo_folder):
     keep_two_of_bob(photo_folder)
     shutil.rmtree(photo_folder / "ann")
     with pytest.raises(ValueError, match=r"at least two identities .*Received: 1 \(cem\)$"):
         table(photo_folder)
 
 
-def test_refuses_when_nobody_is_left(tmp_path):
+def test_no_identity_left_is_refused(tmp_path):
     for name in ("ann", "bob"):
         (tmp_path / name).mkdir()
         for number in range(3):
@@ -310,7 +310,7 @@ def test_refuses_when_nobody_is_left(tmp_path):
         table(tmp_path)
 
 
-def test_a_folder_that_vanishes_while_it_is_read(photo_folder, monkeypatch):
+def test_a_folder_that_is_gone_while_it_is_read_is_an_error(photo_folder, monkeypatch):
     read = photos.read
 
     def then_gone(path):

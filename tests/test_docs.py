@@ -1,6 +1,8 @@
-"""README and the documentation: what they show runs, what they name and link to is there."""
+"""README, the documentation and docstrings: examples run, and names and links exist."""
 
 import contextlib
+import doctest
+import importlib
 import importlib.util
 import io
 import itertools
@@ -10,21 +12,20 @@ import subprocess
 import sys
 import tomllib
 import types
-from dataclasses import dataclass, fields
+from configparser import ConfigParser
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import click
 import matplotlib
 import pytest
-from conftest import command, write_photo
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
-from test_contributing import MOBILENET
 from test_notebooks import is_public, used
 
 from gradcam_adv.app import cli
 from gradcam_adv.models import backbones
-from gradcam_adv.study import config as study
+from gradcam_adv.study import config
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -32,18 +33,8 @@ PAGES = sorted([*ROOT.glob("*.md"), ROOT / "models/README.md", *(ROOT / "docs").
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
 VARIABLES = set(re.findall(r"^([A-Z]+) \?=", MAKEFILE, re.MULTILINE))
-# Python that is shown, but not run here, has this above it, with the reason.
+# This comment stands above Python that is not run here, with the reason.
 NOT_RUN = re.compile(r"<!-- only compiled: .+ -->")
-# README works on the study "quick"; this one has its name, its size and two of its networks.
-QUICK = """
-photos = "people"
-image_size = 144
-networks = ["vgg16", "resnet50"]
-weights = "random"
-arms = ["plain"]
-epochs = 1
-epsilons = [0.1]
-"""
 
 
 @dataclass(frozen=True)
@@ -82,41 +73,22 @@ def having(*languages: str) -> list:
     return named([page for page in PAGES if blocks(page, *languages)])
 
 
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory, small_cnn):
-    """What README speaks of: a model of one's own, and a study that has been run to the attack."""
-    folder = tmp_path_factory.mktemp("quick")
-    small_cnn.save(folder / "my.keras")
-    (folder / "studies").mkdir()
-    (folder / "studies/quick.toml").write_text(QUICK)
-    for person in range(4):
-        for number in range(5):
-            write_photo(folder / "people" / f"p{person}" / f"{number}.png", 10 * person + number)
-    result = command(folder, "attack")
-    assert result.returncode == 0, result.stderr
-    return folder
-
-
-def with_python() -> list:
-    """README last and among the slow ones: it speaks of a run, which has to be made."""
-    pages = [page for page in PAGES if blocks(page, "python") and page != README]
-    return [*named(pages), pytest.param(README, id="README.md", marks=pytest.mark.slow)]
-
-
-@pytest.mark.parametrize("page", with_python())
-def test_python_runs_and_prints_what_the_page_says(page, request, tmp_path, monkeypatch, images):
-    is_readme = page == README
-    monkeypatch.chdir(request.getfixturevalue("quick") if is_readme else tmp_path)
+@pytest.mark.parametrize("page", having("python"))
+def test_python_runs_and_prints_what_the_page_shows(
+    page, tmp_path, monkeypatch, small_cnn, images, labels
+):
+    monkeypatch.chdir(tmp_path)
     matplotlib.use("Agg")
     names: dict[str, object] = {"__name__": "page"}
-    if is_readme:  # which says what they are in a sentence
-        names["images"] = images
+    if page == README:  # the reader has these
+        small_cnn.save("my.keras")
+        names |= {"images": images, "labels": labels}
     printed = ""
     for block in blocks(page, "python", "text"):
         follows = block.before is not None and block.before.info == "python"
         if block.language == "text":
             if follows:
-                assert_alike(printed, block.text)
+                assert_similar(printed, block.text)
             continue
         # Errors name the page and the line.
         code = compile("\n" * (block.line - 1) + block.text, str(page), "exec")
@@ -128,35 +100,35 @@ def test_python_runs_and_prints_what_the_page_says(page, request, tmp_path, monk
 
 
 @pytest.mark.parametrize("page", having("python"))
-def test_python_takes_public_names_alone(page):
+def test_python_uses_only_public_names(page):
     source = "\n".join(block.text for block in blocks(page, "python"))
     assert [name for name in used(source) if not is_public(name)] == []
 
 
-def assert_alike(printed: str, said: str) -> None:
+def assert_similar(printed: str, shown: str) -> None:
     """The same words; numbers may differ as they do between machines."""
     number = re.compile(r"\d+\.?\d*")
-    assert number.sub("#", printed) == number.sub("#", said)
-    came, expected = (list(map(float, number.findall(text))) for text in (printed, said))
-    assert came == pytest.approx(expected, abs=0.05)
+    assert number.sub("#", printed) == number.sub("#", shown)
+    received, expected = (list(map(float, number.findall(text))) for text in (printed, shown))
+    assert received == pytest.approx(expected, abs=0.05)
 
 
-def test_outputs_are_alike_when_only_last_digits_differ():
-    assert_alike("MOD = 0.37 of 10\n", "MOD = 0.38 of 10\n")
+def test_outputs_are_similar_if_only_last_digits_differ():
+    assert_similar("MOD = 0.37 of 10\n", "MOD = 0.38 of 10\n")
     for other in ("MOD = 0.50 of 10\n", "VID = 0.37 of 10\n", "MOD = 0.37 of 9\n", ""):
         with pytest.raises(AssertionError):
-            assert_alike(other, "MOD = 0.37 of 10\n")
+            assert_similar(other, "MOD = 0.37 of 10\n")
 
 
 @pytest.mark.parametrize("page", having("sh"))
-def test_commands_are_there_with_their_options(page):
+def test_commands_and_their_options_exist(page):
     for block in blocks(page, "sh"):
         for line in re.split(r"\n|&&", block.text.replace("\\\n", " ")):
             check_command(shlex.split(line, comments=True))
 
 
 def check_command(words: list[str]) -> None:
-    """Raises for a command that is not there, or with arguments that it does not take."""
+    """Raises for a command that does not exist, or that does not take these arguments."""
     while words and re.match(r"[A-Z_]+=", words[0]):
         words = words[1:]
     match words:
@@ -176,7 +148,7 @@ def check_command(words: list[str]) -> None:
                 arguments = [given.get("STUDY", "x.toml"), *shlex.split(given.get("ARGS", ""))]
                 cli.main.commands[target].make_context(target, arguments)
         case _:
-            raise AssertionError(f"no command that is known: {words}")
+            raise AssertionError(f"unknown command: {words}")
 
 
 @pytest.mark.parametrize(
@@ -198,7 +170,7 @@ def test_a_wrong_command_is_noticed(wrong):
 
 
 @pytest.mark.parametrize("page", named(PAGES))
-def test_what_is_named_in_a_sentence_exists(page):
+def test_names_in_sentences_exist(page):
     options = {opt for c in cli.main.commands.values() for p in c.params for opt in p.opts}
     folders = r"(studies|docs|notebooks|benchmarks|tests|gradcam_adv)"
     for token in inline(page, "code_inline"):
@@ -215,24 +187,25 @@ def test_what_is_named_in_a_sentence_exists(page):
 
 
 @pytest.mark.parametrize("page", having("toml"))
-def test_studies_that_are_shown_can_be_read(page, monkeypatch):
-    # CONTRIBUTING.md tells how to add this one.
-    monkeypatch.setitem(backbones.BACKBONES, "mobilenetv2", MOBILENET)
+def test_studies_can_be_read(page, monkeypatch):
+    # CONTRIBUTING.md adds this network.
+    mobilenet = replace(backbones.find("xception"), name="mobilenetv2")
+    monkeypatch.setitem(backbones.BACKBONES, "mobilenetv2", mobilenet)
     for block in blocks(page, "toml"):
         shown = tomllib.loads(block.text)
-        read = study.parse({"name": "shown"} | shown)
+        read = config.parse({"name": "shown"} | shown)
         for key, value in shown.items():
-            if not isinstance(value, list | dict):  # which are checked and made into other types
+            if not isinstance(value, list | dict):  # those become other types
                 assert getattr(read, key) == value
 
 
 @pytest.mark.parametrize("page", named(PAGES))
-def test_every_block_is_of_a_language_that_is_checked(page):
+def test_every_block_has_a_language_that_is_checked(page):
     assert {block.language for block in blocks(page)} <= {"python", "sh", "toml", "text", "math"}
 
 
 @pytest.mark.parametrize("page", named(PAGES))
-def test_links_lead_somewhere(page):
+def test_links_lead_to_files_and_headings(page):
     links = [token.attrs["href"] for token in inline(page, "link_open")]
     links += [token.attrs["src"] for token in inline(page, "image")]
     for link in links:
@@ -245,7 +218,7 @@ def test_links_lead_somewhere(page):
 
 
 def headings(page: Path) -> set[str]:
-    """What a page's headings are linked by, on GitHub and on the site."""
+    """The anchors of a page's headings, on GitHub and on the site."""
     found = tokens(page)
     texts = [
         following.content
@@ -269,28 +242,58 @@ def rows_of(table: str) -> list[list[str]]:
     return [re.split(r" \| ", line.strip("| ")) for line in table.splitlines()[2:]]
 
 
-def test_keys_commands_and_public_names_are_all_listed():
-    made = hook("generated").MADE
-    keys = [row[0].strip("`") for row in rows_of(made["study_keys"]())]
-    assert keys == [field.name for field in fields(study.Study) if field.name != "readings"]
-    readings = [row[0].strip("`") for row in rows_of(made["readings"]())]
-    assert readings == [field.name for field in fields(study.Readings)]
+def test_all_keys_commands_and_public_names_are_listed():
+    hooks = hook("generated")
+    keys = [row[0].strip("`") for row in rows_of(hooks.study_keys())]
+    assert keys == [field.name for field in fields(config.Study) if field.name != "readings"]
+    readings = [row[0].strip("`") for row in rows_of(hooks.readings())]
+    assert readings == [field.name for field in fields(config.Readings)]
     for name in cli.main.commands:
-        assert f"## {name}\n\n```text\nUsage: gradcam-adv {name} " in made["commands"]()
-    listed = {re.match(r"\[`([\w.]+)`]", row[0])[1] for row in rows_of(made["public_names"]())}
-    packages = ("gradcam_adv", *(f"gradcam_adv.{room}" for room in ("data", "models", "studies")))
-    assert listed == {
-        f"{package}.{name}"
-        for package in packages
-        for name in importlib.import_module(package).__all__
-    }
+        assert f"## {name}\n\n```text\nUsage: gradcam-adv {name} " in hooks.commands()
+    listed = [found_in(*shown_name(row)) for row in rows_of(hooks.public_names())]
+    rooms = {".".join(filter(None, ("gradcam_adv", room))) for room in hooks.PACKAGES}
+    named = [(room, name) for room in rooms for name in importlib.import_module(room).__all__]
+    public = [found_in(*name) for name in named if ".".join(name) not in rooms]
+    assert set(map(id, listed)) == set(map(id, public))
+    assert len(listed) == len(set(map(id, listed)))
 
 
-def test_every_module_stands_in_the_reference():
-    said = "".join(page.read_text() for page in (ROOT / "docs/reference").glob("*.md"))
-    listed = sorted(re.findall(r"^::: ([\w.]+)$", said, re.MULTILINE))
+def shown_name(row: list[str]) -> tuple[str, str]:
+    """Package and name of a row, which begins with [`package.name`][target]."""
+    found = re.match(r"\[`([\w.]+)\.(\w+)`]\[[\w.]+\.\2]", row[0])
+    assert found is not None, row
+    return found[1], found[2]
+
+
+def found_in(package: str, name: str) -> object:
+    return getattr(importlib.import_module(package), name)
+
+
+def test_the_table_of_dependencies_lists_what_is_required():
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    required = re.findall(r"(?m)^([\w-]+)", setup["options"]["install_requires"])
+    page = (ROOT / "docs/dependencies.md").read_text()
+    assert re.findall(r"(?m)^\| ([\w-]+) \|", page)[1:] == required
+
+
+WITH_EXAMPLES = [
+    path for path in sorted((ROOT / "gradcam_adv").rglob("*.py")) if ">>> " in path.read_text()
+]
+
+
+@pytest.mark.parametrize("path", named(WITH_EXAMPLES))
+def test_examples_in_docstrings_run(path):
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.attempted and not result.failed
+
+
+def test_the_reference_has_every_module():
+    pages = "".join(page.read_text() for page in (ROOT / "docs/reference").glob("*.md"))
+    listed = sorted(re.findall(r"^::: ([\w.]+)$", pages, re.MULTILINE))
     package = ROOT / "gradcam_adv"
-    # A package counts as a module where it defines something itself.
+    # A package counts as a module if it defines functions itself.
     modules = [
         path.relative_to(ROOT)
         for path in package.rglob("*.py")
@@ -300,7 +303,7 @@ def test_every_module_stands_in_the_reference():
     assert listed == sorted(names)
 
 
-def test_the_built_site_is_looked_through(tmp_path):
+def test_the_built_site_is_checked(tmp_path):
     problems = hook("checked").problems
     (tmp_path / "style.css").touch()
     (tmp_path / "sub").mkdir()
@@ -316,20 +319,20 @@ def test_the_built_site_is_looked_through(tmp_path):
     )
     assert problems(tmp_path) == [
         "bad.html shows a raw :func:",
-        "bad.html fetches https://example.org/x.js",
-        "bad.html fetches //fonts.example.org/x.css",
-        "bad.html leads to a.html#nowhere, which is not there",
-        "bad.html leads to gone.png, which is not there",
+        "bad.html loads https://example.org/x.js",
+        "bad.html loads //fonts.example.org/x.css",
+        "bad.html links to a.html#nowhere, which does not exist",
+        "bad.html links to gone.png, which does not exist",
     ]
 
 
 @pytest.mark.slow
-def test_roles_become_links_to_what_has_a_place():
+def test_roles_become_links_and_examples_code():
     import griffe
 
     pages = hook("roles")
     code = """
-def shown(): "Shown."
+def shown(): 'Shown.\\n\\nExample:\\n    >>> 1\\n    1'
 def bare(): ...
 def _private(): "Private."
 class Thing:
@@ -341,6 +344,7 @@ class Thing:
     assert package["Thing"].docstring.value == (
         "See [`shown`][pkg.shown], [`own`][pkg.Thing.own], `bare`, `_private`, `gone`."
     )
+    assert "\n\nExamples:\n    >>> 1" in package["shown"].docstring.value
     assert package["Thing.own"].docstring.value == "Back to [`Thing`][pkg.Thing]."
 
 
@@ -353,24 +357,19 @@ def test_formulas_are_mathml_with_their_number():
 
 
 @pytest.mark.slow
-def test_a_notebook_becomes_a_page_without_its_notices(tmp_path, monkeypatch):
+def test_a_notebook_becomes_a_page(tmp_path, monkeypatch):
     import nbformat
 
     v4 = nbformat.v4
     outputs = [
-        v4.new_output("stream", name="stderr", text="notice of TensorFlow"),
-        v4.new_output("stream", name="stdout", text="said by the cell"),
+        v4.new_output("stream", name="stdout", text="printed by the cell"),
         v4.new_output("display_data", data={"image/png": "iVBORw0KGgo="}),
     ]
     cells = [v4.new_markdown_cell("# Title"), v4.new_code_cell("f()", outputs=outputs)]
-    (tmp_path / "executed").mkdir()
-    for name in ("07_x", "gone"):
-        nbformat.write(v4.new_notebook(cells=cells), tmp_path / f"executed/{name}.ipynb")
-    for name in ("07_x", "new"):
-        (tmp_path / f"{name}.py").touch()
+    nbformat.write(v4.new_notebook(cells=cells), tmp_path / "07_x.ipynb")
     pages = hook("notebook_pages")
-    text, pictures = pages.page_of(tmp_path / "executed/07_x.ipynb")
-    assert "# Title" in text and "said by the cell" in text and "notice" not in text
+    text, pictures = pages.page_of(tmp_path / "07_x.ipynb")
+    assert "# Title" in text and "printed by the cell" in text
     (picture,) = pictures
     assert f"({picture})" in text
     monkeypatch.setattr(pages, "NOTEBOOKS", tmp_path)
@@ -390,20 +389,20 @@ def site(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.browser
 def test_the_site_works_from_files_alone(site, chromium):
-    """Every page without a request to anywhere, none wider than a phone; and the search."""
+    """No page makes a request or is wider than a phone; and the search works."""
     page = chromium.new_page(viewport={"width": 390, "height": 800})
-    asked, errors = [], []
-    page.on("request", lambda request: asked.append(request.url))
+    requests, errors = [], []
+    page.on("request", lambda request: requests.append(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
     for path in sorted(site.rglob("*.html")):
-        if path.name != "404.html":  # whose addresses begin with the server's
+        if path.name != "404.html":  # its links begin at the root of the server
             page.goto(path.as_uri())
             assert page.evaluate("document.documentElement.scrollWidth") == 390, path
     page.set_viewport_size({"width": 1300, "height": 800})
     page.goto((site / "index.html").as_uri())
     page.click(".md-search__input")
-    page.keyboard.type("random_sign")
+    page.keyboard.type("random_signs")
     page.wait_for_selector(".md-search-result__link")
     page.close()
     assert not errors
-    assert [url for url in asked if not url.startswith("file:")] == []
+    assert [url for url in requests if not url.startswith("file:")] == []

@@ -1,4 +1,4 @@
-"""``gradcam-adv doctor``: what it finds is said in a line, whatever is broken."""
+"""``gradcam-adv doctor`` says what it finds line by line, whatever is broken."""
 
 import hashlib
 import json
@@ -16,7 +16,6 @@ from click.testing import CliRunner
 from gradcam_adv import machine
 from gradcam_adv.app import cli, doctor
 from gradcam_adv.models import backbones, weights
-from gradcam_adv.study import setting
 
 STUDY = """
 name = "small"
@@ -32,7 +31,7 @@ LARGE = (64e9, 32e9)
 
 @pytest.fixture
 def place(photo_folder, tmp_path, monkeypatch):
-    """A folder with a study and its photos, on a machine on which all is well but for weights."""
+    """A folder with a study and its photos, on a machine that lacks only the weights."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     for name in ("KERAS_BACKEND", "CUDA_VISIBLE_DEVICES"):
@@ -47,11 +46,15 @@ def place(photo_folder, tmp_path, monkeypatch):
 
 
 def examine(*options, status=0):
-    """The lines of the page, without what only lays it out."""
+    """The lines that the command prints, without indentation."""
     result = CliRunner().invoke(cli.main, ["doctor", "study.toml", *options])
     assert result.exit_code == status, result.output
     assert result.exception is None or isinstance(result.exception, SystemExit)
     return [" ".join(line.split()) for line in result.output.splitlines()]
+
+
+def starting(start, lines):
+    return [line for line in lines if line.startswith(start)]
 
 
 def snapshot(folder):
@@ -71,55 +74,55 @@ def cache(folder, monkeypatch, *networks):
         monkeypatch.setitem(backbones.BACKBONES, network, entry)
 
 
-def test_a_study_with_all_at_hand(place, monkeypatch):
+def test_a_study_that_can_run(place, monkeypatch):
     cache(place, monkeypatch, "vgg16", "xception")
     before = snapshot(place)
     lines = examine("--weights", "imagenet")
     assert "photos photos in people: 30 photos of 3 people in people" in lines
-    assert "vgg16 at hand (Keras' cache)" in lines
-    assert "xception at hand (Keras' cache)" in lines
+    assert "vgg16 available (Keras' cache)" in lines
+    assert "xception available (Keras' cache)" in lines
     assert "gradcam-adv reproduce study.toml --weights imagenet can run." in lines
     assert "TensorFlow sees no GPU: networks run on the processor" in lines
     assert "memory 64.0 GB, 32.0 GB of it available" in lines
-    assert not [line for line in lines if line.startswith(("warning:", "problem:"))]
+    assert not starting(("warning:", "problem:"), lines)
     assert snapshot(place) == before
 
 
-def test_a_damaged_file_in_the_cache_is_not_at_hand(place, monkeypatch):
+def test_a_damaged_file_in_the_cache_is_not_available(place, monkeypatch):
     cache(place, monkeypatch, "vgg16")
     file = next((place / "keras" / "models").iterdir())
     file.write_bytes(b"half")
-    assert "vgg16 not to be had: a random base" in examine()
+    assert "vgg16 not available: a random base" in examine()
 
 
-def test_without_server_bases_are_random_and_what_that_means_is_said(place, monkeypatch):
+def test_without_a_server_bases_are_random_and_it_says_what_that_means(place, monkeypatch):
     cache(place, monkeypatch, "vgg16")
     lines = examine()
-    assert "vgg16 at hand (Keras' cache)" in lines
-    assert "xception not to be had: a random base" in lines
+    assert "vgg16 available (Keras' cache)" in lines
+    assert "xception not available: a random base" in lines
     assert (
         "Heads will be trained on RANDOM bases for xception: their numbers say nothing about the "
         "paper's networks." in lines
     )
     assert (
-        "ImageNet's weights for xception are not whole in Keras' cache "
+        "ImageNet's weights for xception are missing or incomplete in Keras' cache "
         f"({place / 'keras' / 'models'}), and the server is off. "
         "Give a directory of weights files by --weights DIR." in lines
     )
 
 
-def test_where_imagenets_are_asked_for_their_lack_is_one_problem_of_all_networks(place):
+def test_missing_imagenet_weights_are_one_problem_for_all_networks(place):
     lines = examine("--weights", "imagenet", status=1)
     assert "gradcam-adv reproduce study.toml --weights imagenet can't run." in lines
-    assert "vgg16 not to be had" in lines
+    assert "vgg16 not available" in lines
     assert (
-        "problem: ImageNet's weights for vgg16, xception are not whole in Keras' cache "
+        "problem: ImageNet's weights for vgg16, xception are missing or incomplete in Keras' cache "
         f"({place / 'keras' / 'models'}), and the server is off; "
         "give a directory of weights files by --weights DIR" in lines
     )
 
 
-def test_what_a_server_has_is_not_downloaded(place, weights_server, monkeypatch):
+def test_weights_on_a_server_are_not_downloaded(place, weights_server, monkeypatch):
     served, address, requests = weights_server
     monkeypatch.undo()
     monkeypatch.chdir(place)
@@ -138,31 +141,31 @@ def test_what_a_server_has_is_not_downloaded(place, weights_server, monkeypatch)
     assert "vgg16 server answers: will be downloaded, about 59 MB" in lines
     assert "xception server answers: will be downloaded, about 84 MB" in lines
     assert "About 143 MB of weights will be downloaded first." in lines
-    assert requests == ["/"]  # one look for both
+    assert requests == ["/"]  # one request for both
     assert not list((place / "keras").rglob("*.h5"))
 
 
-def test_weights_of_a_folder(place):
+def test_weights_in_a_folder(place):
     (place / "files").mkdir()
     h5py.File(place / "files" / "vgg16_notop.h5", "w").close()
     lines = examine("--weights", "files", status=1)
-    assert "vgg16 at hand (vgg16_notop.h5)" in lines
-    assert "xception not to be had" in lines
+    assert "vgg16 available (vgg16_notop.h5)" in lines
+    assert "xception not available" in lines
     assert (
         "problem: weights: Expected one file xception*.h5 (weights without top) in files. "
         "Received: none" in lines
     )
 
 
-def test_a_folder_that_is_not_there_is_one_problem(place):
+def test_a_missing_folder_is_one_problem(place):
     lines = examine("--weights", "nowhere", status=1)
-    assert [line for line in lines if line.startswith("problem:")] == [
+    assert starting("problem:", lines) == [
         "problem: weights: Expected weights 'imagenet', 'random', 'auto' or an existing directory. "
         "Received: 'nowhere'"
     ]
 
 
-def test_random_bases_asked_for_are_no_lack(place):
+def test_random_bases_that_were_asked_for_are_not_missing_weights(place):
     lines = examine("--weights", "random")
     assert "vgg16 a random base, as asked for" in lines
     assert (
@@ -175,112 +178,114 @@ def test_random_bases_asked_for_are_no_lack(place):
 # --- The study and its photos ---
 
 
-def test_a_broken_study_is_said_and_the_machine_all_the_same(place):
+def test_with_a_broken_study_the_machine_is_still_examined(place):
     (place / "study.toml").write_text("epoch = 3")
     lines = examine(status=1)
     assert "memory 64.0 GB, 32.0 GB of it available" in lines
     assert "file study.toml: can't be used" in lines
-    (problem,) = [line for line in lines if line.startswith("problem:")]
+    (problem,) = starting("problem:", lines)
     assert problem.startswith("problem: study: Expected keys out of name, photos, ")
     assert problem.endswith("Received: epoch. Nearest: epochs.")
 
 
-def test_photos_that_are_not_there(place):
+def test_missing_photos_are_a_problem(place):
     lines = examine("--photos", "lfw:nowhere", status=1)
     assert "photos lfw:nowhere: can't be used" in lines
-    assert [line for line in lines if line.startswith("problem:")] == [
+    assert starting("problem:", lines) == [
         "problem: photos: Expected photos as 'orl', 'lfw', 'lfw:DIR', 'vggface2:DIR' or a folder "
         "of one folder per identity. Received: 'lfw:nowhere'; 'nowhere' is no folder"
     ]
 
 
-def test_lfw_is_not_downloaded_nor_a_folder_made_for_it(place, monkeypatch):
+def test_lfw_is_not_downloaded_and_no_folder_is_made(place, monkeypatch):
     monkeypatch.setenv("SCIKIT_LEARN_DATA", str(place / "home"))
     lines = examine("--photos", "lfw")
     assert (
         "photos Labeled Faces in the Wild: will be downloaded by scikit-learn, some 230 MB" in lines
     )
-    (room,) = [line for line in lines if line.startswith("run ")]
+    (room,) = starting("run ", lines)
     assert room.endswith(" GB free, need not known yet")
     assert not (place / "home").exists()
 
 
-def test_max_photos_of_each_person_count(place):
+def test_at_most_max_photos_of_each_person_count(place):
     (place / "study.toml").write_text(STUDY + "max_photos = 4\n")
     assert "photos photos in people: 12 photos of 3 people in people" in examine()
 
 
-def test_a_run_that_is_there_is_gone_on_with(place):
-    sentence = "It goes on with runs/small; gradcam-adv status runs/small tells how far it is."
+def test_an_existing_run_is_continued(place):
+    sentence = "It continues runs/small; gradcam-adv status runs/small says how far it is."
     assert sentence not in examine()
     (place / "runs" / "small").mkdir(parents=True)
     (place / "runs" / "small" / "manifest.json").write_text("{}")
     assert sentence in examine()
 
 
-def test_wrong_usage(place):
+def test_an_unknown_option_is_an_error(place):
     assert "Error: No such option '--no-such-option'." in examine("--no-such-option", status=2)
 
 
-# --- Room ---
+# --- Disk space ---
 
 
-def test_room_needed_follows_from_the_study(place, monkeypatch):
+def test_the_space_needed_depends_on_the_study(place, monkeypatch):
     # Models: (59 + 84) MB for one arm and two seeds. Run: 100 MB, and 170 MB times 30 / 400
     # photos, (96 / 144)^2 pixels, 2 / 5 networks, 1 / 2 arms: 1.1 MB.
     usage = SimpleNamespace(free=150e6)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
     lines = examine()
-    assert "run runs/small: 0.15 GB free, roughly 0.10 GB needed" in lines
-    assert "models models/small: 0.15 GB free, roughly 0.29 GB needed" in lines
-    assert [line for line in lines if line.startswith("warning:")] == [
-        "warning: models/small: 0.15 GB free, roughly 0.29 GB needed; that may not do"
+    assert "run runs/small: 0.15 GB free, about 0.10 GB needed" in lines
+    assert "models models/small: 0.15 GB free, about 0.29 GB needed" in lines
+    assert starting("warning:", lines) == [
+        "warning: models/small: 0.15 GB free, about 0.29 GB needed; that may be too little"
     ]
 
 
-NEEDS_PROC = pytest.mark.skipif(not Path("/proc").is_dir(), reason="no /proc, where none may write")
+NEEDS_PROC = pytest.mark.skipif(
+    not Path("/proc").is_dir(), reason="no /proc, a folder that nobody can write"
+)
 
 
 @pytest.mark.parametrize(
     "folder", ["people/ann/0.png/runs", pytest.param("/proc/gradcam-adv", marks=NEEDS_PROC)]
 )
-def test_a_place_that_takes_no_files(place, folder):
+def test_a_folder_that_cannot_be_written_is_a_problem(place, folder):
     parent = folder.rsplit("/", 1)[0]
     lines = examine("--runs", folder, status=1)
     assert f"run {folder}/small: can't be written" in lines
     assert f"gradcam-adv reproduce study.toml --runs {folder} can't run." in lines
-    (problem,) = [line for line in lines if line.startswith("problem:")]
-    expected = "problem: room: Expected a folder that files can be written into. Received: "
+    (problem,) = starting("problem:", lines)
+    expected = "problem: disk space: Expected a folder that files can be written into. Received: "
     assert problem.startswith(f"{expected}{place / parent}: ")
 
 
 # --- The machine ---
 
 
-def test_little_memory_is_a_warning_that_says_where_the_figure_is_from(place, monkeypatch):
+def test_little_memory_is_a_warning(place, monkeypatch):
     monkeypatch.setattr(machine, "memory", lambda: (8e9, 2.5e9))
     lines = examine()
     assert "memory 8.00 GB, 2.50 GB of it available" in lines
     assert (
-        "warning: 2.50 GB of memory may not do: the default study's largest process held 3.30 GB; "
-        "close other programs, or give the study a smaller batch_size" in lines
+        "warning: 2.50 GB of memory may be too little: the default study's largest process needed "
+        "3.30 GB; close other programs, or give the study a smaller batch_size" in lines
     )
 
 
-def test_a_quota_below_the_threads(place, monkeypatch):
+def test_a_quota_below_the_threads_is_a_warning(place, monkeypatch):
     monkeypatch.setattr(machine, "processor_quota", lambda: 1.5)
     (place / "study.toml").write_text(STUDY + "threads = 3\n")
     lines = examine()
-    assert "threads 3, the study's" in lines
+    assert "threads 3, as the study says" in lines
     assert (
-        "warning: 3 threads share the time of 1.5 cores, this container's quota; threads = 1 in "
+        "warning: 3 threads share 1.5 cores, this container's quota; threads = 1 in "
         "the study keeps them from waiting for each other" in lines
     )
 
 
 @pytest.fixture
 def cgroups(tmp_path, monkeypatch):
-    """Control groups of the test's own, beside a machine of which 20 GB are free."""
+    """Writes control groups, on a machine with 20 GB of free memory."""
     monkeypatch.setattr(machine, "CGROUPS", tmp_path / "cgroup")
     monkeypatch.setattr(machine, "OWN_CGROUPS", tmp_path / "own")
     monkeypatch.setattr(machine, "MEMORY_FACTS", tmp_path / "meminfo")
@@ -297,14 +302,14 @@ def cgroups(tmp_path, monkeypatch):
     return write
 
 
-def test_without_limits_it_is_the_machines(cgroups):
+def test_without_limits_the_whole_machine_counts(cgroups):
     cgroups("0::/\n")
     assert machine.memory() == (40.96e9, 20.48e9)
     assert machine.processor_quota() == math.inf
 
 
-def test_limits_of_version_2_of_a_group_and_of_those_around_it(cgroups):
-    # The inner limit is the lower one, but less is free of the outer.
+def test_limits_of_cgroups_of_version_2_and_of_the_outer_ones(cgroups):
+    # The inner limit is lower, but the outer one has less free memory.
     cgroups(
         "0::/outer/inner\n",
         outer__memory_DOT_max="8000000000\n",
@@ -319,8 +324,8 @@ def test_limits_of_version_2_of_a_group_and_of_those_around_it(cgroups):
     assert machine.processor_quota() == 1.5
 
 
-def test_limits_of_version_1(cgroups):
-    # The path is the one outside of the container, which sees its own group at the top.
+def test_limits_of_cgroups_of_version_1(cgroups):
+    # The path is valid outside the container only; inside, its own group is at the top.
     cgroups(
         "4:memory:/docker/f00\n3:cpu,cpuacct:/docker/f00\n0::/\n",
         memory__memory_DOT_limit_in_bytes="4000000000\n",
@@ -332,7 +337,7 @@ def test_limits_of_version_1(cgroups):
     assert machine.processor_quota() == 0.5
 
 
-def test_version_1_without_limits(cgroups):
+def test_cgroups_of_version_1_without_limits(cgroups):
     cgroups(
         "4:memory:/\n3:cpu:/\n",
         memory__memory_DOT_limit_in_bytes="9223372036854771712\n",
@@ -371,7 +376,7 @@ def test_the_backend_is_the_one_that_keras_would_start(
     assert machine.backend() == expected
 
 
-def test_a_backend_of_keras_json_that_is_not_known_names_the_file(tmp_path, monkeypatch):
+def test_an_unknown_backend_in_keras_json_is_an_error_that_names_the_file(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
     (tmp_path / "keras.json").write_text('{"backend": "numpy"}')
@@ -379,7 +384,7 @@ def test_a_backend_of_keras_json_that_is_not_known_names_the_file(tmp_path, monk
         machine.backend()
 
 
-def test_another_backend_is_a_problem_and_is_not_started(place, monkeypatch):
+def test_an_unknown_backend_is_a_problem_and_is_not_started(place, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "numpy")
     monkeypatch.setattr(doctor, "_gpus", lambda: pytest.fail("started"))
     lines = examine(status=1)
@@ -389,35 +394,33 @@ def test_another_backend_is_a_problem_and_is_not_started(place, monkeypatch):
     )
 
 
-def test_faces_on_another_backend_are_a_problem(place, monkeypatch):
+def test_faces_without_tensorflow_are_a_problem(place, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     (place / "study.toml").write_text(STUDY.replace('["plain"]', '["plain", "aligned"]'))
     real = metadata.version
-    monkeypatch.setattr(setting, "version", lambda name: "2" if name == "torch" else real(name))
+    monkeypatch.setattr(machine, "version", lambda name: "2" if name == "torch" else real(name))
     monkeypatch.setattr(doctor, "_gpus", lambda: [])
     monkeypatch.setattr(doctor, "_nvidia_seems_there", lambda: True)
     lines = examine(status=1)
     assert "PyTorch sees no GPU: networks run on the processor" in lines
     assert "torch 2" in lines
-    assert [
-        line for line in lines if line.startswith(("problem: KERAS", "warning: an NVIDIA"))
-    ] == [
+    assert starting(("problem: KERAS", "warning: there"), lines) == [
         "problem: KERAS_BACKEND is 'torch', and MTCNN, which finds the faces of the aligned arm, "
         "needs TensorFlow; arms = ['plain'] in the study does without",
-        "warning: an NVIDIA GPU seems to be there that PyTorch does not use: it needs a build of "
+        "warning: there seems to be an NVIDIA GPU that PyTorch does not use: it needs a build of "
         "PyTorch for CUDA",
     ]
 
 
-def test_gpus_are_named_and_an_unused_one_is_noticed(place, monkeypatch):
+def test_gpus_are_named_and_an_unused_one_is_a_warning(place, monkeypatch):
     monkeypatch.setattr(doctor, "_nvidia_seems_there", lambda: True)
     assert (
-        "warning: an NVIDIA GPU seems to be there that TensorFlow does not use: "
-        'pip install ".[gpu]" brings what it lacks' in examine()
+        "warning: there seems to be an NVIDIA GPU that TensorFlow does not use: "
+        'pip install ".[gpu]" installs what is missing' in examine()
     )
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert (
-        "warning: an NVIDIA GPU seems to be there that TensorFlow does not use: "
+        "warning: there seems to be an NVIDIA GPU that TensorFlow does not use: "
         "CUDA_VISIBLE_DEVICES is '-1'" in examine()
     )
     monkeypatch.setattr(doctor, "_gpus", lambda: ["Some GPU"])
@@ -426,7 +429,7 @@ def test_gpus_are_named_and_an_unused_one_is_noticed(place, monkeypatch):
     assert not [line for line in lines if "NVIDIA" in line]
 
 
-def test_what_tensorflow_finds(monkeypatch):
+def test_tensorflow_finds_no_hidden_gpu(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert doctor._gpus() == []
 
@@ -434,13 +437,13 @@ def test_what_tensorflow_finds(monkeypatch):
 @pytest.mark.parametrize(
     ("code", "says"),
     [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "was ended by SIGILL"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "SIGILL ended its process"),
         ("import time; time.sleep(60)", "did not start within 0.5 s"),
-        ("", "says nothing"),
+        ("", "it says nothing"),
         (doctor._BACKEND.replace("gpus()", "no_such()"), "AttributeError: module 'grad"),
     ],
 )
-def test_a_tensorflow_that_breaks(monkeypatch, code, says):
+def test_a_broken_tensorflow_says_why(monkeypatch, code, says):
     monkeypatch.setattr(doctor, "_BACKEND", code)
     if "sleep" in code:
         monkeypatch.setattr(doctor, "_BACKEND_SECONDS", 0.5)
@@ -448,7 +451,7 @@ def test_a_tensorflow_that_breaks(monkeypatch, code, says):
         doctor._gpus()
 
 
-def test_a_tensorflow_that_breaks_is_a_problem(place, monkeypatch):
+def test_a_broken_tensorflow_is_a_problem(place, monkeypatch):
     def broken():
         raise ValueError("ImportError: no libthis\n  for that")
 
@@ -461,7 +464,7 @@ def test_a_tensorflow_that_breaks_is_a_problem(place, monkeypatch):
 # --- The installation ---
 
 
-def test_another_version_than_asked_for_is_a_warning(place, monkeypatch):
+def test_a_version_outside_the_required_range_is_a_warning(place, monkeypatch):
     real = metadata.version
     monkeypatch.setattr(
         metadata, "version", lambda name: "2.1.0" if name == "scipy" else real(name)
@@ -483,7 +486,7 @@ def test_a_missing_package_is_a_problem(place, monkeypatch):
     assert "problem: installation: No package metadata was found for tabulate" in lines
 
 
-def test_as_json_it_is_what_the_page_says(place):
+def test_json_says_the_same_as_the_text(place):
     lines = examine("--weights", "nowhere", status=1)
     result = CliRunner().invoke(
         cli.main, ["doctor", "study.toml", "--weights", "nowhere", "--json"]
@@ -494,8 +497,6 @@ def test_as_json_it_is_what_the_page_says(place):
         False,
         "gradcam-adv reproduce study.toml --weights nowhere",
     )
-    assert [f"problem: {problem}" for problem in told["problems"]] == [
-        line for line in lines if line.startswith("problem: ")
-    ]
+    assert [f"problem: {problem}" for problem in told["problems"]] == starting("problem: ", lines)
     found = [f"{label} {value}" for part in told["found"].values() for label, value in part.items()]
     assert [line for line in lines if line in found] == [" ".join(line.split()) for line in found]

@@ -1,4 +1,4 @@
-"""Effects and their tests against other sources, and where there is too little to test."""
+"""Effects and their tests against SciPy, scikit-learn and statsmodels, and too little data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_mcnemar_is_the_binomial_test_of_the_photos_that_differ():
     assert statistics.mcnemar_p(0, 0) == 1
 
 
-def test_holm_by_hand_leaves_out_what_was_not_tested():
+def test_holm_by_hand_leaves_out_missing_values():
     np.testing.assert_allclose(
         statistics.holm([0.01, 0.04, np.nan, 0.03]), [0.03, 0.06, np.nan, 0.06]
     )
@@ -32,14 +32,11 @@ def test_mean_and_interval_are_those_of_the_bootstrap_over_identities():
     effect = effects.clustered_mean(values, people, margin=0.1)
     assert effect.value == pytest.approx(values.mean())
     low, high = statistics.bootstrap_mean_interval(values, people)
-    assert (effect.low, effect.high) == (
-        pytest.approx(low, abs=0.03),
-        pytest.approx(high, abs=0.03),
-    )
+    assert (effect.low, effect.high) == pytest.approx((low, high), abs=0.03)
     assert (effect.count, effect.identities) == (90, len(np.unique(people)))
 
 
-def test_p_is_that_of_flipping_identities_however_many_photos_they_have():
+def test_p_is_that_of_flipping_signs_of_identities_not_of_photos():
     # Seven people, all above 0: 2 of the 128 ways to flip are as far from 0.
     values, people = np.repeat([1.0, 2, 3, 4, 5, 6, 7], 50), np.repeat(np.arange(7), 50)
     effect = effects.clustered_mean(values, people, margin=0.1)
@@ -61,11 +58,11 @@ def test_p_of_no_effect_is_rarely_small_when_people_differ():
         effects.clustered_mean(chance.normal(0, 1, 12)[people], people, margin=1, seed=i).p < 0.05
         for i in range(100)
     )
-    # Photo by photo more than half would be.
+    # With photos resampled one by one more than half would be.
     assert small <= 12
 
 
-def test_an_effect_clearly_short_of_the_margin():
+def test_an_effect_that_is_clearly_below_the_margin():
     values = np.random.default_rng(0).normal(0, 0.01, 200)
     effect = effects.clustered_mean(values, np.arange(200), margin=0.01)
     assert effect.p > 0.05 > effect.p_short
@@ -80,23 +77,23 @@ def test_few_photos_without_a_change_do_not_show_that_changes_are_rare(photos, s
     assert (effect.p_short < 0.05) == short
 
 
-def test_shares_are_paired_and_people_are_not_photos():
+def test_paired_shares_count_people_not_photos():
     before = np.ones(40)
     after = np.r_[np.zeros(20), np.ones(20)]
-    each_their_own = effects.paired_shares(before, after, np.arange(40), margin=0.02)
-    assert each_their_own.value == 0.5
-    assert each_their_own.p < 0.001
-    # The same photos, but all that were lost are one person's.
+    one_each = effects.paired_shares(before, after, np.arange(40), margin=0.02)
+    assert one_each.value == 0.5
+    assert one_each.p < 0.001
+    # The same numbers, but all photos that turned wrong are of one person.
     people = np.r_[np.zeros(20), np.arange(1, 21)]
     of_one = effects.paired_shares(before, after, people, margin=0.02)
     assert of_one.value == 0.5
     assert of_one.p > 0.5
-    # McNemar's where it is the larger one: of five photos, five differ.
+    # McNemar's p if it is the larger one: all five photos differ.
     five = effects.paired_shares(np.ones(5), np.zeros(5), np.arange(5), margin=0.02)
     assert five.p >= 2 / 2**5
 
 
-def test_an_opposite_share_is_short_however_many_photos_changed():
+def test_an_opposite_difference_of_shares_is_below_the_margin():
     before, after = np.r_[np.zeros(60), np.ones(30)], np.r_[np.ones(60), np.zeros(30)]
     effect = effects.paired_shares(before, after, np.arange(90), margin=0.02)
     assert effect.value < 0
@@ -121,8 +118,8 @@ def test_auc_is_that_of_scikit_learn_within_each_stratum():
     assert flipped.p_short < 0.05
 
 
-def test_auc_counts_a_person_as_often_as_drawn():
-    # Resampling by hand: scikit-learn's AUC with each photo weighted by its person's draws.
+def test_the_interval_of_auc_is_that_of_resampled_people():
+    # By hand: scikit-learn's AUC, each photo weighted by how often its person is drawn.
     chance = np.random.default_rng(1)
     people, failed = np.repeat(np.arange(10), 6), chance.random(60) < 0.4
     scores = chance.normal(0, 1, 60) + 0.5 * failed + chance.normal(0, 1, 10)[people]
@@ -132,10 +129,7 @@ def test_auc_counts_a_person_as_often_as_drawn():
         for draw in chance.integers(0, 10, (1000, 10))
     ]
     low, high = np.quantile(drawn, (0.025, 0.975)) - 0.5
-    assert (effect.low, effect.high) == (
-        pytest.approx(low, abs=0.03),
-        pytest.approx(high, abs=0.03),
-    )
+    assert (effect.low, effect.high) == pytest.approx((low, high), abs=0.03)
 
 
 @pytest.mark.parametrize("failing", [0, 5, 60])
@@ -159,15 +153,12 @@ def test_matched_difference_is_least_squares_with_a_constant_for_each_tenth():
     assert effect.value == pytest.approx(fitted.params["treated"])
     clustered = fitted.get_robustcov_results("cluster", groups=people)
     low, high = clustered.conf_int()[list(fitted.params.index).index("treated")]
-    assert (effect.low, effect.high) == (
-        pytest.approx(low, abs=0.02),
-        pytest.approx(high, abs=0.02),
-    )
-    # The plain difference of shares is another one: the treated have more to fail by.
+    assert (effect.low, effect.high) == pytest.approx((low, high), abs=0.02)
+    # The plain difference of shares is larger, since the treated have larger values of matched.
     assert effect.value < failed[treated].mean() - failed[~treated].mean() - 0.05
 
 
-def test_nothing_matched_is_no_difference_known():
+def test_without_a_matched_photo_the_difference_is_not_known():
     treated = np.arange(100) < 50
     apart = np.where(treated, 1000.0, 0.0) + np.arange(100)
     effect = effects.matched_difference(treated, treated, apart, np.arange(100), margin=0.02)
@@ -175,7 +166,7 @@ def test_nothing_matched_is_no_difference_known():
     assert (effect.p, effect.p_short) == (1, 1)
 
 
-def test_rayleigh_of_single_photos_is_near_its_formula():
+def test_rayleighs_p_with_one_photo_per_person_is_near_its_formula():
     angles = np.random.default_rng(2).vonmises(0.5, 0.35, 80)
     effect = effects.common_direction(angles, np.arange(80), margin=0.2)
     length = np.abs(np.exp(1j * angles).mean())
@@ -184,7 +175,7 @@ def test_rayleigh_of_single_photos_is_near_its_formula():
 
 
 def test_directions_of_one_person_are_not_independent():
-    # Four people, each of whose photos all go one way; by photos there is a common direction.
+    # Four people; all photos of one person go the same way. Counted by photos, p would be tiny.
     people = np.repeat(np.arange(4), 100)
     angles = np.array([0.0, 0.6, 1.5, -2.0])[people]
     effect = effects.common_direction(angles, people, margin=0.2)
@@ -199,7 +190,7 @@ def test_undefined_directions_are_left_out():
 
 
 @pytest.mark.parametrize("people", [[], ["a"], ["a", "a", "a"]])
-def test_nobody_and_one_person_give_no_test_and_no_error(people):
+def test_with_no_person_or_one_there_is_no_test_and_no_error(people):
     values = np.ones(len(people))
     for effect in (
         effects.clustered_mean(values, people, margin=0.1),

@@ -1,4 +1,4 @@
-"""Slices done by this process, or by workers of Ray: the same bytes, whatever befalls a worker."""
+"""Slices done by this process or by workers of Ray: the same bytes, also if a worker dies."""
 
 import contextlib
 import dataclasses
@@ -18,12 +18,15 @@ import pytest
 import torture
 from conftest import command
 
-from gradcam_adv import batching as batches
+from gradcam_adv import machine
+from gradcam_adv.app import cli
 from gradcam_adv.data import sources
-from gradcam_adv.files import artifacts
+from gradcam_adv.files import read, write
+from gradcam_adv.models import weights
 from gradcam_adv.runs import engines, records, warden
-from gradcam_adv.study import config as study
-from gradcam_adv.study import setting
+from gradcam_adv.study import config
+from gradcam_adv.study.plan import make_plan
+from gradcam_adv.validation import NotFiniteError
 
 PHOTOS = pd.DataFrame({"photo": list("abcdefgh")})
 SMALL = 'name = "x"\nphotos = "orl"\nclasses = 3\narms = ["plain"]\n'
@@ -32,7 +35,7 @@ NAMES = ["0000000", "0000003", "0000006"]
 
 @pytest.fixture(scope="session")
 def ray_engine():
-    """Ray's engine; where Ray is missing the test is skipped, or fails where it is due."""
+    """Ray's engine; without Ray the test is skipped, or fails if Ray is required."""
     try:
         from gradcam_adv.runs import ray_engine
     except ModuleNotFoundError:
@@ -51,11 +54,11 @@ def workers(ray_engine):
 
 
 def sliced(folder: Path, begin=None) -> engines.Sliced:
-    """Slices of three photos, each a file; by default what writes them begins a file, too."""
+    """Slices of three photos, one file per slice; the default ``begin`` leaves a file, too."""
 
     def begin_writing():
         (folder / f"begun-{os.getpid()}").touch()
-        return lambda name, rows: artifacts.write_table(folder / f"{name}.csv", rows)
+        return lambda name, rows: write.table(folder / f"{name}.csv", rows)
 
     return engines.Sliced(
         "work, plain", PHOTOS, lambda name, _: [folder / f"{name}.csv"], begin or begin_writing, 3
@@ -66,33 +69,41 @@ def begun(folder: Path) -> int:
     return len(list(folder.glob("begun-*")))
 
 
-def test_slices_are_named_after_the_index_of_their_first_photo():
-    (first, _), (name, rows) = setting.cut(PHOTOS.iloc[[1, 2, 5, 7]], 2)
+def test_slices_are_named_after_the_index_of_their_first_row():
+    (first, _), (name, rows) = engines.cut(PHOTOS.iloc[[1, 2, 5, 7]], 2)
     assert (first, name) == ("0000001", "0000005")
     assert rows.index.tolist() == [0, 1]
     assert rows["photo"].tolist() == ["f", "h"]
 
 
-def test_the_local_engine_prepares_itself_once_and_only_for_what_is_missing(tmp_path):
+def test_the_usual_length_of_slices_is_read_when_they_are_cut(tmp_path, monkeypatch):
+    work = dataclasses.replace(sliced(tmp_path), length=None)
+    assert work.files_due() == 1
+    monkeypatch.setattr(engines, "SLICE", 5)
+    assert [part.name for part in work.slices()] == ["0000000", "0000005"]
+    assert work.files_due() == 2
+
+
+def test_the_local_engine_begins_once_and_only_if_a_file_is_missing(tmp_path):
     work = sliced(tmp_path)
     files = [tmp_path / f"{name}.csv" for name in NAMES]
-    assert engines.LOCAL.run(work) == files
+    assert engines.Local().run(work) == files
     assert begun(tmp_path) == 1
     kept = files[0].stat().st_mtime_ns
     files[1].unlink()
-    engines.LOCAL.run(work)
-    assert artifacts.read_table(files[1])["photo"].tolist() == ["d", "e", "f"]
+    engines.Local().run(work)
+    assert read.table(files[1])["photo"].tolist() == ["d", "e", "f"]
     assert files[0].stat().st_mtime_ns == kept
     nothing = dataclasses.replace(work, begin=None)
-    assert engines.LOCAL.run(nothing) == files
+    assert engines.Local().run(nothing) == files
 
 
-def test_an_address_is_for_ray():
+def test_an_address_needs_ray():
     with pytest.raises(ValueError, match="Expected --engine ray with --address. Received: --eng"):
-        engines.choose("local", "auto", 1)
+        cli._engine("local", "auto", 1)
 
 
-def test_missing_ray_is_one_line_on_how_to_get_it(tmp_path):
+def test_missing_ray_is_one_line_that_says_how_to_install_it(tmp_path):
     script = (
         "import sys; sys.modules['ray'] = None; from gradcam_adv.app import cli; "
         "cli.main(['data', 'study.toml', '--engine', 'ray'])"
@@ -103,7 +114,7 @@ def test_missing_ray_is_one_line_on_how_to_get_it(tmp_path):
     )
     assert result.returncode == 1
     assert result.stderr == (
-        'Error: Expected Ray for --engine ray; pip install "gradcam-adv[ray]" brings it. '
+        'Error: Expected Ray for --engine ray; pip install "gradcam-adv[ray]" installs it. '
         "Received: no module named ray\n"
     )
 
@@ -119,30 +130,34 @@ def test_the_local_engine_imports_no_ray(tmp_path):
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
 
 
-def test_clean_and_doctor_know_no_engine(tmp_path):
+def test_clean_and_doctor_take_no_engine(tmp_path):
     for name in ("clean", "doctor"):
         assert "No such option" in command(tmp_path, name, "--engine", "ray").stderr
 
 
-def test_a_setting_goes_to_workers_without_its_tables(photo_folder):
+def test_tasks_go_to_workers_without_tables(photo_folder):
+    study = config.parse({"name": "x", "networks": ["vgg16"], "source": "vgg16", "batch_size": 8})
     listing = sources.list_photos(str(photo_folder), classes=None, min_photos=3, seed=0)
-    own = setting.Setting(study.parse({"name": "x"}), "plain", Path("m"), listing, {}, {}, {})
-    own.__dict__["table"] = listing.files
-    there = pickle.loads(pickle.dumps(own))
-    assert there.study == own.study
-    assert there.listing.root == listing.root
-    assert len(there.listing.files) == 0
-    assert "table" not in vars(there)
-    assert len(own.listing.files) == 30
+    bases = weights.resolve("random", ["vgg16"])
+    run, models = photo_folder / "run", photo_folder / "models"
+    task = make_plan(study, listing, bases, run=run, models=models).arms["plain"].evaluate["vgg16"]
+    write.table(task.photos.data.folder / "photos.csv", listing.files.assign(split="test"))
+    assert (len(task.photos.test), len(task.photos.identities)) == (30, 3)
+    there = pickle.loads(pickle.dumps(task))
+    assert (there.name, there.folder, there.seed) == (task.name, task.folder, task.seed)
+    assert there.photos.root == listing.root
+    assert {"table", "test", "identities"}.isdisjoint(vars(there.photos))
+    assert not hasattr(there.photos.data, "listing")
+    assert len(there.photos.test) == 30
 
 
-def test_an_error_of_a_worker_is_the_one_that_it_raised():
-    raised = batches.NotFiniteError("logits", 3, "1 of 4 values")
+def test_an_error_for_a_photo_can_be_pickled():
+    raised = NotFiniteError("logits", 3, "1 of 4 values")
     came = pickle.loads(pickle.dumps(raised))
     assert (type(came), str(came), came.item) == (type(raised), str(raised), 3)
 
 
-def test_what_was_begun_ends_with_who_began_it():
+def test_processes_end_with_the_process_that_started_them():
     if not Path("/proc").is_dir():
         pytest.skip("no /proc, in which processes are found")
     script = (
@@ -164,29 +179,29 @@ def test_what_was_begun_ends_with_who_began_it():
 def test_a_slice_is_read_while_the_one_before_is_written(tmp_path):
     reading = {name: threading.Event() for name in "adg"}  # their first photos
 
-    def read(rows):
+    def read_rows(rows):
         reading[rows["photo"][0]].set()
         return "".join(rows["photo"])
 
     def begin():
-        def write(name, rows, given):
+        def write_slice(name, rows, given):
             following = {"a": "d", "d": "g"}.get(rows["photo"][0])
             assert following is None or reading[following].wait(5)
-            assert following != "d" or not reading["g"].is_set()  # and no further ahead
+            assert following != "d" or not reading["g"].is_set()  # one slice ahead, not two
             (tmp_path / f"{name}.csv").write_text(given)
 
-        return write
+        return write_slice
 
-    files = engines.LOCAL.run(dataclasses.replace(sliced(tmp_path, begin), read=read))
+    files = engines.Local().run(dataclasses.replace(sliced(tmp_path, begin), read=read_rows))
     assert [path.read_text() for path in files] == ["abc", "def", "gh"]
     reading["d"].clear()
     files[1].unlink()
-    engines.LOCAL.run(dataclasses.replace(sliced(tmp_path, begin), read=read))
+    engines.Local().run(dataclasses.replace(sliced(tmp_path, begin), read=read_rows))
     assert reading["d"].is_set()
 
 
-def test_what_reading_raises_is_raised_where_the_slice_is_due(tmp_path):
-    def read(rows):
+def test_an_error_of_reading_is_raised_when_its_slice_is_to_be_written(tmp_path):
+    def read_rows(rows):
         if rows["photo"][0] == "d":
             raise FileNotFoundError(2, "No such file", "d.png")
         return None
@@ -195,7 +210,7 @@ def test_what_reading_raises_is_raised_where_the_slice_is_due(tmp_path):
         return lambda name, rows, _: (tmp_path / f"{name}.csv").write_text("whole")
 
     with pytest.raises(FileNotFoundError, match="No such file: 'd.png'"):
-        engines.LOCAL.run(dataclasses.replace(sliced(tmp_path, begin), read=read))
+        engines.Local().run(dataclasses.replace(sliced(tmp_path, begin), read=read_rows))
     assert [path.stem for path in tmp_path.glob("*.csv")] == NAMES[:1]
 
 
@@ -207,7 +222,7 @@ def ends(pid: int, seconds: float = 10) -> bool:
 
 
 @pytest.mark.slow
-def test_workers_write_what_this_process_does(workers, tmp_path):
+def test_workers_write_the_same_files_as_this_process(workers, tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
@@ -215,14 +230,14 @@ def test_workers_write_what_this_process_does(workers, tmp_path):
     def begin():
         (there / f"begun-{os.getpid()}").touch()
 
-        def write(name, rows):
-            while len(list(there.glob("begun-*"))) < 2:  # so that either has its share
+        def write_slice(name, rows):
+            while len(list(there.glob("begun-*"))) < 2:  # so that each gets a slice
                 time.sleep(0.05)
-            artifacts.write_table(there / f"{name}.csv", rows)
+            write.table(there / f"{name}.csv", rows)
 
-        return write
+        return write_slice
 
-    assert [path.stem for path in engines.LOCAL.run(sliced(here))] == NAMES
+    assert [path.stem for path in engines.Local().run(sliced(here))] == NAMES
     files = workers.run(sliced(there, begin))
     assert [path.stem for path in files] == NAMES
     for path in files:
@@ -233,23 +248,23 @@ def test_workers_write_what_this_process_does(workers, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_a_worker_raises_is_raised_here(workers, tmp_path):
+def test_an_error_of_a_worker_is_raised_here(workers, tmp_path):
     missing = tmp_path / "nothing"
     problems = [
-        batches.NotFiniteError("logits of vgg16", "ann/1.png", "1 of 4 values"),
+        NotFiniteError("logits of vgg16", "ann/1.png", "1 of 4 values"),
         FileNotFoundError(2, "No such file or directory", str(missing)),
         MemoryError("Expected enough memory. Received: little"),
     ]
     for problem in problems:
 
         def begin(problem=problem):
-            def write(name, rows):
+            def write_slice(name, rows):
                 raise problem
 
-            return write
+            return write_slice
 
         raised = []
-        for engine in (engines.LOCAL, workers):
+        for engine in (engines.Local(), workers):
             with pytest.raises(type(problem)) as caught:
                 engine.run(sliced(tmp_path, begin))
             raised.append(caught.value)
@@ -260,14 +275,14 @@ def test_what_a_worker_raises_is_raised_here(workers, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_slice_that_ends_every_worker_is_named(workers, tmp_path):
+def test_a_slice_in_which_every_worker_dies_is_named(workers, tmp_path):
     def begin():
-        def write(name, rows):
+        def write_slice(name, rows):
             if name == NAMES[1]:
                 os.kill(os.getpid(), signal.SIGKILL)
-            artifacts.write_table(tmp_path / f"{name}.csv", rows)
+            write.table(tmp_path / f"{name}.csv", rows)
 
-        return write
+        return write_slice
 
     message = "through slice 0000003 of 'work, plain'. Received: 3 of them died in it"
     with warnings.catch_warnings(record=True) as caught:
@@ -283,7 +298,7 @@ def test_a_slice_that_ends_every_worker_is_named(workers, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_beginning_that_ends_every_worker_is_named(workers, tmp_path):
+def test_a_beginning_in_which_every_worker_dies_is_named(workers, tmp_path):
     def begin():
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -302,15 +317,15 @@ def test_a_beginning_that_ends_every_worker_is_named(workers, tmp_path):
         ({"versions": {}}, "Expected .* None, as here, on every machine .*Received: .* on "),
     ],
 )
-def test_a_worker_that_can_not_be_alike_says_so(ray_engine, changed, message):
-    terms = ray_engine.Terms(1, Path.cwd(), {}, setting.versions())
+def test_a_worker_on_a_different_machine_is_refused(ray_engine, changed, message):
+    terms = ray_engine.Terms(1, Path.cwd(), {}, machine.versions())
     with pytest.raises(ValueError, match=message):
         ray_engine.Worker(dataclasses.replace(terms, **changed)).begin(None, None)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "nowhere", "a b:1"])
-def test_no_cluster_at_an_address_is_said_within_seconds(ray_engine, tmp_path, address):
+def test_an_address_without_a_cluster_is_refused_within_seconds(ray_engine, tmp_path, address):
     began = time.monotonic()
     message = f"Expected a Ray cluster at --address, .* Received: {address}: "
     with pytest.raises(ConnectionError, match=message):
@@ -335,37 +350,40 @@ def test_a_cluster_of_two_machines_is_joined(ray_engine, tmp_path):
         cluster.shutdown()
 
 
-# The command in small slices, of which one ends its worker after it has written, but not told of,
-# its files, and another has too little memory.
-BEFALLEN = """
-import os, signal, warnings
+# The command in small slices. One kills its worker after its files are written, but before this is
+# recorded; each of these slices also warns of too little memory.
+DISTURBED = """
+import dataclasses, os, signal, warnings
 from pathlib import Path
-from gradcam_adv import batching as batches
 from gradcam_adv.app import cli
-from gradcam_adv.study import setting
-from gradcam_adv.study.stages import networks as stages
-setting.SLICE = 3
-begin = stages._begin_attack
+from gradcam_adv.batching import BatchHalved
+from gradcam_adv.runs import engines
+from gradcam_adv.study.stages.attack import Attack
+engines.SLICE = 3
+sliced = Attack.sliced
 
-def begin_befallen(*given):
-    write = begin(*given)
-    def befallen(name, rows, *read):
-        write(name, rows, *read)
-        if name == "0000003":
-            warnings.warn("out of memory with batches of 8", batches.BatchHalved)
-            if not Path("killed").exists():
-                Path("killed").touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-    return befallen
+def sliced_disturbed(task):
+    begin = sliced(task).begin
+    def begin_disturbed():
+        write = begin()
+        def disturbed(name, rows, *read):
+            write(name, rows, *read)
+            if name == "0000003":
+                warnings.warn("out of memory with batches of 8", BatchHalved)
+                if not Path("killed").exists():
+                    Path("killed").touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+        return disturbed
+    return dataclasses.replace(sliced(task), begin=begin_disturbed)
 
-stages._begin_attack = begin_befallen
+Attack.sliced = sliced_disturbed
 cli.main()
 """
 
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory):
-    """A folder with a study and, aside, what the local engine made of it on one thread."""
+    """A folder with a study, and in it the results of the local engine on one thread."""
     folder = torture.new_folder(tmp_path_factory.mktemp("study"), both_arms=True)
     text = (folder / "study.toml").read_text()
     (folder / "study.toml").write_text(text.replace("threads = 2", "threads = 1"))
@@ -375,17 +393,17 @@ def local(tmp_path_factory):
 
 @pytest.fixture
 def again(local):
-    """The same folder, in which the study can be done anew."""
+    """The same folder, in which the study can be done again."""
     yield local
     for name in ("runs", "models"):
         shutil.rmtree(local / name, ignore_errors=True)
 
 
 def other_than_local(folder: Path) -> list[str]:
-    """What differs from the local run, but for the command in the run's own manifest."""
+    """What differs from the local run, except the command in the run's own manifest."""
     found = torture.differing(folder / "undisturbed", folder)
     first, second = (
-        artifacts.read_json(place / "runs" / "tortured" / "manifest.json")
+        read.json(place / "runs" / "tortured" / "manifest.json")
         for place in (folder / "undisturbed", folder)
     )
     assert first["given"].pop("command") != second["given"].pop("command")
@@ -394,11 +412,11 @@ def other_than_local(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_two_workers_one_of_them_killed_give_the_bytes_of_this_process(
+def test_two_workers_of_which_one_is_killed_write_the_same_bytes_as_this_process(
     again, ray_engine, monkeypatch
 ):
-    """All of them but the notes of what befell the workers, in the attacks' manifests."""
-    monkeypatch.setattr(torture, "COMMAND", BEFALLEN)
+    """Except the notes about it, in the attacks' manifests."""
+    monkeypatch.setattr(torture, "COMMAND", DISTURBED)
     torture.check(again, torture.begin(again, "reproduce", "study.toml", "--engine", "ray"))
     assert (again / "killed").exists()
     attacks = list(again.glob("runs/tortured/*/attack/*/*/manifest.json"))
@@ -417,7 +435,7 @@ def test_two_workers_one_of_them_killed_give_the_bytes_of_this_process(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_ended_in_the_middle_it_leaves_no_process_and_the_local_engine_goes_on(
+def test_a_stopped_run_leaves_no_process_and_the_local_engine_continues_it(
     again, ray_engine, number
 ):
     others = marked()
@@ -436,14 +454,14 @@ def test_ended_in_the_middle_it_leaves_no_process_and_the_local_engine_goes_on(
     assert marked() <= others
     state = command(again, "status", "runs/tortured")
     assert state.returncode == 0, state.stderr
-    if number == signal.SIGINT:  # which leaves no less than the other
+    if number == signal.SIGINT:  # SIGKILL leaves no more behind
         return
     torture.check(again, torture.begin(again, "reproduce", "study.toml"))
     assert torture.differing(again / "undisturbed", again) == []
 
 
 def marked() -> set[int]:
-    """The processes that a warden would end, of whatever mark."""
+    """The processes that any warden would end."""
     found = set()
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""MTCNN on real photos, and the similarity transform on made-up ones whose answer is known."""
+"""MTCNN on real photos, and the alignment of synthetic photos whose answer is known."""
 
 import dataclasses
 
@@ -31,7 +31,7 @@ def eyes(face: faces.Face, photo: Image.Image) -> np.ndarray:
     return np.array(shares) * photo.size
 
 
-def test_finds_real_faces(detector, orl):
+def test_faces_of_real_photos_are_found(detector, orl):
     found = detector([faces.for_detection(photo) for photo in orl])
     for photo, face in zip(orl, found, strict=True):
         assert face.faces == 1
@@ -41,8 +41,8 @@ def test_finds_real_faces(detector, orl):
         assert face.confidence > 0.8
 
 
-def test_a_face_is_found_alike_alone_and_among_others(detector, orl):
-    """In batches with photos of other sizes, which MTCNN pads."""
+def test_a_face_is_found_in_the_same_place_alone_and_in_a_batch(detector, orl):
+    """The batch has photos of several sizes, which MTCNN would pad in its own way."""
     sizes = [(92 + 8 * i, 112 + 10 * i) for i in range(10)]
     mixed = [photo.resize(size) for photo, size in zip(orl, sizes, strict=True)]
     together = detector([faces.for_detection(photo) for photo in mixed])
@@ -51,7 +51,7 @@ def test_a_face_is_found_alike_alone_and_among_others(detector, orl):
         assert np.abs(eyes(alone, photo) - eyes(face, photo)).max() < 0.04 * photo.width
 
 
-def test_no_face_is_none_in_its_place(detector, orl):
+def test_a_photo_without_a_face_gives_none(detector, orl):
     noise = np.random.default_rng(0).integers(0, 256, (112, 92, 3), np.uint8)
     images = [noise, np.asarray(orl[0]), np.zeros((9, 300, 3), np.uint8), np.asarray(orl[1])]
     found = detector(images)
@@ -60,8 +60,8 @@ def test_no_face_is_none_in_its_place(detector, orl):
     assert detector([]) == []
 
 
-def test_a_photo_without_a_face_leaves_the_others_places_alone(detector, orl):
-    """MTCNN's own filling up of a batch takes one photo's offsets for another's then."""
+def test_a_photo_without_a_face_does_not_change_the_faces_of_others(detector, orl):
+    """MTCNN's own padding would take the offsets of another photo here."""
     noise = np.random.default_rng(0).integers(0, 256, (48, 40, 3), np.uint8)
     none, face, other = detector([noise, *(faces.for_detection(photo) for photo in orl[:2])])
     assert none is None
@@ -78,7 +78,7 @@ def test_a_large_photo_is_shrunk_and_its_face_found_in_the_same_place(detector, 
     np.testing.assert_allclose(eyes(big, orl[0]), eyes(small, orl[0]), atol=4)
 
 
-def test_the_face_that_counts_is_large_and_near_the_middle(detector, orl):
+def test_of_several_faces_the_large_one_near_the_middle_counts(detector, orl):
     canvas = Image.new("RGB", (500, 300))
     canvas.paste(orl[0], (0, 0))
     canvas.paste(orl[1].resize((184, 224)), (150, 40))
@@ -86,11 +86,11 @@ def test_the_face_that_counts_is_large_and_near_the_middle(detector, orl):
     (face,) = detector([faces.for_detection(canvas)])
     assert face.faces == 3
     assert 150 < eyes(face, canvas)[0][0] < 334
-    # Of equal faces it is the one in the middle, whatever MTCNN is surest of.
+    # Of equal faces the one in the middle counts, whatever MTCNN's confidence.
     row = np.zeros((2, 16))
     row[:, 1:5] = [(0, 0, 40, 40), (30, 30, 40, 40)]
     row[:, 5] = [1, 0.8]
-    assert faces._that_counts(row, 100, 100).confidence == 0.8
+    assert faces._main_face(row, 100, 100).confidence == 0.8
 
 
 def dots(left: np.ndarray, right: np.ndarray, size: tuple[int, int]) -> Image.Image:
@@ -123,7 +123,7 @@ def middle(blob: np.ndarray) -> tuple[float, float]:
     y=st.floats(130, 170),
     margin=st.floats(0, 0.5),
 )
-def test_eyes_come_to_lie_level_in_their_places(angle, distance, x, y, margin):
+def test_eyes_are_level_and_at_their_places_in_the_crop(angle, distance, x, y, margin):
     half = distance / 2 * np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
     left, right = np.array([x, y]) - half, np.array([x, y]) + half
     photo = dots(left, right, (300, 300))
@@ -134,7 +134,7 @@ def test_eyes_come_to_lie_level_in_their_places(angle, distance, x, y, margin):
     np.testing.assert_allclose(middle(crop[..., 1]), ((SIZE + apart) / 2, height), atol=0.6)
 
 
-def test_a_face_seen_from_the_side_is_measured_by_its_box():
+def test_the_size_of_a_face_seen_from_the_side_comes_from_its_box():
     left, right = np.array([148.0, 150.0]), np.array([152.0, 150.0])
     photo = dots(left, right, (300, 300))
     by_box = faces.align(photo, face_of(left, right, photo, height=100), SIZE, 0)
@@ -143,13 +143,13 @@ def test_a_face_seen_from_the_side_is_measured_by_its_box():
     np.testing.assert_array_equal(by_box, faces.align(photo, frontal, SIZE, 0))
 
 
-def test_eyes_in_one_point_are_no_end():
+def test_a_face_with_both_eyes_in_one_point_can_be_aligned():
     photo = dots((150, 150), (150, 150), (300, 300))
     crop = faces.align(photo, face_of((150, 150), (150, 150), photo, height=90), SIZE, 0.1)
     assert crop.any()
 
 
-def test_what_lies_outside_of_the_photo_is_black():
+def test_outside_the_photo_the_crop_is_black():
     photo = Image.new("RGB", (60, 60), (200, 150, 100))
     crop = faces.align(photo, face_of((20, 10), (40, 10), photo, height=0), SIZE, 0.2)
     assert crop.dtype == np.uint8
@@ -165,7 +165,7 @@ def test_a_large_face_is_shrunk_with_antialiasing():
     assert np.abs(crop[20:80, 20:80].astype(int) - 127).max() < 12
 
 
-def test_align_takes_shares_so_the_photos_size_does_not_matter(orl, detector):
+def test_the_crop_does_not_depend_on_the_size_of_the_photo(orl, detector):
     (face,) = detector([faces.for_detection(orl[3])])
     small = faces.align(orl[3], face, SIZE, 0.1)
     large = faces.align(orl[3].resize((460, 560), Image.Resampling.BICUBIC), face, SIZE, 0.1)

@@ -1,4 +1,4 @@
-"""Every write of a run fails once: one line, nothing lost that was whole, and on it goes."""
+"""Every write of a run fails once: one line of error, nothing whole is lost, the run continues."""
 
 import contextlib
 import errno
@@ -20,16 +20,14 @@ from conftest import write_photo
 from disk import watched
 from keras.src.saving import saving_lib
 
-from gradcam_adv import backends as gradients
+from gradcam_adv import backends
 from gradcam_adv.app import cli
-from gradcam_adv.attacks import fgsm
+from gradcam_adv.attacks.fgsm import FGSM
+from gradcam_adv.data import photos
 from gradcam_adv.explain import gradcam
-from gradcam_adv.files import artifacts
-from gradcam_adv.graph import network as networks
-from gradcam_adv.models import backbones, training
-from gradcam_adv.runs import locks, records
-from gradcam_adv.study import setting
-from gradcam_adv.study.stages import networks as stages
+from gradcam_adv.graph import predictor
+from gradcam_adv.models import backbones, bases, training
+from gradcam_adv.runs import engines, locks, records
 
 STUDY = """
 name = "tiny"
@@ -48,7 +46,7 @@ resnet50 = ["conv5_block3_out"]
 
 
 def tiny_base(name, image_size, weights, *, preprocessing="own", seed=0):
-    """In the place of a network of that name: two layers, the last one called as the real one."""
+    """Instead of a network of that name: two layers; the last one has the real one's name."""
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((image_size, image_size, 3))
     x = keras.layers.Conv2D(4, 3, strides=4, name="first")(inputs)
@@ -57,41 +55,50 @@ def tiny_base(name, image_size, weights, *, preprocessing="own", seed=0):
     return keras.Model(inputs, keras.layers.ReLU(name=last)(x))
 
 
-class Explained:
-    """In the place of Grad-CAM: maps that follow from the photos at no cost."""
+class CheapPredictor:
+    """Instead of Predictor: nothing is compiled."""
 
-    def __init__(self, network, layers, batch_size, targets=1):
+    def __init__(self, model, batch_size, what="logits"):
+        self._model = model
+
+    def __call__(self, images):
+        return np.asarray(self._model(images))
+
+
+class CheapGradCAM:
+    """Instead of Grad-CAM: the heatmaps are parts of the photos."""
+
+    def __init__(self, model, layers, *, batch_size):
         self.layers = [layers] if isinstance(layers, str) else list(layers)
 
-    def __call__(self, images, classes):
+    def maps_and_logits(self, images, classes):
         maps = images[:, ::4, ::4, :1].transpose(0, 3, 1, 2).repeat(classes.shape[1], axis=1)
         logits = images.mean(axis=(1, 2))
         return dict.fromkeys(self.layers, maps / maps.max()), logits
 
 
+def cheap_signs(_, pixels, labels):
+    return np.sign(pixels - 0.5).astype(np.int8)
+
+
 @pytest.fixture
 def cheap(tmp_path, monkeypatch) -> Path:
-    """A folder with a study and photos; of its stages all that takes long is replaced.
+    """A folder with a study and photos; everything slow in its stages is replaced.
 
     What is written, and when, is as always.
     """
-    monkeypatch.setattr(setting, "SLICE", 2)
-    monkeypatch.setattr(backbones, "build", tiny_base)
-    monkeypatch.setattr(backbones, "calibrate_batch_norm", lambda *_, **__: None)
-    monkeypatch.setattr(gradcam, "predict", lambda model, images, _: np.asarray(model(images)))
-    monkeypatch.setattr(gradcam, "Explainer", Explained)
-    monkeypatch.setattr(stages, "_check_same_logits", lambda *_: None)
-    monkeypatch.setattr(gradients, "configure", lambda threads: None)
-    # Or Keras writes to a file of its own first, where memory is short just now.
+    monkeypatch.setattr(engines, "SLICE", 2)
+    monkeypatch.setattr(bases, "build", tiny_base)
+    monkeypatch.setattr(bases, "calibrate_batch_norm", lambda *_, **__: None)
+    monkeypatch.setattr(predictor, "Predictor", CheapPredictor)
+    monkeypatch.setattr(gradcam, "GradCAM", CheapGradCAM)
+    monkeypatch.setattr(FGSM, "signs", cheap_signs)
+    monkeypatch.setattr(backends, "configure", lambda threads: None)
+    # Otherwise Keras first writes to a file of its own if memory is short at that moment.
     monkeypatch.setattr(saving_lib, "is_memory_sufficient", lambda _: True)
-    # As always, but for the collection of garbage, which takes longer than all the rest.
-    forget = functools.partial(keras.utils.clear_session, free_memory=False)
-    monkeypatch.setattr(networks, "forget", forget)
-    monkeypatch.setattr(
-        fgsm,
-        "compiled_sign",
-        lambda *_: lambda pixels, labels: np.sign(pixels - 0.5).astype(np.int8),
-    )
+    # Without the collection of garbage, which takes longer than all the rest.
+    clear_session = functools.partial(keras.utils.clear_session, free_memory=False)
+    monkeypatch.setattr(backends, "clear_session", clear_session)
     history = pd.DataFrame({"epoch": [1], "loss": [0.5], "val_loss": [0.5]})
     monkeypatch.setattr(training, "train_head", lambda *_, **__: history)
     folder = tmp_path / "work"
@@ -110,7 +117,7 @@ def run(stage: str = "score"):
 
 
 def error_of(result) -> str:
-    """The one line that a user saw."""
+    """The one line of error that a user saw."""
     assert result.exit_code == 1, (result.output, result.exception)
     lines = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
     assert len(lines) == 1, result.stderr
@@ -128,9 +135,9 @@ def files(folder: Path) -> dict[Path, bytes]:
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
-    """Of a finished run, but for the manifests, which hold times."""
+    """All files of a finished run, except the manifests, which hold times."""
     return {
-        path: content for path, content in files(folder).items() if path.name != artifacts.MANIFEST
+        path: content for path, content in files(folder).items() if path.name != records.MANIFEST
     }
 
 
@@ -145,16 +152,16 @@ def on_record(folder: Path) -> set[Path]:
     }
 
 
-# The kind of a write, the file or folder, and for what is written more than once, its occasion.
+# The kind of a write, the file or folder, and the occasion if it is written more than once.
 Point = tuple[str, Path, str]
 
 
 class Fault:
-    """Lets the first write fail that has not failed before.
+    """Makes the first write fail that has not failed before.
 
     Attributes:
-        points: every write there was.
-        failed: where a write failed so far.
+        points: all writes so far.
+        failed: those that failed.
         only: which paths may fail.
     """
 
@@ -172,7 +179,7 @@ class Fault:
         if kind != self._kind or not path.is_relative_to(self._folder):
             return
         if path.name in (locks.LOCK, records.JOURNAL) and kind == "open":
-            return  # no file of a result; for lines of a journal, see "append"
+            return  # not a result; for the lines of a journal see "append"
         if kind == "rename":
             self._written = path.name
         if kind == "sync" and ".partial" not in path.name:  # a folder or a journal
@@ -212,7 +219,7 @@ def fail_with(number: int) -> Callable[[Path], None]:
 
 
 def no_more_bytes(path: Path) -> None:
-    """From here on the system writes but a few bytes, and then fails, whoever is writing."""
+    """From now on the system writes a few bytes only, and then fails, whoever writes."""
     size = path.stat().st_size if path.exists() else 0
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5, hard))
@@ -223,7 +230,7 @@ FAULTS = {
     "sync": ("sync", fail_with(errno.EIO), "Received: Input/output error"),
     "rename": ("rename", fail_with(errno.EIO), "Received: Input/output error"),
     "write": ("open", no_more_bytes, "Expected to read or write "),
-    "no space": ("open", no_more_bytes, "give the same command again once there is room"),
+    "no space": ("open", no_more_bytes, "free some space and give the same command again"),
     "line of a journal": ("append", no_more_bytes, "Received: File too large"),
 }
 
@@ -252,14 +259,14 @@ def test_each_write_of_a_run_fails_once(cheap, monkeypatch, name):
             break
         line = error_of(result)
         assert message in line
-        # Which one it was that failed is said, whatever the writer said.
+        # The error names the file, whatever the writer said.
         assert "runs/" in line or "models/" in line or kind == "append"
         after = files(cheap)
         assert {path: after[path] for path in whole} == {path: before[path] for path in whole}
         assert [path for path in after if ".partial" in path.name] == []
         assert locks.holder(cheap / "runs" / "tiny") is None
     assert result.exit_code == 0, result.stderr
-    # A temporary file without a name gets one, of chance, where the system refused it before.
+    # A temporary file without a name gets a random one if the system refused it before.
     named = {point for point in fault.failed if point[1].name.startswith("tmp")}
     assert fault.failed - named == undisturbed.points
     assert contents(cheap) == expected
@@ -267,18 +274,18 @@ def test_each_write_of_a_run_fails_once(cheap, monkeypatch, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["sync", "rename", "no space"])
-def test_a_report_that_cannot_be_written_leaves_the_one_before(cheap, monkeypatch, name):
+def test_a_report_that_can_not_be_written_leaves_the_one_before(cheap, monkeypatch, name):
     kind, fail, message = FAULTS[name]
     assert run("report").exit_code == 0
     expected = contents(cheap)
-    # A report of one's own: edited by hand, it has to be made anew.
+    # Edited by hand, so the report has to be made again.
     (cheap / "runs" / "tiny" / "tables" / "claims.csv").write_text("mine")
     before = files(cheap)
     if name == "no space":
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     fault = Fault(cheap, kind, fail)
     chosen = (".svg", ".png", ".md", ".html", ".csv")
-    for suffix in chosen:  # the first of each kind, whoever writes it
+    for suffix in chosen:  # the first file of each kind
         fault.only = lambda path, suffix=suffix: path.suffix == suffix and "report" in path.parts
         with watching(fault):
             result = run("report")
@@ -291,19 +298,19 @@ def test_a_report_that_cannot_be_written_leaves_the_one_before(cheap, monkeypatc
     assert run("report").exit_code == 0
     assert contents(cheap).keys() == expected.keys()
     for path, content in contents(cheap).items():
-        if path.suffix in (".csv", ".png"):  # a report tells of seconds
+        if path.suffix in (".csv", ".png"):  # the others hold seconds
             assert content == expected[path], path
 
 
-def test_photos_that_vanish_in_the_middle_are_one_line(cheap, monkeypatch):
-    read = setting.photos.decode_all
+def test_photos_that_vanish_during_a_run_are_one_line(cheap, monkeypatch):
+    read = photos.decode_all
 
     def vanish(paths, size):
         shutil.move("people", "away")
         return read(paths, size)
 
     with monkeypatch.context() as patch:
-        patch.setattr(setting.photos, "decode_all", vanish)
+        patch.setattr(photos, "decode_all", vanish)
         result = run()
     assert result.exit_code in (1, 2), result.exception
     (line,) = (line for line in result.stderr.splitlines() if line.startswith("Error: "))
@@ -316,20 +323,20 @@ def test_photos_that_vanish_in_the_middle_are_one_line(cheap, monkeypatch):
     assert {path: files(cheap)[path] for path in whole} == {path: before[path] for path in whole}
 
 
-def test_a_run_s_folder_that_vanishes_in_the_middle_is_one_line(cheap, monkeypatch):
-    def vanish(pixels, labels):
+def test_a_runs_folder_that_vanishes_during_the_run_is_one_line(cheap, monkeypatch):
+    def vanish(*given):
         shutil.rmtree("runs")
-        return np.sign(pixels - 0.5).astype(np.int8)
+        return cheap_signs(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages.fgsm, "compiled_sign", lambda *_: vanish)
+        patch.setattr(FGSM, "signs", vanish)
         result = run()
     assert "Received: No such file or directory" in error_of(result)
     assert run().exit_code == 0
 
 
 @pytest.mark.slow
-def test_a_run_s_folder_named_in_a_roundabout_way_keeps_its_report(cheap):
+def test_a_runs_folder_given_with_dots_in_its_path_keeps_its_report(cheap):
     arguments = ["report", "study.toml", "--runs", "people/../runs"]
     assert CliRunner().invoke(cli.main, arguments).exit_code == 0
     assert (cheap / "runs" / "tiny" / "report.md").is_file()

@@ -1,4 +1,4 @@
-"""FGSM against Foolbox and ART, its invariants, and what it refuses."""
+"""FGSM against Foolbox and ART, perturbations and their bounds, and random signs."""
 
 from typing import ClassVar
 
@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradcam_adv import backends as gradients
-from gradcam_adv import perturb, sign
-from gradcam_adv.attacks import fgsm
+from gradcam_adv import FGSM, RandomSigns, perturb
+from gradcam_adv.attacks import SignPerturbations
+from gradcam_adv.attacks.fgsm import margin
+from gradcam_adv.attacks.noise import random_signs
 
 EPSILONS = (0.01, 0.05, 0.1)
 
@@ -51,17 +52,39 @@ def art_fgsm(model, images, labels, epsilon):
     return attack.generate(images, np.eye(model.output_shape[-1])[labels])
 
 
+@pytest.fixture(scope="module")
+def fgsm(small_cnn):
+    return FGSM(small_cnn, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def signs(fgsm, images, labels):
+    return fgsm.signs(images, labels)
+
+
 @pytest.mark.parametrize(
     "peer", [foolbox_fgsm, pytest.param(art_fgsm, marks=pytest.mark.tensorflow)]
 )
-@pytest.mark.parametrize("epsilon", EPSILONS)
-def test_equals_foolbox_and_art(small_cnn, images, labels, peer, epsilon):
-    """But where the gradient is at rounding level, whose sign is another on some processors."""
-    ours = perturb(images, sign(small_cnn, images, labels, batch_size=4), epsilon)
-    differ = ours != peer(small_cnn, images, labels, epsilon)
-    gradient, _ = gradients.loss_gradient(small_cnn, len(images))(images, labels)
-    assert differ.sum() <= 2
-    assert (np.abs(gradient[differ]) < 1e-5 * np.abs(gradient).mean()).all()
+def test_equals_foolbox_and_art(small_cnn, fgsm, images, labels, peer):
+    """Except where the gradient is at rounding level; its sign is another on some processors."""
+    perturbations = fgsm(images, labels, EPSILONS)
+    gradient, _ = fgsm._compile(len(images))(images, labels)
+    for epsilon in EPSILONS:
+        ours = perturb(images, perturbations[epsilon])
+        differ = ours != peer(small_cnn, images, labels, epsilon)
+        assert differ.sum() <= 2
+        assert (np.abs(gradient[differ]) < 1e-5 * np.abs(gradient).mean()).all()
+
+
+def test_the_cross_entropy_follows_from_the_margin():
+    logits = np.float32([[1, 2, 4], [0, 0, 0], [-3, 5, 1]])
+    labels = np.int32([1, 0, 1])
+    ours = np.asarray(keras.ops.convert_to_numpy(margin(logits, labels)), float)
+    by_hand = [np.log(np.e + np.e**4) - 2, np.log(2), np.log(np.e**-3 + np.e) - 5]
+    np.testing.assert_allclose(ours, by_hand, rtol=1e-6)
+    expected = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    expected = keras.ops.convert_to_numpy(expected)
+    np.testing.assert_allclose(np.log1p(np.exp(ours)), expected, rtol=1e-5)
 
 
 class Counting(keras.layers.Layer):
@@ -75,78 +98,57 @@ class Counting(keras.layers.Layer):
 
 
 @pytest.mark.tensorflow
-def test_one_batch_shape_is_compiled_once_and_serves_the_smaller_last_batch(images, labels):
+def test_one_batch_shape_is_compiled_once_and_serves_every_batch_and_call(images, labels):
     x = inputs = keras.Input(images.shape[1:])
     x = keras.layers.Flatten()(Counting()(x))
-    model = keras.Model(inputs, keras.layers.Dense(5)(x))
+    attack = FGSM(keras.Model(inputs, keras.layers.Dense(5)(x)), batch_size=4)
     Counting.seen.clear()
-    sign(model, images, labels, batch_size=4)
+    attack(images, labels, [0.1])  # batches of 4, 4 and 3
+    attack(images[:5], labels[:5], [0.1])
     assert [size for size in Counting.seen if size] == [4]
 
 
-def sure(model, factor):
-    """The same network, ``factor`` times as sure of itself."""
-    inputs = keras.Input(model.input_shape[1:])
-    return keras.Model(inputs, keras.layers.Rescaling(factor)(model(inputs)))
-
-
 def test_the_gradient_does_not_fade_when_the_network_is_sure(small_cnn, images):
-    # With logit gaps of hundreds the cross-entropy's own gradient is zero in float32.
-    saturated = sure(small_cnn, 1e5)
+    # With logits hundreds apart the cross-entropy's own gradient is zero in float32.
+    inputs = keras.Input(small_cnn.input_shape[1:])
+    sure = keras.Model(inputs, keras.layers.Rescaling(1e5)(small_cnn(inputs)))
     predicted = small_cnn.predict(images, verbose=0).argmax(axis=1)
-    assert (foolbox_fgsm(saturated, images, predicted, 0.1) == images).mean() > 0.5
-    signs = sign(saturated, images, predicted)
-    assert (signs == 0).mean() < 1e-3
+    assert (foolbox_fgsm(sure, images, predicted, 0.1) == images).mean() > 0.5
+    assert (FGSM(sure).signs(images, predicted) == 0).mean() < 1e-3
 
 
-def test_the_attack_lowers_the_label_against_the_others(small_cnn, images, labels):
+def test_the_attack_raises_the_loss_of_every_label(small_cnn, fgsm, images, labels):
     def loss(x):
         logits = small_cnn.predict(x, verbose=0)
         return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
 
-    attacked = perturb(images, sign(small_cnn, images, labels), 0.01)
+    attacked = perturb(images, fgsm(images, labels, [0.01])[0.01])
     assert (np.asarray(loss(attacked)) > np.asarray(loss(images))).all()
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 11, 32])
-def test_signs_do_not_hang_on_the_batch(small_cnn, images, labels, batch_size):
-    reference = sign(small_cnn, images, labels, batch_size=4)
-    assert (sign(small_cnn, images, labels, batch_size=batch_size) != reference).mean() < 1e-3
+def test_signs_do_not_depend_on_the_batch_size(small_cnn, images, labels, signs, batch_size):
+    other = FGSM(small_cnn, batch_size=batch_size).signs(images, labels)
+    assert (other != signs).mean() < 1e-3
 
 
-def test_signs_are_int8_of_the_shape_of_the_images(small_cnn, images, labels):
-    signs = sign(small_cnn, images, labels)
-    assert signs.dtype == np.int8
-    assert signs.shape == images.shape
-    assert set(np.unique(signs)) <= {-1, 0, 1}
+def test_a_softmax_at_the_end_changes_no_sign(small_cnn, images, labels, signs):
+    softmax = keras.Model(small_cnn.inputs, keras.layers.Softmax()(small_cnn.output))
+    np.testing.assert_array_equal(FGSM(softmax, batch_size=4).signs(images, labels), signs)
 
 
-@given(st.floats(0, 1), st.integers(0, 2**32))
-def test_perturbations_stay_within_epsilon_and_the_range(epsilon, seed):
-    rng = np.random.default_rng(seed)
-    images = rng.random((2, 4, 4, 3), dtype=np.float32)
-    signs = rng.integers(-1, 2, images.shape).astype(np.int8)
-    attacked = perturb(images, signs, epsilon)
-    assert attacked.dtype == np.float32
-    assert attacked.min() >= 0
-    assert attacked.max() <= 1
-    assert np.abs(attacked - images).max() <= epsilon + 1e-6
-
-
-def test_epsilon_zero_changes_nothing(images):
-    signs = np.ones(images.shape, np.int8)
-    np.testing.assert_array_equal(perturb(images, signs, 0), images)
-
-
-@pytest.mark.parametrize("epsilon", [-0.1, float("nan"), float("inf")])
-def test_perturb_refuses_epsilons(images, epsilon):
-    with pytest.raises(ValueError, match="epsilon as a finite number, 0 or more"):
-        perturb(images, np.zeros(images.shape, np.int8), epsilon)
-
-
-def test_perturb_refuses_other_shapes(images):
-    with pytest.raises(ValueError, match="signs of the shape of the images"):
-        perturb(images, np.zeros((1, 2, 2, 3), np.int8), 0.1)
+def test_one_array_of_signs_serves_every_epsilon(fgsm, images, labels, signs):
+    perturbations = fgsm(images, labels, [0.1, 0, 0.025])
+    assert list(perturbations) == [0.1, 0, 0.025]
+    assert len(perturbations) == 3
+    assert perturbations.signs.dtype == np.int8
+    assert set(np.unique(perturbations.signs)) <= {-1, 0, 1}
+    np.testing.assert_array_equal(perturbations.signs, signs)
+    assert perturbations[0.1].dtype == np.float32
+    np.testing.assert_array_equal(perturbations[0.1], np.float32(0.1) * signs)
+    assert not perturbations[0].any()
+    with pytest.raises(KeyError, match="0.05"):
+        perturbations[0.05]
 
 
 def bad_calls(images, labels):
@@ -156,46 +158,110 @@ def bad_calls(images, labels):
         r"values in \[0, 1\]. Received: from .* to 25": (images * 255, labels),
         "at least one image": (images[:0], labels[:0]),
         "labels as 11 integers": (images, labels[:5]),
-        "one an image. .*dtype float64": (images, labels.astype(float)),
+        "one per image. .*dtype float64": (images, labels.astype(float)),
         "labels from 0 to 4, .*Received: from .* to 9": (images, np.full(11, 9)),
     }
 
 
 @pytest.mark.parametrize("message", bad_calls(np.zeros((11, 24, 24, 3)), np.zeros(11, int)))
-def test_sign_refuses(small_cnn, images, labels, message):
+def test_refuses_images_and_labels(fgsm, images, labels, message):
     with pytest.raises(ValueError, match=message):
-        sign(small_cnn, *bad_calls(images, labels)[message])
+        fgsm(*bad_calls(images, labels)[message], [0.1])
 
 
-def test_a_softmax_at_the_end_changes_no_sign(small_cnn, images, labels):
-    softmax = keras.Model(small_cnn.inputs, keras.layers.Softmax()(small_cnn.output))
-    np.testing.assert_array_equal(sign(softmax, images, labels), sign(small_cnn, images, labels))
+@pytest.mark.parametrize("epsilon", [-0.1, 1.01, float("nan"), float("inf")])
+@pytest.mark.parametrize("attack", ["fgsm", "noise"])
+def test_attacks_refuse_epsilons(fgsm, images, labels, attack, epsilon):
+    chosen = {"fgsm": fgsm, "noise": RandomSigns()}[attack]
+    with pytest.raises(ValueError, match=r"epsilons from 0 to 1. Received: \[0.1, .*\]"):
+        chosen(images[:1], labels[:1], [0.1, epsilon])
 
 
-def test_sign_stops_at_a_gradient_that_is_no_number(small_cnn, images, labels):
+def test_stops_at_a_gradient_that_is_not_finite(small_cnn, images, labels):
     broken = keras.models.clone_model(small_cnn)
     broken.set_weights([np.full_like(w, np.nan) for w in small_cnn.get_weights()])
     with pytest.raises(ValueError, match="finite gradients"):
-        sign(broken, images, labels)
+        FGSM(broken)(images, labels, [0.1])
 
 
-def test_random_signs_follow_from_photo_and_seed():
-    first = fgsm.random_sign((50, 50, 3), 0, "ab" * 32)
-    np.testing.assert_array_equal(first, fgsm.random_sign((50, 50, 3), 0, "ab" * 32))
-    assert (first != fgsm.random_sign((50, 50, 3), 1, "ab" * 32)).any()
-    assert (first != fgsm.random_sign((50, 50, 3), 0, "cd" * 32)).any()
+@given(st.floats(0, 1), st.integers(0, 2**32))
+def test_attacked_images_stay_within_epsilon_and_the_range(epsilon, seed):
+    rng = np.random.default_rng(seed)
+    images = rng.random((2, 4, 4, 3), dtype=np.float32)
+    signs = rng.integers(-1, 2, images.shape).astype(np.int8)
+    attacked = perturb(images, SignPerturbations(signs, [epsilon])[epsilon])
+    assert attacked.dtype == np.float32
+    assert attacked.min() >= 0
+    assert attacked.max() <= 1
+    assert np.abs(attacked - images).max() <= epsilon + 1e-6
+
+
+def test_perturb_adds_any_perturbation_and_clips():
+    images = np.float32([0.25, 0.9, 0.1]).reshape(1, 1, 1, 3)
+    attacked = perturb(images, np.float32([0.125, 0.3, -5]).reshape(1, 1, 1, 3))
+    np.testing.assert_array_equal(attacked.ravel(), [0.375, 1, 0])
+    np.testing.assert_array_equal(perturb(images, np.zeros(images.shape)), images)
+
+
+HALF = np.full((1, 4, 4, 3), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("images", "perturbation", "message"),
+    [
+        (HALF.astype(np.uint8), HALF, "images as floats in .0, 1. .*dtype uint8"),
+        (np.nan * HALF, HALF, "images with values in .0, 1.. Received: from nan"),
+        (4 * HALF, HALF, "images with values in .0, 1.. Received: from 0 to 2"),
+        (HALF, HALF[:, :2], r"shape of the images, \(1, 4, 4, 3\). Received: shape \(1, 2, 4, 3"),
+        (HALF, HALF[0], r"shape of the images, .*Received: shape \(4, 4, 3\)"),
+        (HALF, np.inf * HALF, "finite perturbation on image 0. Received: 48 of 48 values"),
+    ],
+)
+def test_perturb_refuses(images, perturbation, message):
+    with pytest.raises(ValueError, match=message):
+        perturb(images, perturbation)
+
+
+@pytest.mark.parametrize(
+    ("signs", "message"),
+    [
+        (np.full((1, 2), 50, np.int8), "as integers, -1, 0 or 1. Received: int8 from 50 to 50"),
+        (np.full((1, 2), -2), "Received: int64 from -2 to -2"),
+        (np.full((1, 2), 0.5), "as integers, .*Received: float64 from 0.5 to 0.5"),
+        (np.ones((1, 2), np.uint8), "as integers, .*Received: uint8 from 1 to 1"),
+    ],
+)
+def test_sign_perturbations_refuse_other_values(signs, message):
+    with pytest.raises(ValueError, match=message):
+        SignPerturbations(signs, [0.1])
+
+
+def test_random_signs_follow_from_the_image_s_key_and_the_seed():
+    first = random_signs((50, 50, 3), 0, "ab" * 32)
+    np.testing.assert_array_equal(first, random_signs((50, 50, 3), 0, "ab" * 32))
+    assert (first != random_signs((50, 50, 3), 1, "ab" * 32)).any()
+    assert (first != random_signs((50, 50, 3), 0, "cd" * 32)).any()
     assert set(np.unique(first)) == {-1, 1}
     assert abs(first.mean()) < 0.05
 
 
-@pytest.mark.parametrize(
-    ("images", "signs", "message"),
-    [
-        (np.zeros((1, 4, 4, 3), np.uint8), 1, "images as floats in .0, 1. .*dtype uint8"),
-        (np.full((1, 4, 4, 3), np.nan), 1, "images with values in .0, 1.. Received: from nan"),
-        (np.full((1, 4, 4, 3), 0.5), 50, "signs from -1 to 1. Received: from 50 to 50"),
-    ],
-)
-def test_perturb_refuses_values_out_of_range(images, signs, message):
-    with pytest.raises(ValueError, match=message):
-        perturb(images, np.full((1, 4, 4, 3), signs), 0.1)
+def test_noise_depends_on_the_image_alone(images):
+    noise = RandomSigns(seed=3)
+    whole = noise(images, None, [0.1])
+    assert set(np.unique(whole.signs)) == {-1, 1}
+    np.testing.assert_allclose(np.abs(whole[0.1]), 0.1)
+    order = np.random.default_rng(0).permutation(len(images))
+    np.testing.assert_array_equal(noise(images[order], None, [0.1]).signs, whole.signs[order])
+    for start in range(0, len(images), 4):
+        own = slice(start, start + 4)
+        labels = np.zeros(len(images[own]), int)
+        np.testing.assert_array_equal(noise(images[own], labels, [0.2]).signs, whole.signs[own])
+    np.testing.assert_array_equal(noise(images.astype(float), None, [0.1]).signs, whole.signs)
+    # Another image or another seed gets other signs.
+    assert (whole.signs[0] != whole.signs[1]).any()
+    assert (RandomSigns(seed=4)(images, None, [0.1]).signs != whole.signs).any()
+
+
+def test_noise_refuses_pixels_that_are_no_floats():
+    with pytest.raises(ValueError, match="images as floats in .*Received: dtype uint8"):
+        RandomSigns()(np.zeros((1, 2, 2, 3), np.uint8), None, [0.1])

@@ -1,7 +1,7 @@
-"""Stages that were interrupted go on where they stopped and come out the same."""
+"""Stages that were interrupted continue where they stopped, and the results are the same."""
 
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -9,21 +9,22 @@ import pandas as pd
 import pytest
 from conftest import write_photo
 
-from gradcam_adv import backends as gradients
-from gradcam_adv.app import pipeline
-from gradcam_adv.data import datasets
-from gradcam_adv.files import artifacts
-from gradcam_adv.models import classifiers
-from gradcam_adv.runs import checkpoints, records
-from gradcam_adv.study import config as study
-from gradcam_adv.study.stages import networks as stages
-from gradcam_adv.study.stages import photos as arms
-from gradcam_adv.study.stages import score as scoring
+from gradcam_adv import backends
+from gradcam_adv.app.pipeline import Pipeline
+from gradcam_adv.data import datasets, sources
+from gradcam_adv.files import checkpoints, write
+from gradcam_adv.models import classifiers, weights
+from gradcam_adv.runs import records
+from gradcam_adv.runs.engines import Local
+from gradcam_adv.study import config
+from gradcam_adv.study.plan import make_plan
+from gradcam_adv.study.stages import data, features
+from gradcam_adv.study.stages.score import ScoreLayers
 
 
-def stopped_at_call(monkeypatch, module, name, number):
-    """Make ``module.name`` end the work at its ``number``-th call; the calls made are counted."""
-    function = getattr(module, name)
+def stopped_at_call(monkeypatch, owner, name, number):
+    """Make ``owner.name`` end the work at its call of that number; the arguments of all calls."""
+    function = getattr(owner, name)
     calls = []
 
     def counted(*arguments, **options):
@@ -32,68 +33,68 @@ def stopped_at_call(monkeypatch, module, name, number):
             raise KeyboardInterrupt
         return function(*arguments, **options)
 
-    monkeypatch.setattr(module, name, counted)
+    monkeypatch.setattr(owner, name, counted)
     return calls
 
 
 @pytest.fixture
-def explained(tmp_path):
-    """A setting whose four example photos have heatmaps of two layers under white-box attacks."""
-    folder = tmp_path / "explained"
-    folder.mkdir()
+def layers(photo_folder, tmp_path) -> ScoreLayers:
+    """The layers of four example photos are to be scored; their heatmaps are of chance."""
+    networks = ["vgg16", "resnet50"]
+    study = config.parse(
+        {"name": "x", "networks": networks, "source": "resnet50", "attacks": ["white-box"],
+         "epsilons": [0.1], "examples": 4, "image_size": 48, "batch_size": 8, "arms": ["plain"]}
+    )  # fmt: skip
+    listing = sources.list_photos(str(photo_folder), classes=None, min_photos=3, seed=0)
+    bases = weights.resolve("random", networks)
+    plan = make_plan(study, listing, bases, run=tmp_path / "run", models=tmp_path / "models")
+    photos = pd.DataFrame({"photo": list("pqrs"), "identity": list("xyxy"), "split": "test"})
+    write.table(plan.data.folder / "photos.csv", photos)
+    task = plan.arms["plain"].layers["vgg16"]
     chance = np.random.default_rng(0)
     conditions = ["clean", *(f"{attack} 0.1" for attack in ("black-box", "white-box", "noise"))]
     for row in range(4):
         maps = {f"{c}/{layer}": chance.random((9, 9)) for c in conditions for layer in "ab"}
-        np.savez(folder / f"example-{row:07d}.npz", **maps)
-    return SimpleNamespace(
-        arm="plain",
-        folders={"explain/net": folder},
-        study=SimpleNamespace(
-            attacks=("white-box",),
-            attacked_epsilons=(0.1,),
-            examples=4,
-            image_size=16,
-            source="other",
-        ),
-        test=pd.DataFrame({"photo": list("pqrs"), "identity": list("xyxy")}),
-    )
+        write.arrays(task.explain.folder / f"example-{row:07d}.npz", maps)
+    return task
 
 
-def test_layers_are_scored_a_photo_at_a_time(explained, tmp_path, monkeypatch):
-    undisturbed = scoring.layers(explained, tmp_path / "undisturbed", "net")
+def test_layers_are_scored_one_photo_at_a_time(layers, tmp_path, monkeypatch):
+    undisturbed = replace(layers, run=tmp_path / "undisturbed").make(Local())
+    assert len(undisturbed) == 5
+    interrupted = replace(layers, run=tmp_path / "interrupted")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stopped_at_call(patch, scoring, "_score_layers", 3)
-        scoring.layers(explained, tmp_path / "interrupted", "net")
-    calls = stopped_at_call(monkeypatch, scoring, "_score_layers", None)
-    files = scoring.layers(explained, tmp_path / "interrupted", "net")
-    assert [row for _, _, row in calls] == [2, 3]
+        stopped_at_call(patch, ScoreLayers, "_scored", 3)
+        interrupted.make(Local())
+    calls = stopped_at_call(monkeypatch, ScoreLayers, "_scored", None)
+    files = interrupted.make(Local())
+    assert [row for _, row, _ in calls] == [2, 3]
     assert [path.name for path in files] == [path.name for path in undisturbed]
     for one, other in zip(files, undisturbed, strict=True):
         assert one.read_bytes() == other.read_bytes()
 
 
 class Trained:
-    """A study up to the stage train, with batches and files of few photos."""
+    """A study up to the stage "train", with batches and files of few photos."""
 
     def __init__(self, photos: Path, folder: Path) -> None:
-        self.study = study.parse(
+        self.study = config.parse(
             {"name": "x", "photos": str(photos), "image_size": 48, "networks": ["resnet50"],
              "source": "resnet50", "weights": "random", "epochs": 3, "arms": ["plain"]}
         )  # fmt: skip
         self.folder = folder
 
     def run(self) -> "Trained":
-        keras.utils.clear_session()  # layers are named as in a process of its own
-        pipeline.Pipeline(self.study, self.folder / "run", self.folder / "models").run("train")
+        keras.utils.clear_session()  # layers get the names that they have in a new process
+        Pipeline(self.study, self.folder / "run", self.folder / "models").run("train")
         return self
 
     def files(self) -> dict[str, bytes]:
-        """All but the records, which tell of times."""
+        """All files except the records, which hold times."""
         return {
             str(path.relative_to(self.folder)): path.read_bytes()
             for path in self.folder.rglob("*")
-            if path.is_file() and path.name not in (artifacts.MANIFEST, records.JOURNAL)
+            if path.is_file() and path.name not in (records.MANIFEST, records.JOURNAL)
         }
 
 
@@ -108,11 +109,11 @@ def people(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch):
-    monkeypatch.setattr(arms, "CHECKED", 16)
-    monkeypatch.setattr(stages, "CALIBRATION_BATCH", 8)
+    monkeypatch.setattr(data, "CHECKED", 16)
+    monkeypatch.setattr(features, "CALIBRATION_BATCH", 8)
     monkeypatch.setattr(checkpoints, "SECONDS", 0)
-    # What it switches on can't be switched off again for the tests after these.
-    monkeypatch.setattr(gradients, "configure", lambda threads: None)
+    # Its settings can't be undone for the tests after these.
+    monkeypatch.setattr(backends, "configure", lambda threads: None)
 
 
 @pytest.fixture
@@ -121,31 +122,31 @@ def undisturbed(people, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_was_interrupted_up_to_the_trained_model_comes_out_the_same(
+def test_a_run_interrupted_before_its_model_was_saved_gives_the_same_files(
     undisturbed, people, tmp_path, monkeypatch
 ):
     batches = stopped_at_call(monkeypatch, keras.Model, "train_on_batch", None)
     run = Trained(people, tmp_path / "interrupted")
-    for module, name, number in (
+    for owner, name, number in (
         (datasets, "check_photos", 2),
         (checkpoints.Checkpoint, "write", 2),  # one batch of batch norm is kept,
         (checkpoints.Checkpoint, "write", 2),  # then the next one;
         (checkpoints.Checkpoint, "write", 4),  # after the last, two epochs are,
-        (classifiers, "save", 1),  # and after the last, the model isn't saved.
+        (classifiers, "save_model", 1),  # and after the last, the model isn't saved.
     ):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            stopped_at_call(patch, module, name, number)
+            stopped_at_call(patch, owner, name, number)
             run.run()
     with monkeypatch.context() as patch:
         patch.setattr(keras.Model, "fit", None)
         run.run()
     assert len(batches) == 2 + 2 + 1
     assert run.files() == undisturbed.files()
-    assert not [name for name in run.files() if name.endswith(stages.CHECKPOINT)]
+    assert not [name for name in run.files() if name.endswith("checkpoint.npz")]
 
 
 @pytest.mark.slow
-def test_a_model_deleted_and_trained_anew_is_the_same_file(undisturbed):
+def test_a_model_that_was_deleted_and_trained_again_is_the_same_file(undisturbed):
     before = undisturbed.files()
     (undisturbed.folder / "models" / "plain" / "resnet50.keras").unlink()
     assert undisturbed.run().files() == before

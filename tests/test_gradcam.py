@@ -9,21 +9,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradcam_adv import backends as gradients
-from gradcam_adv import heatmaps, layer_names, resize
-from gradcam_adv.explain import gradcam
-from gradcam_adv.graph import network as networks
+from gradcam_adv import GradCAM, flatten, layer_names
+from gradcam_adv.explain import normalize, resize
+from gradcam_adv.explain.explainer import PREDICTED
+from gradcam_adv.explain.gradcam import compile_sums
+from gradcam_adv.graph.layers import find
 
 
 def sums_of(model, images, layers, classes):
-    network = networks.flatten(model)
-    run = gradients.gradcam_sums(network, network.find(layers), len(images))
+    """The weighted sums by layer, before the ReLU, which would hide half of a difference."""
+    graph = flatten(model)
+    run = compile_sums(graph, find(graph, layers), len(images), 1)
     maps, _ = run(images, np.asarray(classes)[:, None])
     return {name: values[:, 0] for name, values in zip(layers, maps, strict=True)}
 
 
 def sums_of_peer(model, images, layer, classes):
-    """The weighted sums of tf-keras-vis, before the ReLU, which would hide half of a difference."""
+    """The same by tf-keras-vis."""
     from tf_keras_vis.gradcam import Gradcam
     from tf_keras_vis.utils.scores import CategoricalScore
 
@@ -39,8 +41,8 @@ def sums_of_peer(model, images, layer, classes):
 
 
 def test_case_worked_by_hand():
-    # An image of 0..15; two channels of 3x3 sums less 50 and 75; flattened channel by channel
-    # into outputs that add the first five and take away the last three.
+    # An image of 0 to 15; two channels of 3 x 3 sums, less 50 and less 75. Flattened channel by
+    # channel, the first five values are added and the last three are subtracted.
     inputs = keras.Input((4, 4, 1))
     conv = keras.layers.Conv2D(2, 3, name="conv1")
     relu = keras.layers.ReLU(name="relu1")(conv(inputs))
@@ -64,17 +66,17 @@ def test_equals_tf_keras_vis_on_every_layer(small_cnn, images, labels):
 
 
 def test_weights_are_the_mean_derivatives_of_the_logit(small_cnn, images):
-    # A convolution's bias moves its whole channel, so the derivative by it, over the number of
-    # positions, is Grad-CAM's weight: taken here by finite differences.
+    # The bias of a convolution moves its whole channel. So the derivative by it, here by finite
+    # differences, divided by the number of positions is Grad-CAM's weight.
     image, layer = images[:1], small_cnn.get_layer("conv_b")
     kernel, bias = layer.get_weights()
     activations = keras.Model(small_cnn.inputs, layer.output).predict(image, verbose=0)[0]
     step, weights = 1e-3, []
     for channel in range(len(bias)):
         ends = []
-        for way in (step, -step):
+        for change in (step, -step):
             moved = bias.copy()
-            moved[channel] += way
+            moved[channel] += change
             layer.set_weights([kernel, moved])
             ends.append(small_cnn.predict(image, verbose=0)[0, 2])
         weights.append((ends[0] - ends[1]) / (2 * step) / activations[..., 0].size)
@@ -118,9 +120,9 @@ def test_equals_grad_cam_in_plain_numpy_by_finite_differences():
         slopes = np.empty_like(activations)
         for place in np.ndindex(*activations.shape):
             ends = []
-            for way in (step, -step):
+            for change in (step, -step):
                 moved = activations.copy()
-                moved[place] += way
+                moved[place] += change
                 ends.append(functools.reduce(lambda a, layer: layer(a), rest, moved)[target])
             slopes[place] = (ends[0] - ends[1]) / (2 * step)
         expected = activations @ slopes.mean(axis=(0, 1))
@@ -130,7 +132,7 @@ def test_equals_grad_cam_in_plain_numpy_by_finite_differences():
 
 
 class Doubling(keras.layers.BatchNormalization):
-    """A user's own kind, which is not the same map for every photo."""
+    """A user's own kind, which does not do the same to every image."""
 
     def call(self, inputs, training=None, mask=None):
         return super().call(inputs, training=training) * keras.ops.mean(inputs, (1, 2, 3), True)
@@ -148,7 +150,7 @@ NORMALIZED = {
 
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("kind", NORMALIZED)
-def test_what_is_read_off_a_batch_normalization_is_what_the_layer_itself_gives(kind, images):
+def test_a_layer_read_from_the_batch_normalization_behind_it_has_the_same_sums(kind, images):
     keras.utils.set_random_seed(8)
     inputs = keras.Input(images.shape[1:])
     x = keras.layers.Conv2D(6, 3, name="conv")(inputs)
@@ -159,7 +161,7 @@ def test_what_is_read_off_a_batch_normalization_is_what_the_layer_itself_gives(k
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             values = [rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()]
-            values[0][:1] *= -1  # of channels turned round, and one switched off
+            values[0][:1] *= -1  # one channel with another sign, and one switched off
             values[0][-1:] *= kind != "no scale, no center"
             layer.set_weights(values)
     labels = np.arange(len(images)) % 3
@@ -169,11 +171,11 @@ def test_what_is_read_off_a_batch_normalization_is_what_the_layer_itself_gives(k
 
 
 @pytest.mark.tensorflow
-# A small gain alone loses nothing: it takes an offset to drown what is small.
+# A small gain alone loses no digits; a large offset beside it does.
 @pytest.mark.parametrize(
     "values", [{"beta": 1e6}, {"gamma": 1e-6, "beta": 1.0}, {"moving_mean": 1e5}]
 )
-def test_a_normalization_that_drowns_its_layer_is_not_read_in_its_place(images, values):
+def test_a_normalization_that_loses_digits_is_not_read_in_place_of_its_layer(images, values):
     keras.utils.set_random_seed(8)
     inputs = keras.Input(images.shape[1:])
     norm = keras.layers.BatchNormalization(epsilon=1e-12)
@@ -181,7 +183,7 @@ def test_a_normalization_that_drowns_its_layer_is_not_read_in_its_place(images, 
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(x))
     model = keras.Model(inputs, keras.layers.Dense(3)(x))
     for name, value in values.items():
-        # Half of the channels, so that some of the others are beyond their ReLU's zero.
+        # With another sign in half of the channels, so some are above the ReLU's zero.
         variable = getattr(norm, name)
         variable.assign(np.where(np.arange(6) < 3, -value, value))
     labels = np.arange(len(images)) % 3
@@ -190,96 +192,114 @@ def test_a_normalization_that_drowns_its_layer_is_not_read_in_its_place(images, 
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
 
 
-def test_heatmaps_of_all_layers(small_cnn, images):
-    maps = heatmaps(small_cnn, images, batch_size=4)
-    assert list(maps) == ["conv_a", "norm", "relu_a", "pool", "conv_b", "relu_b"]
+@pytest.fixture(scope="module")
+def explain(small_cnn):
+    """Grad-CAM of all layers, compiled once."""
+    return GradCAM(small_cnn, "all", batch_size=4)
+
+
+def test_heatmaps_of_all_layers(explain, images):
+    maps = explain(images)
+    assert list(maps) == explain.layers
+    assert explain.layers == ["conv_a", "norm", "relu_a", "pool", "conv_b", "relu_b"]
     assert maps["pool"].shape == (11, 12, 12)
     for values in maps.values():
+        assert values.dtype == np.float32
         highest = values.max(axis=(1, 2))
         assert ((highest == 1) | (highest == 0)).all()
         assert values.min() >= 0
 
 
-def test_predicted_class_is_the_default(small_cnn, images):
+def test_last_layer_and_predicted_class_are_the_defaults(small_cnn, images):
     predicted = small_cnn.predict(images, verbose=0).argmax(axis=1)
-    default = heatmaps(small_cnn, images, "relu_b")["relu_b"]
-    given = heatmaps(small_cnn, images, "relu_b", predicted)["relu_b"]
-    np.testing.assert_array_equal(default, given)
-    other = heatmaps(small_cnn, images, "relu_b", (predicted + 1) % 5)["relu_b"]
+    explain = GradCAM(small_cnn)
+    default = explain(images)
+    assert list(default) == ["relu_b"]
+    given = explain(images, predicted)["relu_b"]
+    np.testing.assert_array_equal(default["relu_b"], given)
+    other = explain(images, (predicted + 1) % 5)["relu_b"]
     assert np.abs(other - given).max() > 0.1
 
 
-def test_layers_at_once_equal_layers_one_by_one(small_cnn, images):
-    together = heatmaps(small_cnn, images)
-    for name in together:
-        alone = heatmaps(small_cnn, images, name)[name]
-        np.testing.assert_allclose(together[name], alone, atol=1e-5)
+def test_layers_at_once_equal_layers_one_by_one(small_cnn, explain, images):
+    for name, maps in explain(images).items():
+        np.testing.assert_allclose(GradCAM(small_cnn, name)(images)[name], maps, atol=1e-5)
 
 
-def test_two_targets_in_one_pass_equal_two_passes(small_cnn, images, labels):
-    explain = gradcam.Explainer(networks.flatten(small_cnn), ["conv_b", "relu_b"], 4, targets=2)
-    both, logits = explain(images, np.stack([labels, (labels + 1) % 5], axis=1))
-    for name, maps in both.items():
-        for target in range(2):
-            alone = heatmaps(small_cnn, images, name, (labels + target) % 5, batch_size=4)[name]
-            np.testing.assert_allclose(maps[:, target], alone, atol=1e-6)
+def test_several_targets_in_one_pass_equal_a_pass_for_each(small_cnn, explain, images, labels):
+    classes = np.stack([labels, (labels + 1) % 5, np.full(11, PREDICTED)], axis=1)
+    together, logits = explain.maps_and_logits(images, classes)
     np.testing.assert_allclose(logits, small_cnn.predict(images, verbose=0), atol=1e-5)
-
-
-def test_a_padded_batch_gives_the_same_bits(small_cnn, images, labels):
-    whole = heatmaps(small_cnn, images, targets=labels, batch_size=4)
-    part = heatmaps(small_cnn, images[:6], targets=labels[:6], batch_size=4)
-    for name in whole:
-        np.testing.assert_array_equal(whole[name][:6], part[name])
+    for i, targets in enumerate((labels, (labels + 1) % 5, None)):
+        for name, maps in explain(images, targets).items():
+            np.testing.assert_allclose(together[name][:, i], maps, atol=1e-5)
 
 
 @pytest.mark.tensorflow
-def test_one_batch_shape_is_compiled_once_and_serves_the_smaller_last_batch(small_cnn, images):
+def test_one_batch_shape_is_compiled_once_and_serves_every_batch_and_call(small_cnn, images):
     compiled = []
 
     def highest(logits):
-        compiled.append(logits.shape[0])  # Python runs while TensorFlow compiles, and then no more
+        compiled.append(logits.shape[0])  # Python runs only while TensorFlow compiles
         return keras.ops.max(logits, axis=1)
 
-    maps = heatmaps(small_cnn, images, "relu_b", highest, batch_size=4)  # batches of 4, 4 and 3
+    explain = GradCAM(small_cnn, batch_size=4)
+    maps = explain(images, highest)  # batches of 4, 4 and 3
+    part = explain(images[:5], highest)
     assert compiled == [4]
-    np.testing.assert_array_equal(
-        maps["relu_b"], heatmaps(small_cnn, images, "relu_b", batch_size=4)["relu_b"]
-    )
+    np.testing.assert_array_equal(maps["relu_b"], explain(images)["relu_b"])
+    np.testing.assert_array_equal(maps["relu_b"][:5], part["relu_b"])
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(cuts=st.sets(st.integers(1, 10)))
-def test_images_cut_into_slices_give_the_same_bits(small_cnn, images, cuts):
-    explain = gradcam.Explainer(networks.flatten(small_cnn), "all", 4)
-    classes = np.full((len(images), 1), gradients.PREDICTED)
-    whole, _ = explain(images, classes)
+def test_images_cut_into_slices_give_the_same_bits(explain, images, cuts):
+    whole = explain(images)
     edges = [0, *sorted(cuts), len(images)]
-    slices = [slice(*edge) for edge in itertools.pairwise(edges)]
-    parts = [explain(images[own], classes[own])[0] for own in slices]
+    parts = [explain(images[start:stop]) for start, stop in itertools.pairwise(edges)]
     for name, maps in whole.items():
         np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), maps)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 32])
-def test_maps_do_not_hang_on_the_batch(small_cnn, images, labels, batch_size):
-    reference = heatmaps(small_cnn, images, targets=labels, batch_size=11)
-    for name, maps in heatmaps(small_cnn, images, targets=labels, batch_size=batch_size).items():
+def test_maps_do_not_depend_on_the_batch_size(small_cnn, explain, images, labels, batch_size):
+    reference = explain(images, labels)
+    for name, maps in GradCAM(small_cnn, "all", batch_size=batch_size)(images, labels).items():
         np.testing.assert_allclose(maps, reference[name], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("verbose", "count", "bar"),
+    [(1, 11, True), (0, 11, False), ("auto", 11, False), (1, 4, False)],
+)
+def test_verbose_decides_on_the_bar(explain, images, capsys, verbose, count, bar):
+    """ "auto" draws one on a terminal only, and a single batch needs none."""
+    explain(images[:count], verbose=verbose)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert ("Grad-CAM: 100%" in captured.err) == bar
+    assert bool(captured.err) == bar
+
+
+@pytest.mark.parametrize("verbose", [2, "yes", None])
+def test_refuses_another_verbose(explain, images, verbose):
+    with pytest.raises(ValueError, match=f"verbose as 'auto', 0 or 1. Received: {verbose!r}"):
+        explain(images, verbose=verbose)
 
 
 def test_a_map_without_support_is_empty():
     sums = np.array([[[-1.0, -2.0], [-3.0, 0.0]], [[1.0, 4.0], [-2.0, 0.0]]])
-    np.testing.assert_array_equal(gradcam.normalize(sums), [[[0, 0], [0, 0]], [[0.25, 1], [0, 0]]])
+    np.testing.assert_array_equal(normalize(sums), [[[0, 0], [0, 0]], [[0.25, 1], [0, 0]]])
 
 
 def test_resize_is_bilinear_between_pixel_centres():
     resized = resize(np.array([[[0.0, 1.0]]]), 4)
     np.testing.assert_allclose(resized[0, 0], [0, 0.25, 0.75, 1])
     assert resized.shape == (1, 4, 4)
+    assert resize(np.zeros((2, 3, 5, 5)), (4, 6)).shape == (2, 3, 4, 6)
 
 
-def test_preprocessing_has_no_heatmap():
+def test_layers_that_prepare_the_pixels_have_no_heatmap():
     inputs = keras.Input((8, 8, 3))
     x = keras.ops.flip(keras.layers.Rescaling(2.0)(inputs), axis=-1)
     x = keras.layers.Conv2D(2, 3, name="conv")(x)
@@ -288,43 +308,67 @@ def test_preprocessing_has_no_heatmap():
 
 
 def test_a_layer_named_twice_is_one_layer(small_cnn, images):
-    maps = heatmaps(small_cnn, images, ["relu_b", "relu_b"])
-    assert maps["relu_b"].shape == (11, 12, 12)
+    explain = GradCAM(small_cnn, ["relu_b", "relu_b"])
+    assert explain.layers == ["relu_b"]
+    assert explain(images)["relu_b"].shape == (11, 12, 12)
 
 
-def test_refuses_an_unknown_layer_with_the_nearest_names(small_cnn, images):
-    with pytest.raises(ValueError, match=r"Received: 'conv_c'. Nearest: conv_"):
-        heatmaps(small_cnn, images, "conv_c")
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ("conv_c", "Received: 'conv_c'. Nearest: conv_"),
+        (["relu_b", "logits"], r"shape \(N, H, W, C\).*Received: 'logits'"),
+        ([], "at least one layer. Received: none"),
+    ],
+)
+def test_refuses_layers(small_cnn, layers, message):
+    with pytest.raises(ValueError, match=message):
+        GradCAM(small_cnn, layers)
 
 
-def test_refuses_a_layer_without_positions(small_cnn, images):
-    with pytest.raises(ValueError, match=r"shape \(N, H, W, C\).*Received: 'logits'"):
-        heatmaps(small_cnn, images, ["relu_b", "logits"])
+def bad_images(images):
+    return {
+        r"shape \(N, 24, 24, 3\). Received: shape \(11, 23, 24, 3\)": images[:, 1:],
+        "as floats in": (255 * images).astype(np.uint8),
+        r"values in \[0, 1\]. Received: from .* to 25": images * 255,
+        "at least one image": images[:0],
+    }
 
 
-def test_refuses_no_layers_at_all(small_cnn, images):
-    with pytest.raises(ValueError, match="at least one layer"):
-        heatmaps(small_cnn, images, [])
+@pytest.mark.parametrize("message", bad_images(np.zeros((11, 24, 24, 3))))
+def test_refuses_images(explain, images, message):
+    with pytest.raises(ValueError, match=message):
+        explain(bad_images(images)[message])
 
 
-def test_refuses_too_few_classes(small_cnn, images):
-    with pytest.raises(ValueError, match=r"targets as 11 integers.*Received: shape \(2,\)"):
-        heatmaps(small_cnn, images, targets=[0, 1])
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ([0, 1], r"targets as 11 integers.*Received: shape \(2,\)"),
+        ([0.5] * 11, "targets as 11 integers.*dtype float64"),
+        ([5] * 11, "targets from 0 to 4, .*Received: from 5 to 5"),
+        ([-1] * 11, "targets from 0 to 4, .*Received: from -1 to -1"),
+        ("predicted", r"targets as None \(the predicted class\), .*Received: 'predicted'"),
+    ],
+)
+def test_refuses_targets(explain, images, targets, message):
+    with pytest.raises(ValueError, match=message):
+        explain(images, targets)
 
 
-def test_refuses_a_layer_beside_the_path_to_the_logits():
+def test_refuses_a_layer_that_the_logits_do_not_depend_on():
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(2, 3, name="used")(inputs)
     stopped = keras.layers.Lambda(
         lambda t: keras.ops.stop_gradient(t), output_shape=x.shape[1:], name="stopped"
     )(x)
     model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(stopped)))
-    with pytest.raises(ValueError, match="layers that the scores depend on"):
-        heatmaps(model, np.zeros((1, 8, 8, 3), np.float32), "used")
+    with pytest.raises(ValueError, match="layers that the scores depend on. Received: used, which"):
+        GradCAM(model, "used")(np.zeros((1, 8, 8, 3), np.float32))
 
 
-def test_stops_at_maps_that_are_no_numbers(small_cnn, images):
+def test_stops_at_maps_that_are_not_finite(small_cnn, images):
     broken = keras.models.clone_model(small_cnn)
     broken.set_weights([np.full_like(w, np.nan) for w in small_cnn.get_weights()])
     with pytest.raises(ValueError, match="finite Grad-CAM sums of layer 'conv_a'"):
-        heatmaps(broken, images)
+        GradCAM(broken, "all")(images)

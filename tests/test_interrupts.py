@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: over within seconds, one line, and the command in it goes on."""
+"""Ctrl-C and SIGTERM end the work within seconds, with one line on how to continue."""
 
 import os
 import re
@@ -27,13 +27,13 @@ epsilons = [0.1]
 arms = ["plain"]
 layers = {{resnet50 = ["conv5_block3_out"]}}
 """
-LOST = "nothing that is done is lost. To go on"
+LOST = "nothing that is done is lost. To continue"
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 @pytest.fixture(autouse=True)
-def heard():
-    """Tests that run as a job in the background ignore Ctrl-C, and hand that down."""
+def not_ignored():
+    """A background job ignores Ctrl-C, and so do its children: not in these tests."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -49,7 +49,7 @@ def folder(tmp_path) -> Path:
 
 @pytest.fixture
 def begin(folder):
-    """Starts the command; whatever becomes of the test, none outlives it."""
+    """Starts the command; none outlives the test."""
     begun = []
 
     def begin_one(*arguments: str) -> subprocess.Popen[str]:
@@ -71,7 +71,7 @@ def begin(folder):
 
 
 def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str, since: float = 0) -> None:
-    """Until there is such a file that was written since then."""
+    """Wait until there is such a file, written after ``since``."""
     while not any(path.stat().st_mtime >= since for path in folder.glob(pattern)):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
@@ -86,8 +86,8 @@ def said_at_the_end(process: subprocess.Popen[str], lost: str = LOST) -> str:
 
 
 TRAINING = "my runs/tiny/plain/train/*/*/journal.jsonl"
-# The file that shows it, and seconds from there: TensorFlow is loading or the photos are read; the
-# network is at work; its head is trained.
+# The file that shows the moment, and how many seconds later it is: TensorFlow is loading or photos
+# are read; features are computed; the head is trained.
 MOMENTS = {
     "start-up": ("my runs/tiny/manifest.json", 0.3),
     "features": ("my runs/tiny/plain/features/*/*/journal.jsonl", 1.0),
@@ -109,25 +109,25 @@ def test_a_signal_ends_the_work_within_three_seconds(folder, begin, number, mome
     process.send_signal(number)
     assert process.wait(30) == STATUS[number]
     seconds = time.perf_counter() - sent
-    goes_on = said_at_the_end(process)
-    assert shlex.split(goes_on) == ["gradcam-adv", *arguments]
+    continues = said_at_the_end(process)
+    assert shlex.split(continues) == ["gradcam-adv", *arguments]
     assert locks.holder(folder / "my runs" / "tiny") is None
 
-    # It goes on where it was: the photos aren't chosen again, once that is done.
+    # It continues where it was: photos that were chosen are not chosen again.
     chosen = list(folder.glob("my runs/tiny/plain/data/*/manifest.json"))
     before = [path.stat().st_mtime_ns for path in chosen]
     began = time.time()
-    again = begin(*shlex.split(goes_on)[1:])
+    again = begin(*shlex.split(continues)[1:])
     wait_for(again, folder, TRAINING, since=began)
     assert [path.stat().st_mtime_ns for path in chosen] == before
     again.send_signal(number)
     assert again.wait(30) == STATUS[number]
-    assert said_at_the_end(again) == goes_on
+    assert said_at_the_end(again) == continues
     assert seconds < 3
 
 
 @pytest.mark.slow
-def test_a_signal_ends_the_explanation_of_ones_own_model(folder, begin):
+def test_a_signal_ends_the_explanation_of_a_user_s_model(folder, begin):
     inputs = keras.Input((224, 224, 3))
     x = inputs
     for number in range(12):
@@ -141,18 +141,18 @@ def test_a_signal_ends_the_explanation_of_ones_own_model(folder, begin):
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130
     assert time.perf_counter() - sent < 3
-    again = said_at_the_end(process, "no file is half written. To do it again")
+    again = said_at_the_end(process, "all files are complete. To start again")
     assert shlex.split(again) == ["gradcam-adv", "explain", *arguments]
 
 
-# Work that Python can't interrupt by itself, and work that takes its time to end.
+# Work that Python cannot interrupt by itself, and work that takes long to end.
 WORK = """
 import hashlib, sys, time
 from gradcam_adv.app import interrupts
 interrupts.GRACE_SECONDS = {grace}
-with interrupts.ending_with("To go on: gradcam-adv x"):
+with interrupts.ending_with("To continue: gradcam-adv x"):
     try:
-        print("at work", flush=True)  # inside, or a signal may come before there is an end to tidy
+        print("at work", flush=True)  # in here, so that every signal reaches the finally
         {work}
     finally:
         {ending}
@@ -179,21 +179,21 @@ def end_of(process: subprocess.Popen[str]) -> tuple[int, str, float]:
 
 
 @pytest.mark.parametrize("number", STATUS)
-def test_work_that_hears_nothing_is_ended(number):
-    """As a batch on a large network, this is one step of the interpreter, of minutes."""
+def test_work_that_python_cannot_interrupt_is_ended(number):
+    """Like a batch on a large network, this is one step of the interpreter that takes minutes."""
     process = begin_work(
         "hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)", grace=interrupts.GRACE_SECONDS
     )
     time.sleep(0.2)
     process.send_signal(number)
     status, said, seconds = end_of(process)
-    assert (status, said) == (STATUS[number], "\nTo go on: gradcam-adv x\n")
+    assert (status, said) == (STATUS[number], "\nTo continue: gradcam-adv x\n")
     assert seconds < 3
 
 
 @pytest.mark.parametrize("number", STATUS)
 def test_in_tensorflow_nothing_is_raised(number):
-    """Whose C++ crashes when Python that it calls while it traces a graph raises."""
+    """While TensorFlow traces a graph its C++ calls Python, and crashes if that raises."""
     loop = "while True: int()"
     traced = f"try:\n  {loop}\nexcept BaseException:\n  print('raised', flush=True)\n  {loop}"
     module = {"__name__": "tensorflow.python.framework.ops"}
@@ -201,12 +201,12 @@ def test_in_tensorflow_nothing_is_raised(number):
     time.sleep(0.2)
     process.send_signal(number)
     began = time.perf_counter()
-    assert process.communicate(timeout=30) == ("", "\nTo go on: gradcam-adv x\n")
+    assert process.communicate(timeout=30) == ("", "\nTo continue: gradcam-adv x\n")
     assert process.returncode == STATUS[number]
     assert time.perf_counter() - began < 3
 
 
-def test_what_is_made_of_the_stop_is_no_error():
+def test_an_error_that_c_code_makes_of_the_signal_is_not_shown():
     work = "\n        ".join(
         [
             "try: time.sleep(60)",
@@ -216,19 +216,19 @@ def test_what_is_made_of_the_stop_is_no_error():
     process = begin_work(work, grace=20)
     process.send_signal(signal.SIGTERM)
     status, said, seconds = end_of(process)
-    assert (status, said) == (143, "\nTo go on: gradcam-adv x\n")
+    assert (status, said) == (143, "\nTo continue: gradcam-adv x\n")
     assert seconds < 3
 
 
-def test_ending_that_takes_too_long_is_ended():
+def test_a_clean_up_that_takes_too_long_is_ended():
     process = begin_work("time.sleep(60)", ending="time.sleep(60)")
     process.send_signal(signal.SIGINT)
     status, said, seconds = end_of(process)
-    assert (status, said) == (130, "\nTo go on: gradcam-adv x\n")
+    assert (status, said) == (130, "\nTo continue: gradcam-adv x\n")
     assert seconds < 10
 
 
-def test_a_second_ctrl_c_while_ending_changes_nothing():
+def test_a_second_ctrl_c_during_the_clean_up_changes_nothing():
     process = begin_work(
         "time.sleep(60)", ending="time.sleep(0.6); print('tidied', flush=True)", grace=20
     )
@@ -237,11 +237,11 @@ def test_a_second_ctrl_c_while_ending_changes_nothing():
         time.sleep(0.1)
     assert process.stdout.readline() == "tidied\n"
     status, said, _ = end_of(process)
-    assert (status, said) == (130, "\nTo go on: gradcam-adv x\n")
+    assert (status, said) == (130, "\nTo continue: gradcam-adv x\n")
 
 
-def test_what_was_ignored_from_the_start_stays_so():
-    """A shell starts a job in the background so: Ctrl-C is meant for the one in front."""
+def test_a_signal_that_was_ignored_from_the_start_stays_ignored():
+    """Shells start background jobs so, since Ctrl-C is for the job in the foreground."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process = begin_work("time.sleep(0.6); print('done', flush=True)", grace=0.1)
     process.send_signal(signal.SIGINT)

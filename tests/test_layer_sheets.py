@@ -1,12 +1,13 @@
-"""Sheets of heatmaps layer by layer, from examples made here."""
+"""Sheets of heatmaps layer by layer, of made-up examples."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from gradcam_adv.explain.heatmaps import resize
 from gradcam_adv.plots import overlays
 from gradcam_adv.report import layer_sheets
-from gradcam_adv.report.examples import Example
+from gradcam_adv.report.example_photos import Example
 from gradcam_adv.report.layer_sheets import GAP, LABEL, LAYERS_A_COLUMN, MARGIN, TILE
 
 EPSILONS = (0.0, 0.01, 0.1)
@@ -26,46 +27,41 @@ def examples(layers: int) -> list[Example]:
     ]
 
 
+def sheet(layers: int, heading: str = "title", caveat: str = "caveat") -> Image.Image:
+    labels = {f"layer{i}": f"{i}" for i in range(layers)}
+    return layer_sheets.sheet(examples(layers), labels, heading, caveat)
+
+
 def tile(image: Image.Image, row: int, column: int, rows: int) -> np.ndarray:
-    """A tile of the first stack of ``rows``, counted from the image's foot."""
+    """A tile of the first column of ``rows``, counted from the image's foot."""
     y = image.height - MARGIN - (rows - row) * (TILE + GAP)
     x = MARGIN + LABEL + column * (TILE + GAP)
     return np.asarray(image)[y : y + TILE, x : x + TILE] / 255
 
 
-def test_every_tile_is_its_layer_at_its_epsilon_over_the_photo_of_that_epsilon():
-    levels = examples(4)
-    image = layer_sheets.sheet(levels, {f"layer{i}": f"{i}" for i in range(4)}, "title", "caveat")
-    for column, level in enumerate(levels):
-        np.testing.assert_allclose(
-            tile(image, 0, column, 5), np.full((TILE, TILE, 3), level.pixels[0, 0]), atol=0.003
-        )
+def test_every_tile_is_the_map_of_its_layer_and_epsilon_over_the_photo_of_that_epsilon():
+    image = sheet(4)
+    for column, level in enumerate(examples(4)):
+        photo = np.full((TILE, TILE, 3), level.pixels[0, 0])
+        np.testing.assert_allclose(tile(image, 0, column, 5), photo, atol=0.003)
         for i in range(4):
             large = np.full((TILE, TILE), level.maps[f"layer{i}"][0, 0])
-            expected = overlays.mixed(np.broadcast_to(level.pixels[0, 0], (TILE, TILE, 3)), large)
+            expected = overlays.mixed(photo, large)
             np.testing.assert_allclose(tile(image, i + 1, column, 5), expected, atol=0.005)
 
 
-def test_the_map_is_enlarged_as_heatmaps_are_scored():
-    from gradcam_adv.explain import gradcam
-
+def test_maps_are_enlarged_as_heatmaps_are_scored():
     values = np.random.default_rng(0).random((7, 7), np.float32)
-    np.testing.assert_allclose(layer_sheets._large(values), gradcam.resize(values, TILE), atol=1e-5)
+    np.testing.assert_allclose(layer_sheets._large(values), resize(values, TILE), atol=1e-5)
 
 
-def test_many_layers_stand_beside_each_other_each_with_its_label():
-    levels = examples(LAYERS_A_COLUMN + 2)
-    one, two = (
-        np.asarray(
-            layer_sheets.sheet(levels, {f"layer{i}": "" for i in range(count)}, "title", "caveat")
-        )
-        for count in (LAYERS_A_COLUMN, LAYERS_A_COLUMN + 2)
-    )
+def test_many_layers_stand_in_columns_each_with_its_label():
+    one, two = (np.asarray(sheet(count)) for count in (LAYERS_A_COLUMN, LAYERS_A_COLUMN + 2))
     assert one.shape[0] == two.shape[0]
     group = 2 * MARGIN + LABEL + len(EPSILONS) * (TILE + GAP)
     assert two.shape[1] == max(2 * group, layer_sheets.WIDTH)
     y = one.shape[0] - MARGIN - (LAYERS_A_COLUMN - 1) * (TILE + GAP)
-    # The second column begins anew with its own labels in black, and ends after two layers.
+    # The second column has its own labels in black, and ends after two layers.
     label = two[y : y + TILE, group : group + LABEL]
     assert label.min() < 100
     assert (two[-MARGIN - TILE :, group:] == 255).all()
@@ -74,6 +70,6 @@ def test_many_layers_stand_beside_each_other_each_with_its_label():
 @pytest.mark.parametrize("words", [2, 40])
 def test_a_heading_of_any_length_fits(words):
     text = " ".join(["Labeled"] * words)
-    image = np.asarray(layer_sheets.sheet(examples(1), {"layer0": ""}, text, text))
+    image = np.asarray(sheet(1, text, text))
     assert (image[:, -MARGIN // 2 :] == 255).all()
     assert (image[: MARGIN // 2] == 255).all()

@@ -1,4 +1,4 @@
-"""One process at a time in a run, and nobody in the way who is dead."""
+"""One process at a time works in a run; a dead one blocks nobody."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ with locks.alone_in(Path(sys.argv[1])):
 
 @contextlib.contextmanager
 def held(folder: Path):
-    """Another process is in there; yields it."""
+    """Another process works in ``folder``; yields it."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, folder], stdout=subprocess.PIPE)
     try:
         assert process.stdout.readline() == b"inside\n"
@@ -36,19 +36,19 @@ def held(folder: Path):
         process.stdout.close()
 
 
-def test_a_second_process_is_refused_with_the_first_one_s_id(tmp_path):
+def test_a_second_process_is_refused_and_told_the_id_of_the_first(tmp_path):
     with held(tmp_path) as process:
         refusal = f"no other gradcam-adv at work in {tmp_path}. Received: process {process.pid} on "
         with pytest.raises(locks.Held, match=refusal), locks.alone_in(tmp_path):
             pytest.fail("two are inside")
         assert f"process {process.pid} on " in locks.holder(tmp_path)
-        # Being refused takes nothing away from the one inside.
+        # The first one still holds the folder after that.
         with pytest.raises(locks.Held), locks.alone_in(tmp_path):
             pytest.fail("two are inside")
     assert locks.holder(tmp_path) is None
 
 
-def test_what_a_killed_process_leaves_does_not_block(tmp_path):
+def test_the_lock_of_a_killed_process_does_not_block(tmp_path):
     with held(tmp_path) as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -70,7 +70,7 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
     assert locks.holder(tmp_path / "run") is None
 
 
-def test_a_folder_made_for_the_lock_goes_with_it(tmp_path):
+def test_a_folder_made_for_the_lock_is_removed_if_it_stays_empty(tmp_path):
     with pytest.raises(RuntimeError), locks.alone_in(tmp_path / "new"):
         raise RuntimeError
     assert not (tmp_path / "new").exists()
@@ -97,7 +97,7 @@ def test_a_folder_removed_just_now_is_made_again(tmp_path, monkeypatch, at):
     assert len(removed) == 1
 
 
-def test_where_no_folder_can_be_made_nobody_waits(tmp_path):
+def test_a_folder_that_can_not_be_made_is_an_error_at_once(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to("nowhere")
     for name in ("file", "link"):
@@ -107,8 +107,8 @@ def test_where_no_folder_can_be_made_nobody_waits(tmp_path):
         pytest.fail("it is no folder")
 
 
-def test_a_full_disk_keeps_nobody_out(tmp_path, monkeypatch):
-    """Or nobody could make room with ``clean``."""
+def test_a_folder_on_a_full_disk_can_be_locked(tmp_path, monkeypatch):
+    """``clean`` makes room, and locks, too."""
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -136,8 +136,8 @@ print(entered, refused)
 """
 
 
-@pytest.mark.parametrize("kept", [True, False], ids=["a folder that stays", "one made anew"])
-def test_of_many_who_start_together_one_is_inside_at_a_time(tmp_path, kept):
+@pytest.mark.parametrize("kept", [True, False], ids=["existing folder", "new folder"])
+def test_of_many_processes_that_start_together_one_at_a_time_is_inside(tmp_path, kept):
     folder = tmp_path / "run"
     if kept:
         folder.mkdir()
@@ -185,7 +185,7 @@ def refusal(result, pid: int) -> str:
     return line
 
 
-def test_commands_on_a_run_at_work(study):
+def test_commands_on_a_run_that_another_process_works_on(study):
     before = sorted(study.rglob("*"))
     with held(study / "runs" / "tiny") as process:
         assert "runs/tiny" in refusal(command(study, "train", "study.toml"), process.pid)
@@ -193,14 +193,15 @@ def test_commands_on_a_run_at_work(study):
         status = command(study, "status", "runs/tiny")
         assert status.returncode == 0, status.stderr
         assert f"at work: process {process.pid} on " in status.stdout
-        # Whoever looks is told of the work, not to start another.
-        assert "goes on from here" not in status.stdout
+        assert "to continue this run" not in status.stdout
     (study / "runs" / "tiny" / locks.LOCK).unlink()
     assert sorted(study.rglob("*")) == before
-    assert "at work" not in command(study, "status", "runs/tiny").stdout
+    said = command(study, "status", "runs/tiny").stdout
+    assert "at work" not in said
+    assert "to continue this run: gradcam-adv data study.toml" in said
 
 
-def test_two_runs_with_the_models_in_one_place_exclude_each_other(study):
+def test_two_runs_with_one_folder_of_models_exclude_each_other(study):
     with held(study / "models" / "tiny") as process:
         result = command(study, "data", "study.toml", "--runs", "others")
         assert "models/tiny" in refusal(result, process.pid)

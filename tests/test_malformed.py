@@ -1,4 +1,4 @@
-"""Files as broken as folders hold them: each is listed with its reason, and the good ones used."""
+"""Damaged photos as real folders hold them: each is listed with its reason, the good are used."""
 
 import io
 import os
@@ -15,7 +15,8 @@ from conftest import write_photo
 from PIL import Image
 
 from gradcam_adv.data import datasets, photos, sources
-from gradcam_adv.files import artifacts
+from gradcam_adv.files import write
+from gradcam_adv.study.columns import read_table
 
 RNG = np.random.default_rng(0)
 PHOTO = Image.fromarray(RNG.integers(0, 256, (64, 48, 3), np.uint8))
@@ -69,7 +70,7 @@ def jpeg(width, height):
 
 
 def overwritten(content, start, length):
-    """With noise in the place of some bytes."""
+    """``content`` with some bytes replaced by noise."""
     noise = np.random.default_rng(start).bytes(length)
     return content[:start] + noise + content[start + length :]
 
@@ -86,7 +87,7 @@ def heif(brand):
 
 
 def malformed():
-    """By name of the file its content and what the reason must be, as a regular expression."""
+    """By file name: the content, and the reason expected, as a regular expression."""
     files = {
         "empty.jpg": (b"", "empty file"),
         "empty.png": (b"", "empty file"),
@@ -176,7 +177,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_each_is_listed_with_its_reason_and_the_good_ones_are_used(folder):
+def test_damaged_photos_are_listed_with_reasons_and_the_good_ones_are_used(folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         result = datasets.make_table(
@@ -210,7 +211,7 @@ def test_each_is_listed_with_its_reason_and_the_good_ones_are_used(folder):
     assert len(datasets.summary(result)) < 900
 
 
-def test_checked_in_parts_kept_in_files_the_table_is_the_same(folder, tmp_path):
+def test_photos_checked_in_parts_give_the_same_table(folder, tmp_path):
     with Image.open(folder / "bob" / "good 3.png") as image:
         image.point(lambda value: 0.9 * value).save(folder / "bob" / "darker.png")
     listing = sources.list_photos(str(folder), classes=None, min_photos=3, seed=0)
@@ -219,27 +220,27 @@ def test_checked_in_parts_kept_in_files_the_table_is_the_same(folder, tmp_path):
     parts = []
     for start in range(0, len(listing.files), 7):
         part = datasets.check_photos(listing.root, listing.files.iloc[start : start + 7])
-        artifacts.write_table(tmp_path / "part.csv", part)
-        parts.append(artifacts.read_table(tmp_path / "part.csv"))
+        write.table(tmp_path / "part.csv", part)
+        parts.append(read_table(tmp_path / "part.csv"))
     checked = pd.concat(parts, ignore_index=True)
     in_parts = datasets.make_table(listing, **choices, seed=0, checked=checked)
     assert set(at_once.kept["group"]) == {"", "bob/darker.png"}
     for name in ("kept", "excluded", "identities"):
         pd.testing.assert_frame_equal(getattr(in_parts, name), getattr(at_once, name))
-    with pytest.raises(ValueError, match="to be of the listing's .* photos, in their order"):
+    with pytest.raises(ValueError, match="of the listing's .* photos, in their order"):
         datasets.make_table(listing, **choices, seed=0, checked=checked.iloc[::-1])
 
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-def test_any_damage_is_a_reason_or_a_photo(tmp_path, name):
+def test_any_damage_gives_a_reason_or_a_photo(tmp_path, name):
     content = encoded(**FORMATS[name])
     path = tmp_path / f"a.{name}"
     read = 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
         damaged = bytearray(content[: rng.integers(1, len(content)) if seed % 3 else None])
-        # half of the damage in the header, where formats are most alive
+        # half of the damage is in the header, where it has the most effect
         reach = len(damaged) if seed % 2 else min(len(damaged), 200)
         for place in rng.integers(0, reach, 3):
             damaged[place] = rng.integers(256)
@@ -255,7 +256,7 @@ def test_any_damage_is_a_reason_or_a_photo(tmp_path, name):
     assert read < 60
 
 
-def test_what_pillow_warns_of_is_not_said_while_reading(tmp_path):
+def test_warnings_of_pillow_are_not_shown(tmp_path):
     # More pixels than Pillow likes, fewer than it refuses.
     (tmp_path / "large.png").write_bytes(png(10_000, 10_000))
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""The report page: what stands in it, and how it behaves in a browser, from data made here."""
+"""The report page: what it contains, and how it behaves in a browser, from made-up data."""
 
 import base64
 import dataclasses
@@ -15,7 +15,8 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from gradcam_adv.plots import overlays
-from gradcam_adv.report import cells, markup, page, viewer
+from gradcam_adv.report import markup, page, viewer
+from gradcam_adv.report.text import escaped, markdown
 
 EPSILONS = (0.02, 0.1)
 SIDE = 40
@@ -80,7 +81,7 @@ def folder(tmp_path_factory):
     (made / "figures").mkdir()
     (made / "figures" / "drawn.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
     Image.new("RGB", (1500, 60), "red").save(made / "figures" / "sheet.png")
-    page.write(made / "report.html", PARTS, arms())
+    page.write_page(made / "report.html", PARTS, arms())
     return made
 
 
@@ -106,7 +107,7 @@ def read(folder):
     return Reader((folder / "report.html").read_text())
 
 
-def test_nothing_in_the_page_lies_elsewhere(read):
+def test_the_page_needs_no_other_file(read):
     for tag, attributes in read.tags:
         for name in ("src", "href", "srcset", "data", "action"):
             if name in attributes:
@@ -115,7 +116,7 @@ def test_nothing_in_the_page_lies_elsewhere(read):
     assert "default-src 'none'" in policy
 
 
-def test_headings_are_in_order_and_every_link_of_the_contents_leads_to_one(read):
+def test_headings_are_in_order_and_every_link_leads_to_one(read):
     levels = [int(tag[1]) for tag, _ in read.tags if re.fullmatch("h[1-6]", tag)]
     assert levels.count(1) == 1
     assert levels[0] == 1
@@ -128,7 +129,7 @@ def test_headings_are_in_order_and_every_link_of_the_contents_leads_to_one(read)
     assert "other-photos-table-1-accuracy" in links
 
 
-def test_the_viewer_comes_before_what_concerns_the_run(read):
+def test_the_viewer_comes_before_the_part_about_the_run(read):
     headings = [text for tag, text in read.texts if re.fullmatch("h[12]", tag)]
     assert headings == [
         "Run made",
@@ -139,7 +140,7 @@ def test_the_viewer_comes_before_what_concerns_the_run(read):
     ]
 
 
-def test_tables_have_headers_and_names_in_them_are_text(read):
+def test_tables_have_headers_and_their_names_are_text(read):
     found = [(tag, attributes) for tag, attributes in read.tags if tag in ("th", "td")]
     assert ("th", {"scope": "row", "style": "text-align:left"}) in found
     texts = [text for tag, text in read.texts if tag in ("th", "td")]
@@ -151,7 +152,7 @@ def test_tables_have_headers_and_names_in_them_are_text(read):
     assert {"Table 1: accuracy", "In detail"} <= {region["aria-label"] for region in regions}
 
 
-def test_figures_are_inside_with_their_alt_texts(read):
+def test_figures_are_inside_the_page_with_alternative_texts(read):
     images = {a["alt"]: a["src"] for tag, a in read.tags if tag == "img"}
     kind, content = images["A drawing"].split(",")
     assert kind == "data:image/svg+xml;base64"
@@ -164,7 +165,7 @@ def test_figures_are_inside_with_their_alt_texts(read):
     assert classes["A sheet"] == "full"
 
 
-def test_of_a_drawing_full_of_photos_the_smaller_picture_is_taken(tmp_path):
+def test_a_large_svg_is_replaced_by_the_smaller_webp(tmp_path):
     (tmp_path / "drawn.svg").write_text("<svg/>" + " " * markup.DRAWN)
     Image.new("RGB", (70, 60), "red").save(tmp_path / "drawn.png")
     (section,) = markup.sections_of(["# A", "![Photos](drawn.png)"], tmp_path)
@@ -172,9 +173,8 @@ def test_of_a_drawing_full_of_photos_the_smaller_picture_is_taken(tmp_path):
     assert "full" not in section.body
 
 
-def test_the_pictures_are_kept_once_and_the_maps_whole(read):
+def test_equal_pictures_and_maps_are_stored_once():
     shown = arms()
-    # As on the source network, where both attacks are one.
     first = shown[0].networks[0].photos[0].levels
     data = viewer.pack(shown)
     assert len(data["pictures"]) == len(set(data["pictures"])) == 2 * 2 * 3 * 5
@@ -185,7 +185,7 @@ def test_the_pictures_are_kept_once_and_the_maps_whole(read):
     assert len(again["pictures"]) == len(again["maps"]) == 2 * 3 * 5
 
 
-def test_large_maps_and_pictures_are_averaged_down_and_small_ones_kept():
+def test_only_large_maps_and_pictures_are_averaged_down():
     small = np.random.default_rng(0).random((9, 14))
     large = np.zeros((112, 112))
     large[:, :56] = 1
@@ -200,43 +200,49 @@ def test_large_maps_and_pictures_are_averaged_down_and_small_ones_kept():
         assert max(picture.size) == viewer.PICTURE_SIDE
 
 
-def test_a_page_too_large_gets_fewer_photos_and_then_is_refused(folder, tmp_path, monkeypatch):
+def test_a_page_that_is_too_large_gets_fewer_photos_or_is_refused(folder, tmp_path, monkeypatch):
     whole = len((folder / "report.html").read_bytes())
     sections = markup.sections_of(PARTS, folder)
     one = len(page.render(sections, arms(), 1).encode())
     assert one < len(page.render(sections, arms(), 2).encode()) <= whole
     (tmp_path / "figures").symlink_to(folder / "figures")
     monkeypatch.setattr(page, "LIMIT", one)
-    page.write(tmp_path / "report.html", PARTS, arms())
+    page.write_page(tmp_path / "report.html", PARTS, arms())
     text = (tmp_path / "report.html").read_text()
     data = json.loads(re.search(r'id="viewer-data">(.*?)</script>', text)[1])
     assert [len(n["photos"]) for arm in data["arms"] for n in arm["networks"]] == [1] * 4
     (tmp_path / "report.html").unlink()
     monkeypatch.setattr(page, "LIMIT", one - 1)
     with pytest.raises(ValueError, match="Expected a page of at most .* MB.*Received"):
-        page.write(tmp_path / "report.html", PARTS, arms())
+        page.write_page(tmp_path / "report.html", PARTS, arms())
     assert not (tmp_path / "report.html").exists()
 
 
-# What a reader sees, in Chromium.
+# The page in Chromium.
+
+
+def open_page(browser, file):
+    """The page, with its messages (console, errors, dialogs) and its requests."""
+    tab = browser.new_page(viewport={"width": 1300, "height": 900})
+    tab.said, tab.asked = [], []
+    tab.on("console", lambda message: tab.said.append(message.text))
+    tab.on("pageerror", lambda error: tab.said.append(str(error)))
+    tab.on("dialog", lambda dialog: (tab.said.append(dialog.message), dialog.dismiss()))
+    tab.on("request", lambda request: tab.asked.append(request.url))
+    tab.goto(file.as_uri())
+    drawn(tab)
+    return tab
 
 
 @pytest.fixture
 def opened(chromium, folder):
-    """The page, with what it said to the console and what it asked for."""
-    tab = chromium.new_page(viewport={"width": 1300, "height": 900})
-    tab.said, tab.asked = [], []
-    tab.on("console", lambda message: tab.said.append(message.text))
-    tab.on("pageerror", lambda error: tab.said.append(str(error)))
-    tab.on("request", lambda request: tab.asked.append(request.url))
-    tab.goto((folder / "report.html").as_uri())
-    drawn(tab)
+    tab = open_page(chromium, folder / "report.html")
     yield tab
     tab.close()
 
 
 def drawn(tab) -> None:
-    """Wait until the pictures are those that the controls say."""
+    """Wait until the pictures are those that the controls choose."""
     tab.wait_for_selector("#viewer-pictures[aria-busy='false']")
 
 
@@ -260,7 +266,7 @@ def state_of(tab) -> tuple[str, dict[str, str]]:
 
 
 def change(tab, action) -> tuple[str, set[str]]:
-    """Do something to the viewer; what it says then, and which pictures are others."""
+    """Do something to the viewer; what it says then, and which pictures changed."""
     _, before = state_of(tab)
     action()
     drawn(tab)
@@ -277,7 +283,7 @@ def slide(tab, name: str, value: int) -> None:
 
 
 @pytest.mark.browser
-def test_opens_without_a_word_to_the_console_or_the_network(opened, folder):
+def test_the_page_writes_nothing_to_the_console_and_requests_nothing(opened, folder):
     for name in ("arm", "network", "photo"):
         opened.select_option(f"#viewer-{name}", "1")
     slide(opened, "layer", 0)
@@ -289,7 +295,7 @@ def test_opens_without_a_word_to_the_console_or_the_network(opened, folder):
 
 
 @pytest.mark.browser
-def test_every_control_changes_the_pictures_that_hang_on_it(opened):
+def test_every_control_changes_the_pictures_that_depend_on_it(opened):
     heat = {"viewer-heat-clean", "viewer-heat-attacked", "viewer-shift"}
     attacked = {"viewer-attacked", "viewer-heat-attacked", "viewer-shift"}
     said, changed = change(opened, lambda: slide(opened, "epsilon", 1))
@@ -305,12 +311,12 @@ def test_every_control_changes_the_pictures_that_hang_on_it(opened):
     assert changed == set(PANELS)
     said, changed = change(opened, lambda: opened.select_option("#viewer-network", "1"))
     assert "ResNet50_0" in said
-    assert "both attacks are one" in said
+    assert "both attacks are the same" in said
     assert changed == set(PANELS)
     said, changed = change(opened, lambda: opened.select_option("#viewer-arm", "1"))
     assert changed == set(PANELS)
     assert opened.inner_text("#viewer-caveat") == "caveat of Other photos"
-    # What was chosen before is still chosen.
+    # Earlier choices are kept.
     assert opened.input_value("#viewer-network") == "1"
     assert opened.input_value("#viewer-photo") == "1"
     said, _ = change(opened, lambda: slide(opened, "epsilon", 0))
@@ -320,7 +326,7 @@ def test_every_control_changes_the_pictures_that_hang_on_it(opened):
 
 @pytest.mark.browser
 def test_the_pictures_are_those_that_python_draws(opened):
-    """The second layer, whose maps lie behind the first one's, under the last attack."""
+    """At the second layer, whose maps are stored after the first one's, under the last attack."""
     slide(opened, "layer", 1)
     change(opened, lambda: opened.select_option("#viewer-attack", "white-box"))
     own = arms()[0].networks[0].photos[0]
@@ -344,7 +350,7 @@ def test_the_pictures_are_those_that_python_draws(opened):
 
 
 @pytest.mark.browser
-def test_keys_drive_the_viewer(opened):
+def test_keys_control_the_viewer(opened):
     opened.focus("#viewer-pictures")
     for key, text in (
         ("ArrowLeft", "ε = 0.02"),
@@ -366,8 +372,8 @@ def test_keys_drive_the_viewer(opened):
 
 
 @pytest.mark.browser
-def test_a_hurried_reader_ends_at_what_was_chosen_last(opened):
-    """A picture that comes late does not take the place of the one asked for after it."""
+def test_fast_changes_end_at_the_last_choice(opened):
+    """A picture that is decoded late does not replace a later one."""
     left = state_of(opened)
     opened.evaluate(
         "() => { const decode = HTMLImageElement.prototype.decode;"
@@ -382,7 +388,7 @@ def test_a_hurried_reader_ends_at_what_was_chosen_last(opened):
 
 
 @pytest.mark.browser
-def test_a_screen_reader_finds_names_for_all(opened):
+def test_everything_has_a_name_for_screen_readers(opened):
     assert opened.locator("img:not([alt]), img[alt='']").count() == 0
     assert opened.locator("img").count() >= 2
     for name in PANELS:
@@ -399,20 +405,20 @@ def test_a_screen_reader_finds_names_for_all(opened):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_shows_it_all_without_scrolling_sideways(opened, scheme):
+def test_on_a_phone_the_page_does_not_scroll_sideways(opened, scheme):
     opened.emulate_media(color_scheme=scheme)
     opened.set_viewport_size({"width": 390, "height": 844})
     assert opened.evaluate("document.documentElement.scrollWidth") <= 390
-    # Text stands out from its ground.
+    # Text has contrast.
     colours = opened.evaluate(
         "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
     )
-    text, ground = (sum(map(int, re.findall(r"\d+", c)[:3])) for c in colours)
-    assert (text > ground + 400) if scheme == "dark" else (ground > text + 400)
+    ink, ground = (sum(map(int, re.findall(r"\d+", c)[:3])) for c in colours)
+    assert (ink > ground + 400) if scheme == "dark" else (ground > ink + 400)
 
 
 @pytest.mark.browser
-def test_in_print_nothing_scrolls_and_controls_are_left_out(opened):
+def test_in_print_controls_are_left_out_and_figures_fit(opened):
     opened.emulate_media(media="print")
     assert not opened.is_visible("#viewer-network")
     assert not opened.is_visible("nav")
@@ -422,7 +428,7 @@ def test_in_print_nothing_scrolls_and_controls_are_left_out(opened):
 
 
 @pytest.mark.browser
-def test_without_scripts_there_is_a_picture_instead(chromium, folder):
+def test_without_scripts_a_picture_is_shown_instead(chromium, folder):
     context = chromium.new_context(java_script_enabled=False)
     tab = context.new_page()
     tab.goto((folder / "report.html").as_uri())
@@ -431,7 +437,7 @@ def test_without_scripts_there_is_a_picture_instead(chromium, folder):
     context.close()
 
 
-# Names that would be markup, if they were not text.
+# Names that look like markup.
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -465,34 +471,30 @@ def cells_of(text: str) -> list[str]:
 
 def test_names_are_text_in_the_markdown():
     rows = [{"place": number, "name": name} for number, name in enumerate(HOSTILE)]
-    assert cells_of(cells.markdown(rows)) == HOSTILE
-    # What needs no backslash has none, and a name of several lines stays in its row.
-    assert cells.escaped(HOSTILE[-1]) == HOSTILE[-1]
-    assert cells.escaped("a\n\n# b\r<b>\x1b") == "a # b \\<b> "
+    assert cells_of(markdown(rows)) == HOSTILE
+    # Harmless text gets no backslash, and a name of several lines becomes one line.
+    assert escaped(HOSTILE[-1]) == HOSTILE[-1]
+    assert escaped("a\n\n# b\r<b>\x1b") == "a # b \\<b> "
+
+
+def hostile(own: viewer.Network) -> viewer.Network:
+    """The network with a photo of each hostile name."""
+    photos = []
+    for photo, name in zip(own.photos * 5, HOSTILE, strict=True):
+        levels = tuple(dataclasses.replace(level, predicted=name) for level in photo.levels)
+        photos.append(viewer.Photo(f"{name}.jpg", name, levels))
+    return dataclasses.replace(own, photos=tuple(photos))
 
 
 def hostile_page(folder) -> str:
-    shown = arms()
-    for arm in shown:
-        for own in arm.networks:
-            photos = own.photos
-            named = [
-                dataclasses.replace(
-                    photo,
-                    name=f"{name}.jpg",
-                    person=name,
-                    levels=tuple(dataclasses.replace(at, predicted=name) for at in photo.levels),
-                )
-                for photo, name in zip(photos * 5, HOSTILE, strict=True)
-            ]
-            object.__setattr__(own, "photos", tuple(named))
-        object.__setattr__(arm, "caveat", " ".join(HOSTILE))
+    caveat = " ".join(HOSTILE)
+    shown = [viewer.Shown(arm.title, caveat, tuple(map(hostile, arm.networks))) for arm in arms()]
     rows = [{"place": number, "name": name} for number, name in enumerate(HOSTILE)]
     parts = [
         "# Run a",
-        f"> {cells.escaped(' '.join(HOSTILE))}",
+        f"> {escaped(caveat)}",
         "## Photos",
-        cells.markdown(rows),
+        markdown(rows),
         "# About this run",
         "- so",
     ]
@@ -517,7 +519,7 @@ def test_names_are_text_in_the_page(tmp_path):
     assert people == HOSTILE
 
 
-def test_markup_that_nobody_escaped_is_text_all_the_same(tmp_path):
+def test_markup_that_was_not_escaped_is_text_as_well(tmp_path):
     parts = ["# Run a", "<script>x</script>", "| a |\n|---|\n| <img src=x> [b](http://c) |"]
     (section,) = markup.sections_of(parts, tmp_path)
     assert "&lt;script&gt;x&lt;/script&gt;" in section.body
@@ -527,13 +529,7 @@ def test_markup_that_nobody_escaped_is_text_all_the_same(tmp_path):
 @pytest.mark.browser
 def test_names_are_text_in_the_browser(chromium, tmp_path):
     (tmp_path / "report.html").write_text(hostile_page(tmp_path))
-    tab = chromium.new_page()
-    said = []
-    tab.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
-    tab.on("console", lambda message: said.append(message.text))
-    tab.on("pageerror", lambda error: said.append(str(error)))
-    tab.goto((tmp_path / "report.html").as_uri())
-    drawn(tab)
+    tab = open_page(chromium, tmp_path / "report.html")
     options = tab.eval_on_selector_all("#viewer-photo option", "all => all.map(o => o.text)")
     tidy = [" ".join(f"{i + 1}: {name} ({name}.jpg)".split()) for i, name in enumerate(HOSTILE)]
     assert options == tidy
@@ -544,5 +540,5 @@ def test_names_are_text_in_the_browser(chromium, tmp_path):
         assert tab.get_attribute("#viewer-clean", "aria-label") == f"Photo of {HOSTILE[number]}"
     assert tab.locator("main img[onerror], main svg, #content script").count() == 0
     assert tab.locator("main a").count() == 0
-    assert said == []
+    assert tab.said == []
     tab.close()

@@ -15,11 +15,11 @@ def test_every_photo_has_its_pixels_its_label_and_one_split(photo_folder):
     assert [len(found.train), len(found.validation), len(found.test)] == [24, 3, 3]
     for i in (0, 17, 29):
         path = photo_folder / found.table.kept["photo"][i]
-        np.testing.assert_array_equal(found.images[i], photos.decode(path, 12))
+        np.testing.assert_array_equal(found.images[i], photos.decode_all([path], 12)[0])
         assert path.parent.name == found.names[found.labels[i]]
 
 
-def test_choices_are_those_of_a_study(photo_folder):
+def test_the_photos_are_those_a_study_would_choose(photo_folder):
     settings = {"classes": 2, "min_photos": 4, "max_photos": 6, "split": (0.5, 0.2, 0.3), "seed": 7}
     listed = {name: settings[name] for name in ("classes", "min_photos", "seed")}
     listing = sources.list_photos(str(photo_folder), **listed)
@@ -56,7 +56,7 @@ def test_a_photo_that_cannot_be_read_is_left_out_and_listed(photo_folder):
         ({"split": (0.8, float("nan"), 0.2)}, "split as three positive shares"),
     ],
 )
-def test_what_can_not_be_chosen_is_refused(photo_folder, change, message):
+def test_an_impossible_choice_is_refused(photo_folder, change, message):
     arguments = {"source": str(photo_folder), "size": 8} | change
     with pytest.raises(ValueError, match="Expected " + message):
         people.read_people(**arguments)

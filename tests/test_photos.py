@@ -1,4 +1,4 @@
-"""Real decoding of real files: the right pixels, or the right reason."""
+"""Decoding of real files: the right pixels, or the right reason."""
 
 import struct
 import zlib
@@ -22,7 +22,7 @@ def colours(path):
 
 def test_colours_and_range(tmp_path):
     Image.new("RGB", (10, 10), (255, 0, 51)).save(tmp_path / "a.png")
-    decoded = photos.decode(tmp_path / "a.png", 4)
+    decoded = photos.decode_all([tmp_path / "a.png"], 4)[0]
     assert decoded.dtype == np.float32
     assert decoded.shape == (4, 4, 3)
     np.testing.assert_allclose(decoded[0, 0], [1, 0, 0.2], atol=1e-7)
@@ -42,14 +42,14 @@ def test_the_content_decides_the_format(tmp_path, suffix):
 
 def test_grey_becomes_three_equal_channels(tmp_path):
     Image.new("L", (92, 112), 51).save(tmp_path / "a.pgm")
-    np.testing.assert_allclose(photos.decode(tmp_path / "a.pgm", 8), 0.2, atol=1e-7)
+    np.testing.assert_allclose(photos.decode_all([tmp_path / "a.pgm"], 8)[0], 0.2, atol=1e-7)
 
 
 @pytest.mark.parametrize("suffix", ["png", "pgm", "tif"])
-def test_16_bits_keep_their_range(tmp_path, suffix):
+def test_16_bit_grey_keeps_its_range(tmp_path, suffix):
     ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
     Image.fromarray(ramp).save(tmp_path / f"a.{suffix}")
-    decoded = photos.decode(tmp_path / f"a.{suffix}", 64)
+    decoded = photos.decode_all([tmp_path / f"a.{suffix}"], 64)[0]
     np.testing.assert_allclose(decoded[..., 0], ramp / 65535, atol=0.003)
 
 
@@ -74,27 +74,27 @@ def png(width, height, depth, kind, rows, *chunks):
     )
 
 
-def test_16_bits_of_colour(tmp_path):
+def test_16_bit_colours(tmp_path):
     row = struct.pack(">3H", 65535, 32768, 257)
     (tmp_path / "a.png").write_bytes(png(1, 1, 16, 2, [row]))
     np.testing.assert_allclose(colours(tmp_path / "a.png")[0, 0], [255, 128, 1], atol=1)
 
 
-def test_16_bits_of_colour_with_a_transparent_one(tmp_path):
+def test_16_bit_colours_with_a_transparent_one(tmp_path):
     opaque, transparent = struct.pack(">3H", 65535, 32768, 257), struct.pack(">3H", 9, 9, 9)
     content = png(2, 1, 16, 2, [opaque + transparent], (b"tRNS", transparent))
     (tmp_path / "a.png").write_bytes(content)
     np.testing.assert_allclose(colours(tmp_path / "a.png")[0, 0], [255, 128, 1], atol=1)
 
 
-def test_one_bit(tmp_path):
+def test_black_and_white(tmp_path):
     pixels = NOISE[..., 0] > 127
     Image.fromarray(pixels).save(tmp_path / "a.png")
     np.testing.assert_array_equal(colours(tmp_path / "a.png")[..., 1], 255 * pixels)
 
 
 @pytest.mark.parametrize("kind", ["RGBA", "LA"])
-def test_alpha_is_put_on_white(tmp_path, kind):
+def test_transparent_pixels_become_white(tmp_path, kind):
     image = Image.new("RGBA", (3, 1), (90, 90, 90, 255))
     image.putpixel((1, 0), (90, 90, 90, 0))
     image.putpixel((2, 0), (90, 90, 90, 128))
@@ -104,7 +104,7 @@ def test_alpha_is_put_on_white(tmp_path, kind):
     )
 
 
-def test_colours_that_hold_their_alpha_already(tmp_path):
+def test_colours_already_multiplied_by_alpha(tmp_path):
     path = tmp_path / "a.tif"
     Image.new("RGBA", (2, 1), (45, 45, 45, 128)).save(path)
     apart, multiplied = struct.pack("<2HIH", 338, 3, 1, 2), struct.pack("<2HIH", 338, 3, 1, 1)
@@ -182,7 +182,7 @@ def as_srgb(linear):
     return np.where(light < 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055) * 255
 
 
-def test_an_embedded_profile_is_honoured(tmp_path):
+def test_an_embedded_profile_is_applied(tmp_path):
     image = Image.new("RGB", (2, 2), (128, 20, 250))
     image.save(tmp_path / "a.png", icc_profile=profile())
     image.save(tmp_path / "b.png", icc_profile=profile(swapped=True))
@@ -232,17 +232,17 @@ def test_damaged_exif_is_noted(tmp_path):
 def test_floating_point_pixels_are_refused(tmp_path):
     Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(ValueError, match="^floating-point pixels"):
-        photos.decode(tmp_path / "a.tif", 8)
+        photos.read(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("value", [-1, 65536])
 def test_pixels_beyond_16_bits_are_refused(tmp_path, value):
     Image.fromarray(np.full((8, 8), value, np.int32)).save(tmp_path / "a.tif")
     with pytest.raises(ValueError, match="^pixels beyond 16 bits"):
-        photos.decode(tmp_path / "a.tif", 8)
+        photos.read(tmp_path / "a.tif")
 
 
-# What an EXIF orientation says was done to the upright photo, undone.
+# How an upright photo is stored for each EXIF orientation.
 AS_STORED = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -257,7 +257,7 @@ AS_STORED = {
 
 @pytest.mark.parametrize("orientation", AS_STORED)
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
-def test_exif_orientation_is_honoured(tmp_path, suffix, orientation):
+def test_the_exif_orientation_is_applied(tmp_path, suffix, orientation):
     corners = np.array([[255, 170], [85, 0]], np.uint8).repeat(16, 0).repeat(24, 1)
     image = Image.fromarray(corners).convert("RGB")
     if AS_STORED[orientation] is not None:
@@ -268,8 +268,8 @@ def test_exif_orientation_is_honoured(tmp_path, suffix, orientation):
     np.testing.assert_allclose(colours(tmp_path / f"a.{suffix}")[..., 0], corners, atol=12)
 
 
-def test_the_sixth_orientation_is_a_phone_held_upright(tmp_path):
-    # Row 0 of what is stored is the photo's right side, whatever Pillow calls that turn.
+def test_the_sixth_orientation_by_hand(tmp_path):
+    # The first row that is stored is the right side of the photo (EXIF 2.3, orientation 6).
     image = Image.new("L", (4, 4))
     image.paste(255, (0, 0, 4, 1))
     exif = Image.Exif()
@@ -279,7 +279,7 @@ def test_the_sixth_orientation_is_a_phone_held_upright(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tif"])
-def test_of_several_frames_the_first_counts(tmp_path, suffix):
+def test_the_first_of_several_frames_counts(tmp_path, suffix):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "lime")]
     path = tmp_path / f"a.{suffix}"
     frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
@@ -289,7 +289,7 @@ def test_of_several_frames_the_first_counts(tmp_path, suffix):
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_damage_behind_the_first_frame_is_noted(tmp_path):
+def test_damage_after_the_first_frame_is_noted(tmp_path):
     frames = [Image.fromarray(np.roll(NOISE, turn, axis=0)) for turn in range(3)]
     frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
     content = (tmp_path / "a.tif").read_bytes()
@@ -299,7 +299,7 @@ def test_damage_behind_the_first_frame_is_noted(tmp_path):
     np.testing.assert_array_equal(np.asarray(image), NOISE)
 
 
-def test_a_phones_second_picture_is_not_noted(tmp_path):
+def test_the_second_picture_of_a_phone_is_not_noted(tmp_path):
     first, second = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
     first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second])
     with Image.open(tmp_path / "a.jpg") as image:
@@ -310,10 +310,10 @@ def test_a_phones_second_picture_is_not_noted(tmp_path):
 def test_shrinking_is_antialiased(tmp_path):
     stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))
     Image.fromarray(stripes).save(tmp_path / "a.png")
-    assert np.abs(photos.decode(tmp_path / "a.png", 8) - 0.5).max() < 0.06
+    assert np.abs(photos.decode_all([tmp_path / "a.png"], 8)[0] - 0.5).max() < 0.06
 
 
-def test_the_limit_of_pixels(tmp_path, monkeypatch):
+def test_too_many_pixels_are_refused(tmp_path, monkeypatch):
     Image.fromarray(NOISE).save(tmp_path / "a.jpg")
     monkeypatch.setattr(photos, "MAXIMUM_PIXELS", 6400)
     photos.read(tmp_path / "a.jpg")
@@ -322,7 +322,7 @@ def test_the_limit_of_pixels(tmp_path, monkeypatch):
         photos.read(tmp_path / "a.jpg")
 
 
-def test_too_little_memory_is_a_reason(tmp_path, monkeypatch):
+def test_too_little_memory_is_a_reason_to_leave_a_photo_out(tmp_path, monkeypatch):
     def no_memory(image):
         raise MemoryError
 
@@ -332,7 +332,7 @@ def test_too_little_memory_is_a_reason(tmp_path, monkeypatch):
         photos.read(tmp_path / "a.png")
 
 
-def test_an_interrupt_is_no_reason(tmp_path, monkeypatch):
+def test_an_interrupt_is_raised_and_is_no_reason(tmp_path, monkeypatch):
     def interrupted(image):
         raise KeyboardInterrupt
 
@@ -342,7 +342,7 @@ def test_an_interrupt_is_no_reason(tmp_path, monkeypatch):
         photos.read(tmp_path / "a.png")
 
 
-def test_a_file_that_is_missing(tmp_path):
+def test_a_missing_file_is_unreadable(tmp_path):
     with pytest.raises(ValueError, match="^unreadable: No such file or directory$"):
         photos.read(tmp_path / "none.jpg")
 
@@ -369,7 +369,7 @@ def smooth(seed):
     return Image.fromarray(coarse).resize((128, 128), Image.Resampling.BICUBIC)
 
 
-def test_the_hash_tells_copies_from_other_photos(tmp_path):
+def test_the_perceptual_hash_tells_copies_from_other_photos(tmp_path):
     photo = smooth(0)
     photo.save(tmp_path / "a.jpg", quality=50)
     with Image.open(tmp_path / "a.jpg") as compressed:
@@ -383,11 +383,11 @@ def test_the_hash_tells_copies_from_other_photos(tmp_path):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000)])
-def test_the_hash_of_odd_sizes(size):
+def test_the_perceptual_hash_of_extreme_sizes(size):
     assert photos.perceptual_hash(Image.new("RGB", size)).shape == (64,)
 
 
-def test_png_rounds_to_8_bits_and_jpeg_loses_more():
+def test_a_png_rounds_to_8_bits_and_a_jpeg_changes_more():
     images = np.random.default_rng(0).random((2, 16, 16, 3), dtype=np.float32)
     assert photos.as_stored(images, "float32") is images
     png, jpeg = photos.as_stored(images, "png"), photos.as_stored(images, "jpeg")
@@ -398,13 +398,13 @@ def test_png_rounds_to_8_bits_and_jpeg_loses_more():
     assert jpeg.dtype == png.dtype == np.float32
 
 
-def test_the_content_decides_but_for_raw_formats(tmp_path):
+def test_the_content_decides_except_for_raw_formats(tmp_path):
     Image.new("RGB", (8, 8), (255, 0, 0)).save(tmp_path / "a.png")
     (tmp_path / "a.png").rename(tmp_path / "a.heic")
-    assert photos.decode(tmp_path / "a.heic", 4)[0, 0].tolist() == [1, 0, 0]
+    assert photos.decode_all([tmp_path / "a.heic"], 4)[0][0, 0].tolist() == [1, 0, 0]
     Image.new("RGB", (8, 8)).save(tmp_path / "b.tif")
     (tmp_path / "b.tif").rename(tmp_path / "b.dng")
     (tmp_path / "c.psd").write_bytes(b"8BPS and more")
     for name, kind in (("b.dng", "raw"), ("c.psd", "PSD")):
         with pytest.raises(ValueError, match=f"{kind} is not read: convert it to JPEG or PNG"):
-            photos.decode(tmp_path / name, 4)
+            photos.decode_all([tmp_path / name], 4)

@@ -1,4 +1,4 @@
-"""A whole small study through two real networks, from the command line, on photos made here."""
+"""A whole small study through two real networks, from the command line, on synthetic photos."""
 
 import base64
 import json
@@ -15,18 +15,29 @@ import pytest
 from conftest import NOTICE, command, write_photo
 from PIL import Image
 
-import gradcam_adv
-from gradcam_adv.app import pipeline
-from gradcam_adv.data import photos
-from gradcam_adv.explain import gradcam
-from gradcam_adv.files import artifacts
-from gradcam_adv.graph import network as networks
-from gradcam_adv.models import classifiers
-from gradcam_adv.paper import tables as paper
+from gradcam_adv import (
+    FGSM,
+    GradCAM,
+    flatten,
+    load_model,
+    metrics,
+    overlay,
+    perturb,
+    predict_logits,
+)
+from gradcam_adv.app import Pipeline
+from gradcam_adv.attacks import SignPerturbations
+from gradcam_adv.data import decode_all
+from gradcam_adv.explain import resize
+from gradcam_adv.files import hashes, read, write
+from gradcam_adv.graph.layers import block_ends
+from gradcam_adv.paper.claims import CLAIMS
 from gradcam_adv.report import layer_sheets, page, sheets
-from gradcam_adv.study import config as study
-from gradcam_adv.study import export, setting
-from gradcam_adv.study.stages import explain as explaining
+from gradcam_adv.runs import records
+from gradcam_adv.study import config, perturbed_set
+from gradcam_adv.study.columns import read_table
+from gradcam_adv.study.plan import ArmPlan
+from gradcam_adv.study.stages.explain import _block_ends
 
 STUDY = """
 name = "tiny"
@@ -38,13 +49,18 @@ epsilons = [0.02, 0.1]
 examples = 2
 arms = ["plain"]
 [layers]
-vgg16 = ["block1_conv2", "block5_conv3"]
-resnet50 = ["conv1_relu", "conv5_block3_out"]
+vgg16 = ["block1_conv2", "last"]
+resnet50 = ["conv1_relu", -1]
 """
 
 
-def reproduce(folder: Path, study: str = "study.toml", *arguments: str) -> str:
-    result = command(folder, "reproduce", study, "--photos", "people", *arguments)
+# The folder of the run.
+TINY = Path("runs", "tiny")
+
+
+def succeed(folder: Path, name: str, *arguments: str, study: str = "study.toml") -> str:
+    """What a command of a study prints that succeeds."""
+    result = command(folder, name, study, "--photos", "people", *arguments)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -62,14 +78,14 @@ def new_folder(folder: Path) -> Path:
 def run(tmp_path_factory):
     """The folder of a study that has been run once."""
     folder = new_folder(tmp_path_factory.mktemp("run"))
-    reproduce(folder)
+    succeed(folder, "reproduce")
     return folder
 
 
 def table(folder: Path, name: str) -> pd.DataFrame:
-    tables = folder / "runs" / "tiny" / "tables"
+    tables = folder / TINY / "tables"
     place = tables if (tables / f"{name}.csv").exists() else tables / "plain"
-    return artifacts.read_table(place / f"{name}.csv")
+    return read_table(place / f"{name}.csv")
 
 
 def test_a_second_run_finds_nothing_to_do_and_starts_no_tensorflow(run):
@@ -85,56 +101,53 @@ def test_a_second_run_finds_nothing_to_do_and_starts_no_tensorflow(run):
     assert "nothing to do" in result.stdout
 
 
-def test_an_earlier_stage_asked_for_afterwards_leaves_the_run_finished(run):
-    manifest = run / "runs" / "tiny" / "manifest.json"
-    before = artifacts.read_json(manifest)["tasks"]
+def test_an_earlier_stage_of_a_finished_run_has_nothing_to_do(run):
+    manifest = run / TINY / "manifest.json"
+    before = read.json(manifest)["tasks"]
     assert "report" in before
-    result = command(run, "attack", "study.toml", "--photos", "people")
-    assert result.returncode == 0, result.stderr
-    assert "nothing to do, every stage up to attack is done" in result.stdout
-    assert artifacts.read_json(manifest)["tasks"] == before
+    assert "nothing to do, every stage up to attack is done" in succeed(run, "attack")
+    assert read.json(manifest)["tasks"] == before
 
 
 @pytest.mark.slow
-def test_two_runs_from_nothing_give_the_same_tables(run, tmp_path):
+def test_two_runs_from_scratch_give_the_same_tables(run, tmp_path):
     again = new_folder(tmp_path)
-    reproduce(again)
-    tables = run / "runs" / "tiny" / "tables"
+    succeed(again, "reproduce")
+    tables = run / TINY / "tables"
     first = sorted(tables.rglob("*.csv"))
-    assert {path.stem for path in first} >= {"accuracy", "mod", "vid", "psnr", "nissim", "layers"}
+    names = {"accuracy", "mod", "vid", "psnr", "nissim", "unrelated", "layers"}
+    assert names <= {path.stem for path in first}
     for path in first:
-        other = again / "runs" / "tiny" / "tables" / path.relative_to(tables)
+        other = again / TINY / "tables" / path.relative_to(tables)
         assert path.read_bytes() == other.read_bytes(), path.name
 
 
-def test_numbers_are_those_of_the_library_called_by_hand(run):
+def test_the_numbers_are_those_of_the_public_library(run):
     """Accuracy and NISSIM of the black-box attack, from saved models and public functions."""
     rows = table(run, "photos").query("split == 'test'")
-    pixels = photos.decode_all([run / "people" / photo for photo in rows["photo"]], 48)
+    pixels = decode_all([run / "people" / photo for photo in rows["photo"]], 48)
     labels = rows["label"].to_numpy()
     source, target = (
-        gradcam_adv.load(run / "models" / "tiny" / "plain" / f"{name}.keras")
+        load_model(run / "models" / "tiny" / "plain" / f"{name}.keras")
         for name in ("resnet50", "vgg16")
     )
-    attacked = gradcam_adv.perturb(pixels, gradcam_adv.sign(source, pixels, labels), 0.1)
+    attacked = perturb(pixels, FGSM(source)(pixels, labels, [0.1])[0.1])
 
-    predicted = gradcam.predict(target, attacked, 8).argmax(axis=1)
+    predicted = predict_logits(target, attacked).argmax(axis=1)
     stated = table(run, "accuracy").query(
         "network == 'vgg16' and attack == 'black-box' and epsilon == 0.1"
     )
     assert stated["right"].tolist() == [(predicted == labels).sum()]
 
-    maps = [
-        gradcam_adv.resize(gradcam_adv.heatmaps(target, x, "block5_conv3")["block5_conv3"], 48)
-        for x in (pixels, attacked)
-    ]
+    explain = GradCAM(target, "block5_conv3")
+    maps = [resize(explain(x)["block5_conv3"], 48) for x in (pixels, attacked)]
     stated = table(run, "nissim").query(
         "network == 'vgg16' and attack == 'black-box' and epsilon == 0.1"
         " and target == 'predicted' and size == 'input'"
     )
-    np.testing.assert_allclose(stated["nissim"], gradcam_adv.nissim(*maps), atol=1e-3)
+    np.testing.assert_allclose(stated["nissim"], metrics.nissim(*maps), atol=1e-3)
     # Rounding may put single pixels, of 2304, on the other side of half the maximum.
-    shift = gradcam_adv.shift(*maps)
+    shift = metrics.region_shift(*maps)
     for name in ("lost", "gained", "moved"):
         np.testing.assert_allclose(stated[name], getattr(shift, name), atol=0.02)
     mod = table(run, "mod").query(
@@ -144,7 +157,7 @@ def test_numbers_are_those_of_the_library_called_by_hand(run):
     assert mod["mod"].item() == pytest.approx(stated["nissim"].mean())
 
 
-def test_the_sources_black_box_rows_are_its_white_box_rows(run):
+def test_on_the_source_black_box_and_white_box_are_the_same(run):
     own = table(run, "nissim").query("network == 'resnet50'")
     black, white = (own[own["attack"] == name] for name in ("black-box", "white-box"))
     assert len(black) > 0
@@ -157,7 +170,7 @@ def test_the_sources_black_box_rows_are_its_white_box_rows(run):
     assert not np.array_equal(black, white)
 
 
-def test_maps_of_the_clean_class_equal_those_of_the_predicted_where_nothing_flipped(run):
+def test_photos_with_an_unchanged_prediction_have_one_nissim_for_both_targets(run):
     rows = table(run, "nissim").query("size == 'input'")
     keys = ["network", "attack", "epsilon", "photo"]
     both = rows.pivot(index=keys, columns="target", values="nissim")
@@ -167,14 +180,14 @@ def test_maps_of_the_clean_class_equal_those_of_the_predicted_where_nothing_flip
     assert (rows.query("epsilon == 0")["nissim"] == 0).all()
 
 
-def test_named_layers_are_scored_for_the_examples(run):
+def test_the_layers_of_the_study_are_scored_for_the_examples(run):
     layers = table(run, "layers")
     assert set(layers.query("network == 'vgg16'")["layer"]) == {"block1_conv2", "block5_conv3"}
     assert layers["photo"].nunique() == 2
     assert set(layers["attack"]) == {"black-box", "white-box", "noise"}
 
 
-def test_layer_scores_of_the_last_activation_are_those_of_the_whole_set(run):
+def test_the_score_of_the_last_layer_is_that_of_the_whole_test_set(run):
     layers = table(run, "layers").query("layer in ['block5_conv3', 'conv5_block3_out']")
     whole = table(run, "nissim").query("target == 'predicted' and size == 'input'")
     keys = ["network", "attack", "epsilon", "photo"]
@@ -183,8 +196,8 @@ def test_layer_scores_of_the_last_activation_are_those_of_the_whole_set(run):
     np.testing.assert_allclose(both["nissim_x"], both["nissim_y"], atol=1e-4)
 
 
-def test_report_says_what_it_rests_on_beside_every_table(run):
-    text = (run / "runs" / "tiny" / "report.md").read_text()
+def test_the_report_names_its_data_and_weights_beside_every_table(run):
+    text = (run / TINY / "report.md").read_text()
     tables = [part for part in text.split("\n\n") if part.startswith("| Network")]
     assert len(tables) >= 5
     assert text.count("RANDOM BASES") >= len(tables)
@@ -195,23 +208,23 @@ def test_report_says_what_it_rests_on_beside_every_table(run):
     assert "# In short" in text
     assert "How the region of attention shifts" in text
     assert "## Transfer: the attack made on each network" in text
-    assert "from vgg16" not in text  # nor does the matrix stand among the controls once more
+    assert "from vgg16" not in text  # the controls do not repeat the transfer matrix
     drawn = ("figure_1", "curves", "transfer", "figure_2", "figure_4", "figure_5", "depth_profile")
     for name in (f"{figure}.png" for figure in drawn):
-        with Image.open(run / "runs" / "tiny" / "figures" / "plain" / name) as image:
+        with Image.open(run / TINY / "figures" / "plain" / name) as image:
             assert image.width > 600
         assert f"figures/plain/{name}" in text
 
 
 def made(run: Path, task: str) -> Path:
-    """The folder of a task's files."""
-    manifest = artifacts.read_json(run / "runs" / "tiny" / "manifest.json")
-    return run / "runs" / "tiny" / manifest["tasks"][task]
+    """The folder of the files of a task."""
+    manifest = read.json(run / TINY / records.MANIFEST)
+    return run / TINY / manifest["tasks"][task]
 
 
-def setting_of(run: Path) -> setting.Setting:
-    read = study.read(run / "study.toml", photos=str(run / "people"))
-    return pipeline.Pipeline(read, run / "runs" / "tiny", run / "models" / "tiny").settings["plain"]
+def plan_of(run: Path) -> ArmPlan:
+    study = config.read(run / "study.toml", photos=str(run / "people"))
+    return Pipeline(study, run / TINY, run / "models" / "tiny").plan.arms["plain"]
 
 
 def test_excess_over_all_networks_is_the_mean_of_theirs(run):
@@ -222,7 +235,7 @@ def test_excess_over_all_networks_is_the_mean_of_theirs(run):
     own = ~excess["attack"].str.startswith("from ") & (excess["network"] != "all")
     networks = excess[own].groupby(keys)
     assert len(every) == networks.ngroups > 0
-    for column in ("mod", "noise", "excess", "ceiling"):
+    for column in ("mod", "noise", "excess", "unrelated"):
         expected = networks[column].mean().loc[every.index]
         np.testing.assert_allclose(every[column], expected, atol=1e-12)
     mods = table(run, "mod").set_index(["network", *keys, "size"])["mod"]
@@ -230,7 +243,7 @@ def test_excess_over_all_networks_is_the_mean_of_theirs(run):
     np.testing.assert_allclose(own["mod"], mods.loc[own.index])
 
 
-def test_depth_has_the_noise_and_the_ceiling_of_the_example_photos(run):
+def test_the_depth_profile_has_noise_and_unrelated_photos_of_the_examples(run):
     row = (
         table(run, "depth")
         .query("network == 'vgg16' and layer == 'block5_conv3' and epsilon == 0.1")
@@ -241,41 +254,40 @@ def test_depth_has_the_noise_and_the_ceiling_of_the_example_photos(run):
     for key in ("clean", "noise 0.1"):
         examples = sorted(made(run, "plain/explain/vgg16").glob("example-*.npz"))
         of_photos = [np.load(path)[f"{key}/block5_conv3"] for path in examples]
-        maps[key] = gradcam_adv.resize(np.stack(of_photos), 48)
-    noise = gradcam_adv.nissim(maps["clean"], maps["noise 0.1"])
+        maps[key] = resize(np.stack(of_photos), 48)
+    noise = metrics.nissim(maps["clean"], maps["noise 0.1"])
     assert row["mod_noise"] == pytest.approx(noise.mean(), abs=1e-6)
-    assert row["ceiling"] == pytest.approx(gradcam_adv.nissim(*maps["clean"]), abs=1e-6)
+    assert row["unrelated"] == pytest.approx(metrics.nissim(*maps["clean"]), abs=1e-6)
 
 
-def test_figure_5_shows_the_maps_of_the_stage_explain_on_what_they_explain(run):
-    own = setting_of(run)
-    figure = sheets.black_box_heatmaps(own, table(run, "predictions"))
+def test_figure_5_shows_each_heatmap_on_its_photo(run):
+    plan = plan_of(run)
+    figure = sheets.black_box_heatmaps(plan, table(run, "predictions"))
     tiles = [axis.images[0].get_array() for axis in figure.axes[:-1]]
     assert len(tiles) == 6  # two networks, clean and two epsilons
-    rows = own.test.iloc[:1]
-    clean = own.pixels(rows)
+    clean = plan.photos.pixels(plan.photos.test.iloc[:1])
     signs = np.load(made(run, "plain/attack/resnet50") / "0000000.npy")[:1]
     maps = np.load(made(run, "plain/explain/vgg16") / "example-0000000.npz")
     for tile, key, epsilon in ((0, "clean", 0.0), (2, "black-box 0.1", 0.1)):
-        photo = gradcam_adv.perturb(clean, signs, epsilon)
-        expected = gradcam_adv.overlay(photo, maps[f"{key}/block5_conv3"][None])
+        photo = perturb(clean, SignPerturbations(signs, [epsilon])[epsilon])
+        expected = overlay(photo, maps[f"{key}/block5_conv3"][None])
         np.testing.assert_allclose(tiles[tile], expected[0], atol=0.02)
     assert figure.axes[-1].get_yticklabels()[0].get_text() == "no\nparticipation"
 
 
-def test_arrows_of_figure_1_are_as_long_as_the_table_says(run):
-    own = setting_of(run)
+def test_the_arrows_of_figure_1_have_the_lengths_of_the_table(run):
+    plan = plan_of(run)
     mod = table(run, "mod")
-    # The network with the largest MOD, whichever has it.
+    # VGG16 gets the largest MOD, so that it is the network on the figure.
     mod.loc[mod["network"] == "vgg16", "mod"] += 1
-    figure = sheets.shift_on_examples(own, table(run, "predictions"), mod)
-    count = min(4, len(own.test))
+    figure = sheets.shift_on_examples(plan, table(run, "predictions"), mod)
+    count = min(4, len(plan.photos.test))
     attacked = figure.axes[count : 2 * count]
     rows = table(run, "nissim").query(
         "network == 'vgg16' and attack == 'black-box' and epsilon == 0.1"
         " and target == 'predicted' and size == 'input'"
     )
-    shown = rows.set_index("photo").loc[own.test["photo"].iloc[[0, -1]]]
+    shown = rows.set_index("photo").loc[plan.photos.test["photo"].iloc[[0, -1]]]
     assert shown["moved"].notna().all()
     for axis, (_, photo) in zip((attacked[0], attacked[-1]), shown.iterrows(), strict=True):
         (arrow,) = axis.texts
@@ -286,8 +298,8 @@ def test_arrows_of_figure_1_are_as_long_as_the_table_says(run):
         assert f"moved {100 * photo['moved']:.0f} %" in axis.get_xlabel()
 
 
-def test_the_page_holds_the_report_and_the_scores_of_the_examples(run):
-    path = run / "runs" / "tiny" / "report.html"
+def test_the_page_has_the_report_and_the_scores_of_the_examples(run):
+    path = run / TINY / "report.html"
     text = path.read_text()
     assert path.stat().st_size < page.LIMIT
     for said in ("RANDOM BASES", "89.86 | ", "ann/broken.jpg", "doi:10.1109/CVPRW56347.2022.00031"):
@@ -316,37 +328,34 @@ def test_the_page_holds_the_report_and_the_scores_of_the_examples(run):
                 assert level["predicted"] == names[predicted["predicted"][key]]
                 for layer, nissim in zip(layers, level["nissim"], strict=True):
                     assert nissim == pytest.approx(scored["nissim"][(*key, layer)], abs=1e-4)
-    # The map of the last layer, as explain left it.
-    tasks = artifacts.read_json(run / "runs" / "tiny" / "manifest.json")["tasks"]
-    explained = run / "runs" / "tiny" / tasks["plain/explain/vgg16"]
+    # The heatmap of the last layer, as the stage explain wrote it.
     first = arm["networks"][0]["photos"][0]["levels"][-1]
     content = zlib.decompress(base64.b64decode(data["maps"][first["maps"]]))
     values = np.frombuffer(content, np.uint8)
-    with np.load(explained / "example-0000000.npz") as arrays:
+    with np.load(made(run, "plain/explain/vgg16") / "example-0000000.npz") as arrays:
         expected = (arrays["white-box 0.1/block5_conv3"] * 255).round()
     np.testing.assert_array_equal(values[-expected.size :].reshape(expected.shape), expected)
 
 
-def test_the_ends_of_blocks_are_shown_and_every_layer_is_in_a_sheet(run):
-    tasks = artifacts.read_json(run / "runs" / "tiny" / "manifest.json")["tasks"]
+def test_the_ends_of_blocks_and_all_layers_have_sheets(run):
     for network, layers in (
         ("vgg16", ["block1_conv2", "block5_conv3"]),
         ("resnet50", ["conv1_relu", "conv5_block3_out"]),
     ):
-        folder = run / "runs" / "tiny" / tasks[f"plain/explain/{network}"]
-        assert artifacts.read_json(folder / "blocks.json") == {"blocks": layers}
+        blocks = made(run, f"plain/explain/{network}") / "blocks.json"
+        assert read.json(blocks) == {"blocks": layers}
         for sheet in ("blocks", "1"):
             name = f"layers_{network}_{sheet}.png"
-            with Image.open(run / "runs" / "tiny" / "figures" / "plain" / name) as image:
+            with Image.open(run / TINY / "figures" / "plain" / name) as image:
                 assert image.height > 3 * layer_sheets.TILE
 
 
-def test_of_layers_that_end_no_block_all_are_shown(small_cnn):
-    flat = networks.flatten(small_cnn)
-    every = [step.path for step in flat.places]
-    assert explaining._block_ends(flat, every) == [step.path for step in flat.find("blocks")]
-    assert len(explaining._block_ends(flat, every)) < len(every)
-    assert explaining._block_ends(flat, ["conv_a"]) == ["conv_a"]
+def test_all_layers_are_shown_if_none_ends_a_block(small_cnn):
+    graph = flatten(small_cnn)
+    every = [layer.path for layer in graph.layers]
+    assert _block_ends(graph, every) == [layer.path for layer in block_ends(graph)]
+    assert len(_block_ends(graph, every)) < len(every)
+    assert _block_ends(graph, ["conv_a"]) == ["conv_a"]
 
 
 @pytest.mark.browser
@@ -355,7 +364,7 @@ def test_the_page_of_a_run_opens_in_a_browser(run, chromium):
     said = []
     tab.on("console", lambda message: said.append(message.text))
     tab.on("pageerror", lambda error: said.append(str(error)))
-    tab.goto((run / "runs" / "tiny" / "report.html").as_uri())
+    tab.goto((run / TINY / "report.html").as_uri())
     tab.wait_for_selector("#viewer-pictures[aria-busy='false']")
     assert "block5_conv3" in tab.inner_text("#viewer-status")
     broken = "() => [...document.images].filter(i => !i.naturalWidth || !i.alt).length"
@@ -365,9 +374,9 @@ def test_the_page_of_a_run_opens_in_a_browser(run, chromium):
 
 
 def test_the_report_gives_a_verdict_on_every_claim(run):
-    text = (run / "runs" / "tiny" / "report.md").read_text()
-    judged = pd.read_csv(run / "runs" / "tiny" / "tables" / "claims.csv")
-    for claim in paper.CLAIMS:
+    text = (run / TINY / "report.md").read_text()
+    judged = pd.read_csv(run / TINY / "tables" / "claims.csv")
+    for claim in CLAIMS:
         (line,) = [s for s in text.split("### How each verdict")[0].splitlines() if claim.says in s]
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         own = judged[judged["claim"] == claim.name]
@@ -378,8 +387,8 @@ def test_the_report_gives_a_verdict_on_every_claim(run):
     assert not judged.loc[judged["on"] == "run", "verdict"].isin(["holds", "does not hold"]).any()
 
 
-def test_models_come_with_their_facts(run):
-    facts = artifacts.read_json(run / "models" / "tiny" / "plain" / "vgg16.json")
+def test_a_model_has_its_facts_beside_it(run):
+    facts = read.json(run / "models" / "tiny" / "plain" / "vgg16.json")
     assert facts["classes"] == ["ann", "bob", "cem"]
     assert facts["image_size"] == 48
     assert facts["weights"]["origin"] == "random"
@@ -389,109 +398,100 @@ def test_models_come_with_their_facts(run):
     assert facts["accuracy"]["test"] == {"right": clean["right"], "photos": clean["photos"]}
 
 
-def test_manifest_records_readings_threads_and_batch_shape(run):
-    manifest = artifacts.read_json(run / "runs" / "tiny" / "manifest.json")
+def test_the_manifest_records_readings_threads_and_batch_size(run):
+    manifest = read.json(run / TINY / "manifest.json")
     assert manifest["study"]["readings"]["epsilon_unit"] == "pixel"
     assert manifest["threads"] >= 1
     assert manifest["batch_size"] == 8
     for folder in manifest["tasks"].values():
-        assert (run / "runs" / "tiny" / folder / "manifest.json").is_file()
+        assert (run / TINY / folder / "manifest.json").is_file()
 
 
-def test_other_epsilons_reuse_the_gradients(run):
+def test_other_epsilons_use_the_signs_again(run):
     (run / "other.toml").write_text(STUDY.replace("[0.02, 0.1]", "[0.05]"))
-    done = reproduce(run, "other.toml")
+    done = succeed(run, "reproduce", study="other.toml")
     assert "train/" not in done
     assert "attack/" not in done
     assert "evaluate/vgg16" in done
     assert table(run, "mod")["epsilon"].unique().tolist() == [0.0, 0.05]
-    # Back again, only what a reader looks at has to be written anew.
-    back = reproduce(run)
+    # Back at the first epsilons only the report is written again.
+    back = succeed(run, "reproduce")
     assert "evaluate/" not in back
     assert "report" in back
     assert table(run, "mod")["epsilon"].unique().tolist() == [0.0, 0.02, 0.1]
 
 
-def test_a_deleted_artifact_is_made_again_and_nothing_else(run):
-    before = (run / "runs" / "tiny" / "tables" / "plain" / "nissim.csv").read_bytes()
-    tasks = artifacts.read_json(run / "runs" / "tiny" / "manifest.json")["tasks"]
-    (run / "runs" / "tiny" / tasks["plain/score/vgg16"] / "nissim-0000000.csv").unlink()
-    done = reproduce(run)
+def test_a_deleted_file_is_made_again_and_nothing_else(run):
+    before = (run / TINY / "tables" / "plain" / "nissim.csv").read_bytes()
+    (made(run, "plain/score/vgg16") / "nissim-0000000.csv").unlink()
+    done = succeed(run, "reproduce")
     assert [line.split(":")[0] for line in done.splitlines() if " s" in line][:-1] == [
         "plain/score/vgg16"
     ]
-    assert (run / "runs" / "tiny" / "tables" / "plain" / "nissim.csv").read_bytes() == before
+    assert (run / TINY / "tables" / "plain" / "nissim.csv").read_bytes() == before
 
 
-def test_an_edited_artifact_is_noticed_and_made_again(run):
-    before = (run / "runs" / "tiny" / "tables" / "plain" / "nissim.csv").read_bytes()
-    tasks = artifacts.read_json(run / "runs" / "tiny" / "manifest.json")["tasks"]
-    scores = run / "runs" / "tiny" / tasks["plain/score/vgg16"] / "nissim-0000000.csv"
+def test_an_edited_file_is_made_again(run):
+    before = (run / TINY / "tables" / "plain" / "nissim.csv").read_bytes()
+    scores = made(run, "plain/score/vgg16") / "nissim-0000000.csv"
     scores.write_text(scores.read_text().replace("vgg16", "vgg61", 1))
-    assert "score/vgg16" in reproduce(run)
+    assert "score/vgg16" in succeed(run, "reproduce")
     assert "vgg61" not in scores.read_text()
-    assert (run / "runs" / "tiny" / "tables" / "plain" / "nissim.csv").read_bytes() == before
+    assert (run / TINY / "tables" / "plain" / "nissim.csv").read_bytes() == before
 
 
 @pytest.mark.slow
-def test_what_came_of_another_model_is_made_anew(run, tmp_path):
-    """A task done again that comes out otherwise takes everything after it along."""
+def test_tasks_after_a_changed_model_are_done_again(run, tmp_path):
+    """A task whose result changed is followed by everything that depends on it."""
     folder = tmp_path / "copy"
     shutil.copytree(run, folder)
-    tasks = artifacts.read_json(folder / "runs" / "tiny" / "manifest.json")["tasks"]
-    manifest = folder / "runs" / "tiny" / tasks["plain/data"] / "manifest.json"
-    facts = artifacts.read_json(manifest)
+    manifest = made(folder, "plain/data") / records.MANIFEST
+    facts = read.json(manifest)
     facts["files"]["photos.csv"]["sha256"] = "0" * 64
     facts["files"]["photos.csv"]["mtime_ns"] = 0
-    artifacts.write_json(manifest, facts)
-    done = command(folder, "train", "study.toml", "--photos", "people").stdout
-    # The table came out as it was, so not as the damaged record says: networks stay ...
+    write.json(manifest, facts)
+    done = succeed(folder, "train")
+    # The table came out as before, and only its record was wrong, so the networks stay.
     assert "data:" in done
     assert "train/vgg16" not in done
-    # ... and one that comes out otherwise is followed by all that hangs on it.
-    model = classifiers.load(folder / "models" / "tiny" / "plain" / "vgg16.keras")
+    model = load_model(folder / "models" / "tiny" / "plain" / "vgg16.keras")
     model.get_layer("logits").bias.assign_add(np.ones(3))
     model.save(folder / "models" / "tiny" / "plain" / "vgg16.keras")
-    done = command(folder, "attack", "study.toml", "--photos", "people").stdout
+    done = succeed(folder, "attack")
     assert "train/vgg16" in done
     assert "train/resnet50" not in done
 
 
-def test_a_damaged_manifest_records_nothing(run, tmp_path):
+def test_a_task_with_a_damaged_manifest_is_done_again(run, tmp_path):
     folder = new_folder(tmp_path)
-    assert command(folder, "data", "study.toml", "--photos", "people").returncode == 0
+    succeed(folder, "data")
     for text in ("", "{}", "[1]"):
-        (manifest,) = (folder / "runs" / "tiny" / "plain" / "data").glob("*/manifest.json")
+        (manifest,) = (folder / TINY / "plain" / "data").glob("*/manifest.json")
         manifest.write_text(text)
-        result = command(folder, "data", "study.toml", "--photos", "people")
-        assert result.returncode == 0, result.stderr
-        assert "data:" in result.stdout
+        assert "data:" in succeed(folder, "data")
 
 
-def test_a_changed_photo_makes_everything_anew(tmp_path):
+def test_a_changed_photo_is_read_again(tmp_path):
     folder = new_folder(tmp_path)
-    assert command(folder, "data", "study.toml", "--photos", "people").returncode == 0
-    assert "nothing to do" in command(folder, "data", "study.toml", "--photos", "people").stdout
+    succeed(folder, "data")
+    assert "nothing to do" in succeed(folder, "data")
     write_photo(folder / "people" / "ann" / "3.png", 999)
-    done = command(folder, "data", "study.toml", "--photos", "people").stdout
-    assert "data:" in done
+    assert "data:" in succeed(folder, "data")
 
 
 def test_export_writes_the_perturbed_set_of_any_epsilon(run):
     arguments = ["--network", "resnet50", "--epsilon", "0.3", "--output", "out"]
-    result = command(run, "export", "study.toml", "--photos", "people", *arguments)
-    assert result.returncode == 0, result.stderr
+    succeed(run, "export", *arguments)
     rows = table(run, "photos").query("split == 'test'")
     written = sorted(path.relative_to(run / "out") for path in (run / "out").rglob("*.png"))
     assert [str(path) for path in written] == [f"{photo}.png" for photo in rows["photo"]]
-    pixels = photos.decode_all([run / "people" / photo for photo in rows["photo"]], 48)
-    (folder,) = (run / "runs" / "tiny" / "plain" / "attack" / "resnet50").iterdir()
-    signs = np.load(folder / "0000000.npy")
+    pixels = decode_all([run / "people" / photo for photo in rows["photo"]], 48)
+    signs = np.load(made(run, "plain/attack/resnet50") / "0000000.npy")
     expected = np.clip(pixels + np.float32(0.3) * signs, 0, 1)
-    kept, images = export.perturbed_set(setting_of(run), "resnet50", 0.3)
+    kept, images = perturbed_set(plan_of(run), "resnet50", 0.3)
     assert kept["photo"].tolist() == rows["photo"].tolist()
     np.testing.assert_array_equal(images, expected.astype(np.float32))
-    exported = photos.decode_all([run / "out" / path for path in written], 48)
+    exported = decode_all([run / "out" / path for path in written], 48)
     np.testing.assert_allclose(exported, expected, atol=0.51 / 255)
 
 
@@ -536,7 +536,7 @@ def test_bad_input_is_refused_before_any_work(tmp_path):
         ("data", "study.toml", "--photos", "x" * 5000): "is no folder",
         ("reproduce", "study.toml", "--photos", "people", "--weights", "wrong"): "weights of VGG16",
         ("export", "study.toml", "--photos", "people", "--network", "vgg16", "--epsilon", "0.1",
-         "--output", "people/new"): "Expected an output outside of the folder of images",
+         "--output", "people/new"): "Expected an output outside the folder of images",
         ("export", "study.toml", "--photos", "people", "--network", "vgg16", "--epsilon", "-1",
          "--output", "out"): "Expected --epsilon from 0 to 1. Received: -1.0",
     }  # fmt: skip
@@ -544,59 +544,53 @@ def test_bad_input_is_refused_before_any_work(tmp_path):
         assert message in refused(folder, *arguments), arguments
 
 
-def test_clean_deletes_only_what_was_made(tmp_path):
+def test_clean_deletes_only_files_of_the_run(tmp_path):
     folder = new_folder(tmp_path)
-    assert command(folder, "data", "study.toml", "--photos", "people").returncode == 0
-    (folder / "runs" / "tiny" / "notes.txt").write_text("mine")
-    result = command(folder, "clean", "study.toml")
-    assert result.returncode == 0, result.stderr
+    succeed(folder, "data")
+    (folder / TINY / "notes.txt").write_text("mine")
+    succeed(folder, "clean")
     left = [path for path in (folder / "runs").rglob("*") if path.is_file()]
-    assert left == [folder / "runs" / "tiny" / "notes.txt"]
+    assert left == [folder / TINY / "notes.txt"]
     assert len(list((folder / "people").rglob("*.png"))) == 36
 
 
-def test_clean_leaves_what_others_made_or_changed(tmp_path):
+def test_clean_leaves_files_that_others_made_or_changed(tmp_path):
     folder = new_folder(tmp_path)
-    assert command(folder, "data", "study.toml", "--photos", "people").returncode == 0
-    run = folder / "runs" / "tiny"
+    succeed(folder, "data")
+    run = folder / TINY
     (photos_csv,) = run.rglob("photos.csv")
     photos_csv.write_text("edited")
     (run / "mine").mkdir()
     (run / "empty").mkdir()
-    mine = run / "mine" / artifacts.MANIFEST
+    mine = run / "mine" / records.MANIFEST
     notes = run / "mine" / "notes.txt"
     notes.write_text("mine")
-    # All that a record of ours has, but for the task.
-    files = artifacts.describe_files([notes], notes.parent)
+    # It has everything that our records have except the task.
+    files = {notes.name: hashes.facts(notes)}
     mine.write_text(json.dumps({"files": files, "needs": {}, "seconds": 1}))
-    result = command(folder, "clean", "study.toml")
-    assert result.returncode == 0, result.stderr
-    left = f"left alone, for it is not as it was made: {photos_csv.relative_to(folder)}"
-    assert left in result.stdout
+    left = f"left alone, since somebody changed it: {photos_csv.relative_to(folder)}"
+    assert left in succeed(folder, "clean")
     files = {path for path in run.rglob("*") if path.is_file()}
     assert files == {photos_csv, mine, notes}
     assert (run / "empty").is_dir()
 
 
-def test_clean_deletes_nothing_elsewhere_whatever_a_record_says(tmp_path):
+def test_clean_deletes_nothing_outside_the_run_even_if_a_record_names_it(tmp_path):
     folder = new_folder(tmp_path)
-    assert command(folder, "data", "study.toml", "--photos", "people").returncode == 0
-    (manifest,) = (folder / "runs" / "tiny" / "plain").rglob(artifacts.MANIFEST)
+    succeed(folder, "data")
+    (manifest,) = (folder / TINY / "plain").rglob(records.MANIFEST)
     victim = folder / "people" / "ann" / "0.png"
     (manifest.parent / "link").symlink_to(folder / "people")
-    content = artifacts.read_json(manifest)
+    content = read.json(manifest)
     for path in (victim.resolve(), Path("../../../../..") / "people/ann/0.png", "link/ann/0.png"):
-        described = artifacts.describe_files([manifest.parent / path], manifest.parent)
-        assert len(described) == 1
-        content["files"][str(path)] = next(iter(described.values()))
-    artifacts.write_json(manifest, content)
+        content["files"][str(path)] = hashes.facts(manifest.parent / path)
+    write.json(manifest, content)
     for name in ("clean", "data"):
-        again = () if name == "clean" else ("--photos", "people")
-        assert command(folder, name, "study.toml", *again).returncode == 0
+        succeed(folder, name)
         assert victim.exists()
 
 
-def test_clean_deletes_what_an_unfinished_task_left(tmp_path):
+def test_clean_deletes_the_files_of_an_unfinished_task(tmp_path):
     folder = new_folder(tmp_path)
     for number in range(6):
         (folder / "people" / "bob" / f"empty{number}.png").write_bytes(b"")
@@ -606,10 +600,9 @@ def test_clean_deletes_what_an_unfinished_task_left(tmp_path):
     listed = [path for path in (folder / "runs").rglob("excluded.csv") if path.is_file()]
     assert len(listed) == 1
     assert str(listed[0].relative_to(folder)) in result.stderr
-    assert command(folder, "clean", "study.toml").returncode == 0
+    succeed(folder, "clean")
     assert not list((folder / "runs").iterdir())
-    allowed = command(folder, "data", "study.toml", "--photos", "people", "--allow-left-out")
-    assert allowed.returncode == 0, allowed.stderr
+    succeed(folder, "data", "--allow-left-out")
 
 
 OTHER_READINGS = """
@@ -622,7 +615,7 @@ epochs = 3
 epsilons = [0.1]
 examples = 1
 arms = ["plain"]
-layers = {vgg16 = ["block5_conv3"]}
+layers = "last"
 [readings]
 epsilon_unit = "network"
 pooling = "flatten"
@@ -635,42 +628,41 @@ vid_levels = "all"
 
 
 @pytest.mark.slow
-def test_other_readings_do_what_they_say(tmp_path):
+def test_other_readings_have_their_effects(tmp_path):
     folder = new_folder(tmp_path)
     (folder / "other.toml").write_text(OTHER_READINGS)
-    reproduce(folder, "other.toml")
+    succeed(folder, "reproduce", study="other.toml")
     mod = table(folder, "mod")
     assert set(mod["target"]) == {"true", "clean"}
     assert set(mod["size"]) == {"input", "native"}
     assert (table(folder, "vid")["levels"] == 2).all()
-    text = (folder / "runs" / "tiny" / "report.md").read_text()
+    text = (folder / TINY / "report.md").read_text()
     assert "epsilon_unit = network" in text
     assert "heatmap_size = native" in text
-    # 0.1 of VGG16's own unit is a tenth of an 8-bit step, which rounding to PNG swallows whole.
+    # 0.1 of VGG16's own unit is a tenth of an 8-bit step, so rounding to PNG removes it.
     psnr = table(folder, "psnr").query("epsilon == 0.1")
     assert np.isinf(psnr["psnr"]).all()
     assert (psnr["unchanged"] == psnr["photos"]).all()
-    # The attack moves away from what the clean photo is taken for.
-    model = gradcam_adv.load(folder / "models" / "tiny" / "plain" / "vgg16.keras")
+    # The attack moves away from the class predicted for the clean photo.
+    model = load_model(folder / "models" / "tiny" / "plain" / "vgg16.keras")
     rows = table(folder, "photos").query("split == 'test'")
-    clean = photos.decode_all([folder / "people" / photo for photo in rows["photo"]], 112)
-    predicted = gradcam.predict(model, clean, 8).argmax(axis=1)
-    (attack,) = (folder / "runs" / "tiny" / "plain" / "attack" / "vgg16").iterdir()
-    signs = gradcam_adv.sign(model, clean, predicted)
-    assert (np.load(attack / "0000000.npy") == signs).mean() > 0.999
+    clean = decode_all([folder / "people" / photo for photo in rows["photo"]], 112)
+    predicted = predict_logits(model, clean).argmax(axis=1)
+    signs = FGSM(model)(clean, predicted, [0.1]).signs
+    assert (np.load(made(folder, "plain/attack/vgg16") / "0000000.npy") == signs).mean() > 0.999
 
 
 def test_status_of_a_finished_run_and_of_one_with_an_edited_table(run, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(run, folder)
-    manifest = folder / "runs" / "tiny" / "manifest.json"
-    facts = artifacts.read_json(manifest)
+    manifest = folder / TINY / "manifest.json"
+    facts = read.json(manifest)
     facts["given"]["study"] = str(folder / "study.toml")
-    artifacts.write_json(manifest, facts)
+    write.json(manifest, facts)
     result = command(folder, "status", "runs/tiny")
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "everything is done"
-    table = folder / "runs" / "tiny" / "tables" / "plain" / "mod.csv"
+    table = folder / TINY / "tables" / "plain" / "mod.csv"
     table.write_text("mine")
     text = command(folder, "status", "runs/tiny").stdout
     assert re.search(r"report +stale +.*tables/plain/mod.csv changed by hand", text), text

@@ -1,4 +1,4 @@
-"""What is on record of a task: parts that are whole, whenever the process ended, and no others."""
+"""Records hold the files that are whole, whenever the process ended, and no others."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from disk import steps, watched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradcam_adv.files import artifacts
+from gradcam_adv.files import hashes, write
 from gradcam_adv.runs import cleaning, records
 
 ABOUT = {"task": "plain/fake/vgg16", "fingerprint": "f", "needs": {}, "threads": 2, "inputs": {}}
@@ -33,36 +33,36 @@ def paths_of(root: Path) -> list[Path]:
 
 
 def work(root: Path, about=ABOUT) -> list[str]:
-    """Do a task of three arrays and a file among the models; the names of what it had to make."""
+    """Do a task of three arrays and a file in the models' folder; the names of files it made."""
     made = []
     with records.Journal(folder_of(root), about, places(root)) as journal:
-        with artifacts.observed(journal):
+        with write.observed(journal):
             for number, path in enumerate(paths_of(root)):
-                if artifacts.is_whole(path):
+                if write.is_whole(path):
                     continue
                 made.append(path.name)
                 if path.suffix == ".npy":
-                    artifacts.write_array(path, np.full(4, number))
+                    write.array(path, np.full(4, number))
                 else:
-                    artifacts.write_json(path, {"number": number})
+                    write.json(path, {"number": number})
         journal.finish(paths_of(root))
     return made
 
 
 def is_done(root: Path, about=ABOUT) -> bool:
-    """As a pipeline asks."""
+    """As the runner asks."""
     record = records.manifest(folder_of(root))
     if record is None or record.about != about:
         return False
-    return artifacts.files_intact(record.files, folder_of(root))
+    return all(record.holds(name, folder_of(root)) for name in record.files)
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """Every file by its path, but for the manifest, which holds times."""
+    """Every file by its path, except the manifest, which holds times."""
     return {
         str(path.relative_to(root)): path.read_bytes()
         for path in root.rglob("*")
-        if path.is_file() and path.name != artifacts.MANIFEST
+        if path.is_file() and path.name != records.MANIFEST
     }
 
 
@@ -72,11 +72,11 @@ def undisturbed(tmp_path) -> dict[str, bytes]:
     return contents(tmp_path / "undisturbed")
 
 
-def test_a_task_killed_at_any_step_goes_on_and_ends_the_same(tmp_path, undisturbed):
+def test_a_task_killed_at_any_step_continues_and_ends_the_same(tmp_path, undisturbed):
     with steps() as all_of_them:
         work(tmp_path / "counted")
     assert all_of_them.count > 6 * (PARTS + 1)
-    made_before = -1
+    made_before = PARTS + 1
     for last in range(all_of_them.count):
         root = tmp_path / str(last)
         with steps(last):
@@ -88,20 +88,20 @@ def test_a_task_killed_at_any_step_goes_on_and_ends_the_same(tmp_path, undisturb
             whole = set(record.files) if record else set()
             before = {name: (folder_of(root) / name).stat().st_mtime_ns for name in whole}
             made = work(root)
-            # What was on record is kept, and nothing else is.
+            # What was on record is kept; all other files are made again.
             assert len(made) == PARTS + 1 - len(whole)
             assert before == {n: (folder_of(root) / n).stat().st_mtime_ns for n in whole}
         assert is_done(root)
         left = contents(root)
-        left.pop(f"{folder_of(Path())}/{records.JOURNAL}", None) if not made else None
+        if not made:
+            left.pop(f"{folder_of(Path())}/{records.JOURNAL}", None)
         assert left == undisturbed, last
-        if made_before >= 0:
-            assert len(made) <= made_before, "a later death cost more"
+        assert len(made) <= made_before, "a later death cost more"
         made_before = len(made)
     assert made_before == 0
 
 
-def test_clean_finds_what_a_task_killed_at_any_step_left(tmp_path):
+def test_clean_removes_what_a_task_killed_at_any_step_left(tmp_path):
     with steps() as all_of_them:
         work(tmp_path / "counted")
     with steps() as to_begin:
@@ -112,12 +112,12 @@ def test_clean_finds_what_a_task_killed_at_any_step_left(tmp_path):
             work(root)
         cleaning.clean(*places(root))
         left = [path.name for path in root.rglob("*") if path.is_file()]
-        # Before the first journal has its name, nothing tells whose that file is.
+        # Before the first journal has its name, nothing tells who made that file.
         assert left == [] or (left == [".journal.partial.jsonl"] and last < to_begin.count), last
 
 
-def test_going_on_may_be_killed_as_well(tmp_path, undisturbed):
-    """Each attempt has one step more than the last one; it gets through all the same."""
+def test_a_task_that_continues_may_be_killed_again(tmp_path, undisturbed):
+    """Each attempt has one step more than the one before; in the end one finishes."""
     root = tmp_path / "run"
     attempts = 0
     while not is_done(root):
@@ -131,8 +131,8 @@ def test_going_on_may_be_killed_as_well(tmp_path, undisturbed):
     assert left == undisturbed
 
 
-def test_a_process_killed_between_manifest_and_journal_has_finished(tmp_path):
-    """Both are there then, and the manifest counts."""
+def test_a_task_killed_after_its_manifest_was_written_is_done(tmp_path):
+    """The journal is still there; the manifest counts."""
     work(tmp_path)
     journal = folder_of(tmp_path) / records.JOURNAL
     journal.write_text(json.dumps({"about": {}}) + "\n")
@@ -148,23 +148,23 @@ def interrupted(tmp_path) -> Path:
     try:
         with (
             records.Journal(folder_of(root), ABOUT, places(root)) as journal,
-            artifacts.observed(journal),
+            write.observed(journal),
         ):
             for number, path in enumerate(paths_of(root)[:PARTS]):
-                artifacts.write_array(path, np.full(4, number))
-            with artifacts.whole_file(paths_of(root)[-1]) as temporary:
+                write.array(path, np.full(4, number))
+            with write.whole_file(paths_of(root)[-1]) as temporary:
                 temporary.write_text("half")
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
         return root
 
 
-def test_a_journal_cut_off_at_any_byte_tells_of_what_was_whole_by_then(interrupted):
+def test_a_journal_cut_off_at_any_byte_holds_what_was_whole_by_then(interrupted):
     path = folder_of(interrupted) / records.JOURNAL
     full = path.read_bytes()
     for length in range(len(full) + 1):
         path.write_bytes(full[:length])
-        # A line counts once it is whole; its line feed adds nothing.
+        # A line counts when it is whole, with or without its line feed.
         lines = [
             json.loads(line) for line in full.splitlines() if full.find(line) + len(line) <= length
         ]
@@ -174,7 +174,7 @@ def test_a_journal_cut_off_at_any_byte_tells_of_what_was_whole_by_then(interrupt
         assert record.about == (ABOUT if lines else {})
 
 
-def test_a_cut_off_journal_costs_the_parts_it_no_longer_tells_of(interrupted, undisturbed):
+def test_files_missing_from_a_cut_off_journal_are_made_again(interrupted, undisturbed):
     path = folder_of(interrupted) / records.JOURNAL
     full = path.read_bytes()
     last = full.rindex(b'{"file": "part-2.npy"')
@@ -183,8 +183,8 @@ def test_a_cut_off_journal_costs_the_parts_it_no_longer_tells_of(interrupted, un
     assert contents(interrupted) == undisturbed
 
 
-def test_a_file_that_no_line_tells_of_does_not_count(interrupted, undisturbed):
-    """A power cut may take lines of a file that has its name, but not all of its bytes."""
+def test_a_file_that_is_not_in_the_journal_does_not_count(interrupted, undisturbed):
+    """After a power cut a file may have its name, but not all of its bytes and no line."""
     path = folder_of(interrupted) / records.JOURNAL
     full = path.read_bytes()
     path.write_bytes(full[: full.index(b'{"writing": "part-2.npy"')])
@@ -193,7 +193,7 @@ def test_a_file_that_no_line_tells_of_does_not_count(interrupted, undisturbed):
     assert contents(interrupted) == undisturbed
 
 
-def test_parts_edited_deleted_or_half_written_are_made_again(interrupted, undisturbed):
+def test_files_edited_deleted_or_half_written_are_made_again(interrupted, undisturbed):
     edited, deleted, _, _ = paths_of(interrupted)
     content = bytearray(edited.read_bytes())
     content[-1] ^= 1
@@ -203,8 +203,8 @@ def test_parts_edited_deleted_or_half_written_are_made_again(interrupted, undist
     assert contents(interrupted) == undisturbed
 
 
-def test_a_part_that_was_being_written_does_not_count(interrupted, undisturbed):
-    """The name is there, as after a rename, but the journal hasn't got to say so."""
+def test_a_file_that_was_being_written_does_not_count(interrupted, undisturbed):
+    """It has its name, as after a rename, but the journal does not say yet that it is whole."""
     half = paths_of(interrupted)[-1]
     half.parent.mkdir(parents=True, exist_ok=True)
     half.write_text("anything")
@@ -215,17 +215,17 @@ def test_a_part_that_was_being_written_does_not_count(interrupted, undisturbed):
 @pytest.mark.parametrize(
     "changed", [{"threads": 1}, {"versions": {"keras": "0"}}, {"needs": {"data": "other"}}]
 )
-def test_parts_that_hang_on_something_else_are_deleted(interrupted, changed):
+def test_files_that_depend_on_something_else_are_deleted(interrupted, changed):
     other = {**ABOUT, **changed}
     with records.Journal(folder_of(interrupted), other, places(interrupted)) as journal:
         assert journal.record.files == {}
         assert [path for path in paths_of(interrupted) if path.exists()] == []
     assert work(interrupted, other) == [path.name for path in paths_of(interrupted)]
-    # Back again: of parts of two kinds none of the other kind stays.
+    # And the same when the first inputs come back.
     assert len(work(interrupted)) == PARTS + 1
 
 
-def test_a_finished_task_that_is_done_anew_keeps_what_is_untouched(tmp_path, undisturbed):
+def test_a_finished_task_that_is_done_again_keeps_its_unchanged_files(tmp_path, undisturbed):
     work(tmp_path)
     (folder_of(tmp_path) / "part-1.npy").unlink()
     assert work(tmp_path) == ["part-1.npy"]
@@ -233,13 +233,13 @@ def test_a_finished_task_that_is_done_anew_keeps_what_is_untouched(tmp_path, und
     assert {name: left[name] for name in undisturbed} == undisturbed
 
 
-def test_notes_and_seconds_outlive_an_interruption(interrupted):
+def test_notes_and_seconds_survive_an_interruption(interrupted):
     path = folder_of(interrupted) / records.JOURNAL
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     lines[-2]["seconds"] = 1000.5  # of the last whole file
     lines.append({"note": "batches of 4 instead of 8"})
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    for _ in range(2):  # being interrupted twice adds nothing twice
+    for _ in range(2):  # a second interruption adds nothing
         with records.Journal(folder_of(interrupted), ABOUT, places(interrupted)) as journal:
             assert journal.record.notes == ["batches of 4 instead of 8"]
             assert journal.record.seconds == 1000.5
@@ -263,7 +263,7 @@ HOSTILE = (
 
 @pytest.mark.parametrize("kind", ["journal, begun", "journal, file", "manifest"])
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_strangers_record_has_nothing_deleted_outside(tmp_path, undisturbed, kind, name):
+def test_an_untrusted_record_deletes_nothing_outside(tmp_path, undisturbed, kind, name):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "x.txt").write_text("mine")
@@ -273,10 +273,10 @@ def test_a_strangers_record_has_nothing_deleted_outside(tmp_path, undisturbed, k
     name = name.format(outside=outside)
     if name.startswith("../"):
         name = os.path.relpath(outside / "x.txt", folder)
-    facts = artifacts.describe_files([outside / "x.txt"], folder).popitem()[1]
+    facts = hashes.facts(outside / "x.txt")
     if kind == "manifest":
         made = {**ABOUT, "seconds": 1, "files": {name: facts}}
-        (folder / artifacts.MANIFEST).write_text(json.dumps(made))
+        (folder / records.MANIFEST).write_text(json.dumps(made))
     else:
         line = (
             {"writing": name} if "begun" in kind else {"file": name, "facts": facts, "seconds": 1}
@@ -310,7 +310,7 @@ json_values = st.recursive(
     max_leaves=8,
 )
 FACTS = {"size": 1, "mtime_ns": 1, "sha256": "0"}
-# Near to what a record looks like, so that every line of the reader is reached.
+# Similar to a real record, so that every line of the reader is reached.
 keys = st.sampled_from(
     ["about", "writing", "file", "facts", "seconds", "note", "files", "needs", "notes", "task"]
 )
@@ -320,7 +320,7 @@ near = st.dictionaries(keys, json_values | st.dictionaries(st.text(), facts | js
 
 @given(lines=st.lists(near | json_values))
 @settings(max_examples=200)
-def test_no_journal_is_too_strange_to_be_read(tmp_path_factory, lines):
+def test_any_journal_can_be_read(tmp_path_factory, lines):
     folder = tmp_path_factory.mktemp("strange")
     (folder / records.JOURNAL).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     assert isinstance(records.journal(folder), records.Record)
@@ -328,18 +328,18 @@ def test_no_journal_is_too_strange_to_be_read(tmp_path_factory, lines):
 
 @given(content=near | json_values)
 @settings(max_examples=200)
-def test_no_manifest_is_too_strange_to_be_read(tmp_path_factory, content):
+def test_any_manifest_can_be_read(tmp_path_factory, content):
     folder = tmp_path_factory.mktemp("strange")
-    (folder / artifacts.MANIFEST).write_text(json.dumps(content))
+    (folder / records.MANIFEST).write_text(json.dumps(content))
     record = records.manifest(folder)
     assert record is None or isinstance(record.about["needs"], dict)
 
 
 @given(content=st.binary())
 @settings(max_examples=200)
-def test_bytes_that_are_no_records_are_none(tmp_path_factory, content):
+def test_any_bytes_record_nothing(tmp_path_factory, content):
     folder = tmp_path_factory.mktemp("strange")
-    for name in (artifacts.MANIFEST, records.JOURNAL):
+    for name in (records.MANIFEST, records.JOURNAL):
         (folder / name).write_bytes(content)
     assert records.manifest(folder) is None
     assert records.journal(folder).files == {}
@@ -351,40 +351,40 @@ HUGE = "1" + 400 * "0"
 @pytest.mark.parametrize(
     "seconds", [HUGE, f"-{HUGE}", "NaN", "Infinity", "true", f"{HUGE}{12 * HUGE}"]
 )
-def test_seconds_that_are_no_time_make_no_record(tmp_path, seconds):
+def test_a_record_with_impossible_seconds_does_not_count(tmp_path, seconds):
     facts = json.dumps(FACTS)
     line = f'{{"file": "x", "facts": {facts}, "seconds": {seconds}}}\n'
     (tmp_path / records.JOURNAL).write_text(line)
     assert records.journal(tmp_path).files == {}
     manifest = f'{{"needs": {{}}, "files": {{"x": {facts}}}, "seconds": {seconds}}}'
-    (tmp_path / artifacts.MANIFEST).write_text(manifest)
+    (tmp_path / records.MANIFEST).write_text(manifest)
     assert records.manifest(tmp_path) is None
 
 
 def test_a_record_nested_too_deep_records_nothing(tmp_path):
-    for name in (artifacts.MANIFEST, records.JOURNAL):
+    for name in (records.MANIFEST, records.JOURNAL):
         (tmp_path / name).write_text(100_000 * '{"needs":' + "1" + 100_000 * "}")
     assert records.manifest(tmp_path) is None
     assert records.journal(tmp_path) == records.Record()
 
 
-def test_folders_of_those_names_record_nothing(tmp_path):
-    for name in (artifacts.MANIFEST, records.JOURNAL):
+def test_folders_with_the_names_of_records_record_nothing(tmp_path):
+    for name in (records.MANIFEST, records.JOURNAL):
         (tmp_path / name).mkdir()
     assert records.manifest(tmp_path) is None
     assert records.journal(tmp_path) is None
 
 
 def test_bytes_are_on_the_disk_before_the_name_and_both_before_the_record(tmp_path):
-    """What a power cut takes is the latest first."""
+    """So a power cut never leaves a record of a file that is not whole."""
     told = []
     root, path = tmp_path, paths_of(tmp_path)[0]
     with (
         records.Journal(folder_of(root), ABOUT, places(root)) as journal,
-        artifacts.observed(journal),
+        write.observed(journal),
     ):
         with watched(lambda kind, at: told.append((kind, at.name))):
-            artifacts.write_array(path, np.zeros(3))
+            write.array(path, np.zeros(3))
         assert path in {folder_of(root) / name for name in journal.record.files}
     assert [step for step in told if step[0] in ("sync", "rename")] == [
         ("sync", ".part-0.partial.npy"),
@@ -394,17 +394,17 @@ def test_bytes_are_on_the_disk_before_the_name_and_both_before_the_record(tmp_pa
     ]
 
 
-def test_what_is_published_has_its_new_name_on_the_disk_before_it_is_on_record(tmp_path):
+def test_a_published_file_has_its_new_name_on_the_disk_before_the_record_says_so(tmp_path):
     path, target = folder_of(tmp_path) / "report.md", places(tmp_path)[0] / "report.md"
-    artifacts.write_text(path, "new")
-    artifacts.write_text(target, "old")
+    write.text(path, "new")
+    write.text(target, "old")
     told = []
     with (
         records.Journal(folder_of(tmp_path), ABOUT, places(tmp_path)) as journal,
-        artifacts.observed(journal),
+        write.observed(journal),
         watched(lambda kind, at: told.append((kind, at.name))),
     ):
-        artifacts.publish(path, target)
+        write.publish(path, target)
     assert [step for step in told if step[0] != "make folder"] == [
         ("rename", "report.md"),
         ("sync", "tiny"),

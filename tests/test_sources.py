@@ -1,4 +1,4 @@
-"""Every place photos come from, and all that people's folders hold."""
+"""Every source of photos, and everything that folders of people may hold."""
 
 import hashlib
 import os
@@ -14,6 +14,7 @@ from conftest import write_photo
 from sklearn.datasets import _base, _lfw
 
 from gradcam_adv.data import sources
+from gradcam_adv.files import hashes
 
 
 def listing(photos, **changes):
@@ -70,14 +71,14 @@ def test_a_folder_given_as_a_dot_has_a_name(photo_folder, monkeypatch):
 
 
 @pytest.mark.parametrize("photos", ["lfq:somewhere", "nowhere", "lfw:nowhere", "vggface2:", "lfw:"])
-def test_refuses_no_folder_and_says_what_there_is(tmp_path, monkeypatch, photos):
+def test_what_is_no_folder_is_refused_with_the_possible_forms(tmp_path, monkeypatch, photos):
     monkeypatch.chdir(tmp_path)
     match = f"'orl', 'lfw', 'lfw:DIR', 'vggface2:DIR' or a folder .*Received: '{photos}'.*no folder"
     with pytest.raises(ValueError, match=match):
         listing(photos)
 
 
-def test_refuses_a_folder_without_photos(tmp_path):
+def test_a_folder_without_photos_is_refused(tmp_path):
     (tmp_path / "ann").mkdir()
     with pytest.raises(ValueError, match=r"Expected photos \(.jpg.*Received: none$"):
         listing(tmp_path)
@@ -102,7 +103,7 @@ def test_identities_are_chosen_by_the_seed():
     assert len(others) == 35
 
 
-def test_who_has_too_few_photos_is_listed_and_never_drawn(tmp_path):
+def test_an_identity_with_too_few_photos_is_listed_and_never_chosen(tmp_path):
     people(tmp_path, ann=5, bob=1, cem=5, dan=4)
     table = listing(tmp_path, min_photos=5, classes=2).identities.set_index("identity")
     assert table["reason"].to_dict() == {
@@ -114,14 +115,14 @@ def test_who_has_too_few_photos_is_listed_and_never_drawn(tmp_path):
     assert table["photos"].tolist() == [5, 1, 5, 4]
 
 
-def test_refuses_more_classes_than_there_are(tmp_path):
+def test_more_classes_than_there_are_is_refused(tmp_path):
     people(tmp_path, ann=5, bob=3, cem=5)
     match = "classes of at most 2, the number of .*min_photos = 4.*Received: 3$"
     with pytest.raises(ValueError, match=match):
         listing(tmp_path, min_photos=4, classes=3)
 
 
-def test_refuses_one_identity(tmp_path):
+def test_one_identity_is_refused(tmp_path):
     people(tmp_path, ann=5, bob=2)
     with pytest.raises(ValueError, match=r"at least two identities .*Received: 1 \(ann\)$"):
         listing(tmp_path)
@@ -130,9 +131,9 @@ def test_refuses_one_identity(tmp_path):
 def test_only_the_chosen_are_hashed(tmp_path, monkeypatch):
     people(tmp_path, ann=3, bob=3, cem=3, dan=3)
     hashed = []
-    sha256 = sources.artifacts.sha256
+    sha256 = hashes.sha256
     monkeypatch.setattr(
-        sources.artifacts, "sha256", lambda path: hashed.append(path.parent.name) or sha256(path)
+        hashes, "sha256", lambda path: hashed.append(path.parent.name) or sha256(path)
     )
     result = listing(tmp_path, classes=2)
     assert sorted(hashed) == result.files["identity"].tolist()
@@ -147,7 +148,7 @@ def test_photos_in_nested_folders(photo_folder):
     assert "ann/2019/May/b.png" in names_of(listing(photo_folder), "ann")
 
 
-def test_hidden_files_and_other_files_are_no_photos(photo_folder):
+def test_hidden_files_and_files_of_other_kinds_are_no_photos(photo_folder):
     (photo_folder / "Thumbs.db").write_text("x")
     for name in ("Thumbs.db", "desktop.ini", ".DS_Store", "._0.png", "notes.txt", "film.mp4"):
         (photo_folder / "ann" / name).write_text("x")
@@ -159,7 +160,7 @@ def test_hidden_files_and_other_files_are_no_photos(photo_folder):
     assert len(result.identities) == 3
 
 
-def test_what_is_not_named_as_a_photo_may_be_one_by_its_first_bytes(photo_folder):
+def test_a_file_with_another_name_may_be_a_photo_by_its_first_bytes(photo_folder):
     for name in ("photo.jpg_large", "IMG_0001"):
         write_photo(photo_folder / "ann" / "x.png", 77)
         (photo_folder / "ann" / "x.png").rename(photo_folder / "ann" / name)
@@ -174,7 +175,7 @@ def test_what_is_not_named_as_a_photo_may_be_one_by_its_first_bytes(photo_folder
 
 
 @pytest.mark.parametrize("name", ["new\rline.png", "new\nline.png", "bell\a.png"])
-def test_refuses_names_that_would_break_a_table(photo_folder, name):
+def test_a_name_that_would_break_a_table_is_refused(photo_folder, name):
     write_photo(photo_folder / "ann" / "x.png", 78)
     (photo_folder / "ann" / "x.png").rename(photo_folder / "ann" / name)
     with pytest.raises(ValueError, match="without control characters. Received: 'ann/"):
@@ -189,19 +190,19 @@ def test_the_icon_of_a_mac_folder_is_no_photo(photo_folder):
 @pytest.mark.parametrize(
     "name", ["A.JPG", "b.Jpeg", "IMG_1.HEIC", "raw.NEF", "c.mpo", "d.tga", "g.gif"]
 )
-def test_what_may_be_a_photo_is_listed(photo_folder, name):
+def test_a_file_that_may_be_a_photo_is_listed(photo_folder, name):
     (photo_folder / "ann" / name).write_text("x")
     assert f"ann/{name}" in names_of(listing(photo_folder), "ann")
 
 
-def test_photos_beside_the_folders_are_stray(photo_folder):
+def test_photos_beside_the_folders_are_listed_as_stray(photo_folder):
     write_photo(photo_folder / "group photo.png", 500)
     result = listing(photo_folder)
     assert result.stray == ("group photo.png",)
     assert len(result.files) == 30
 
 
-def test_names_with_blanks_and_of_all_scripts(tmp_path):
+def test_names_with_blanks_and_in_any_script(tmp_path):
     people(tmp_path, **{"Zoë de Wit": 3, "Ольга": 3, "李 娜": 3})
     os.rename(tmp_path / "李 娜" / "0.png", tmp_path / "李 娜" / "早 上.png")
     result = listing(tmp_path)
@@ -210,7 +211,7 @@ def test_names_with_blanks_and_of_all_scripts(tmp_path):
     assert (result.files["sha256"].str.len() == 64).all()
 
 
-def test_refuses_names_that_are_no_utf8(photo_folder):
+def test_a_name_that_is_no_utf8_is_refused(photo_folder):
     os.rename(photo_folder / "ann" / "0.png", os.fsencode(photo_folder) + b"/ann/an\xff.png")
     match = r"names of photos and identities in UTF-8, .*Received: 'ann/an"
     with pytest.raises(ValueError, match=match):
@@ -229,7 +230,7 @@ def test_refuses_names_that_are_no_utf8(photo_folder):
         (unicodedata.normalize("NFC", "Zoë"), unicodedata.normalize("NFD", "Zoë")),
     ],
 )
-def test_refuses_identities_that_look_the_same(tmp_path, one, other):
+def test_identities_that_look_the_same_are_refused(tmp_path, one, other):
     people(tmp_path, **{one: 3, "bob": 3, other: 3})
     with pytest.raises(ValueError, match="more than case or Unicode form. Received: ") as caught:
         listing(tmp_path)
@@ -250,7 +251,7 @@ def test_links_are_followed(tmp_path):
     assert (result.files["sha256"] != "").all()
 
 
-def test_links_in_a_circle_end(photo_folder):
+def test_links_in_a_circle_are_followed_once(photo_folder):
     (photo_folder / "ann" / "again").symlink_to(photo_folder / "ann")
     (photo_folder / "ann" / "everyone").symlink_to(photo_folder)
     (photo_folder / "bob" / "deep").mkdir()
@@ -320,7 +321,7 @@ def test_an_unpacked_lfw(tmp_path, inside):
     assert names_of(result, "Bo_van_Dam")[0] == "Bo_van_Dam/0.png"
 
 
-def test_two_unpacked_lfws_are_one_too_many(tmp_path):
+def test_two_unpacked_lfws_are_refused(tmp_path):
     lfw(tmp_path / "lfw")
     lfw(tmp_path / "lfw_funneled")
     with pytest.raises(ValueError, match="one LFW folder .*Received: lfw, lfw_funneled$"):
@@ -329,7 +330,7 @@ def test_two_unpacked_lfws_are_one_too_many(tmp_path):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """Stands in for where scikit-learn fetches LFW from; a data home of the test's own."""
+    """A local replacement for the server of LFW, and an own data home for scikit-learn."""
     home = tmp_path / "home"
     monkeypatch.setenv("SCIKIT_LEARN_DATA", str(home))
     (home / "lfw_home").mkdir(parents=True)
@@ -360,7 +361,7 @@ def test_lfw_is_fetched_once(server, tmp_path):
 @pytest.mark.parametrize(
     ("missing", "received"), [("Cem", "7 photos of 2"), ("Ann_Lee/3.png", "7 photos of 3")]
 )
-def test_an_lfw_that_was_unpacked_in_part_is_refused(
+def test_an_lfw_that_is_unpacked_in_part_is_refused(
     server, tmp_path, monkeypatch, missing, received
 ):
     listing("lfw")
@@ -368,7 +369,7 @@ def test_an_lfw_that_was_unpacked_in_part_is_refused(
     path.unlink() if path.suffix else shutil.rmtree(path)
 
     def never(**_):
-        raise AssertionError("what is there in part is not fetched over")
+        raise AssertionError("an LFW that is there in part is not downloaded again")
 
     monkeypatch.setattr(sklearn.datasets, "fetch_lfw_people", never)
     match = f"Expected 8 photos of 3 people in .*lfw_funneled; delete .*Received: {received}$"
@@ -377,7 +378,7 @@ def test_an_lfw_that_was_unpacked_in_part_is_refused(
 
 
 @pytest.mark.filterwarnings("ignore:Retry downloading")
-def test_a_download_that_fails_says_how_to_do_without(server):
+def test_a_failed_download_says_how_to_do_without(server):
     server.unlink()
     match = "Expected a download .*give lfw:DIR. Received: <urlopen error .*No such file"
     with pytest.raises(ValueError, match=match):
@@ -390,13 +391,13 @@ def test_a_download_of_something_else_is_refused(server):
         listing("lfw")
 
 
-def test_a_broken_archive_that_lies_there_is_refused(server, tmp_path):
+def test_a_damaged_archive_is_refused(server, tmp_path):
     (tmp_path / "home" / "lfw_home" / "lfw-funneled.tgz").write_bytes(server.read_bytes()[:90])
     with pytest.raises(ValueError, match=r"give lfw:DIR. Received: "):
         listing("lfw")
 
 
-def test_a_server_that_says_no(server, monkeypatch):
+def test_an_error_of_the_server_is_reported(server, monkeypatch):
     def refused(*_, **__):
         raise urllib.error.HTTPError("http://x", 403, "Forbidden", {}, None)
 
@@ -450,7 +451,7 @@ NAMES = (
 
 
 @pytest.mark.parametrize("place", [".", "..", "meta"])
-def test_vggface2s_names(vggface2, place):
+def test_names_of_vggface2(vggface2, place):
     (vggface2 / "meta").mkdir()
     (vggface2 / place / "identity_meta.csv").write_bytes(NAMES.encode())
     result = listing(f"vggface2:{vggface2}")
@@ -462,18 +463,18 @@ def test_vggface2s_names(vggface2, place):
     assert result.identities["identity"].tolist() == ["n000001", "n000002", "n000003"]
 
 
-def test_the_names_that_lie_in_the_folder_itself_count(vggface2):
+def test_the_table_of_names_in_the_folder_itself_comes_first(vggface2):
     (vggface2 / "identity_meta.csv").write_text(NAMES)
     (vggface2.parent / "identity_meta.csv").write_text("n000001, Somebody Else, 1, 1, f")
     assert listing(f"vggface2:{vggface2}").identities["name"].iloc[0] == "14th Dalai Lama"
 
 
-def test_vggface2s_names_in_another_encoding(vggface2):
+def test_names_of_vggface2_in_another_encoding(vggface2):
     (vggface2 / "identity_meta.csv").write_bytes(NAMES.encode("latin-1"))
     assert listing(f"vggface2:{vggface2}").identities["name"].iloc[0] == "14th Dalai Lama"
 
 
-def test_vggface2_holds_only_class_ids_and_photos(vggface2):
+def test_in_vggface2_only_folders_of_class_ids_count(vggface2):
     people(vggface2 / "train", notes=3, n0000011=3)
     write_photo(vggface2 / "train" / "sheet.png", 800)
     result = listing(f"vggface2:{vggface2}")
@@ -481,6 +482,6 @@ def test_vggface2_holds_only_class_ids_and_photos(vggface2):
     assert result.stray == ("train/sheet.png",)
 
 
-def test_refuses_what_is_no_vggface2(photo_folder):
+def test_a_folder_without_vggface2s_layout_is_refused(photo_folder):
     with pytest.raises(ValueError, match="VGGFace2's layout, DIR/train/n000001/.*Received: no fol"):
         listing(f"vggface2:{photo_folder}")

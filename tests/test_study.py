@@ -1,63 +1,151 @@
-"""Study files: defaults, the files shipped, and refusals that name the key."""
+"""Study files: defaults, the files shipped, and errors that name the wrong key."""
 
 from pathlib import Path
 
 import pytest
 
-from gradcam_adv.paper import tables as paper
-from gradcam_adv.study import config as study
+from gradcam_adv.paper import printed
+from gradcam_adv.study import checks, config
+from gradcam_adv.study.attacks import attacks_on, makers_of
 
 SHIPPED = Path(__file__).parents[1] / "studies"
 
 
-def test_the_shipped_studies_can_be_read():
-    for path in SHIPPED.glob("*.toml"):
-        assert study.read(path).name == path.stem
+def parse(**content):
+    return config.parse({"name": "x"} | content)
 
 
-def test_papers_study_has_the_papers_settings():
-    read = study.read(SHIPPED / "paper.toml")
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
+def test_a_shipped_study_can_be_read(path):
+    assert config.read(path).name == path.stem
+
+
+def test_the_study_of_the_paper_has_the_settings_of_the_paper():
+    read = config.read(SHIPPED / "paper.toml")
     assert read.classes == 50
     assert read.split == (0.8, 0.1, 0.1)
     assert read.epochs == 60
-    assert read.epsilons == paper.EPSILONS
+    assert read.epsilons == printed.EPSILONS
     assert read.source == "resnet50"
-    assert read.networks == tuple(paper.TABLE_1.columns)
-    assert read.readings == study.Readings()
+    assert read.networks == tuple(printed.TABLE_1.columns)
+    assert read.readings == config.Readings()
 
 
-def test_defaults_of_readings_are_the_first_choices():
-    for name, value in vars(study.Readings()).items():
-        assert study.reading_choices(name)[0] == value
+def test_the_default_of_a_reading_is_its_first_choice():
+    for name, value in vars(config.Readings()).items():
+        choices = config.reading_choices(name)
+        assert choices[0] == value
+        assert len(choices) > 1
 
 
-def test_name_is_the_files_without_one(tmp_path):
+def test_a_study_without_a_name_is_named_after_its_file(tmp_path):
     (tmp_path / "mine.toml").write_text("epochs = 3")
-    assert study.read(tmp_path / "mine.toml").name == "mine"
+    assert config.read(tmp_path / "mine.toml").name == "mine"
 
 
-def test_overrides_replace_keys_but_none_does_not(tmp_path):
+def test_overrides_replace_the_keys_of_the_file_unless_they_are_none(tmp_path):
     (tmp_path / "mine.toml").write_text('photos = "a"\nweights = "random"')
-    read = study.read(tmp_path / "mine.toml", photos="b", weights=None)
+    read = config.read(tmp_path / "mine.toml", photos="b", weights=None)
     assert (read.photos, read.weights) == ("b", "random")
 
 
-def test_zero_is_always_a_level_and_levels_are_sorted():
-    read = study.parse({"name": "x", "epsilons": [0.1, 0.05, 0.1]})
+def test_epsilons_are_sorted_and_zero_is_always_among_them():
+    read = parse(epsilons=[0.1, 0.05, 0.1])
     assert read.epsilons == (0.0, 0.05, 0.1)
-    assert read.attacked_epsilons == (0.05, 0.1)
+    assert read.attacked_epsilons == read.vid_epsilons == (0.05, 0.1)
+    with_zero = parse(epsilons=[0.1, 0.05], readings={"vid_levels": "all"})
+    assert with_zero.vid_epsilons == (0.0, 0.05, 0.1)
 
 
-def test_arms_and_attacks_come_in_their_own_order():
-    read = study.parse({"name": "x", "arms": ["aligned", "plain"], "attacks": ["white-box"]})
+def test_arms_and_attacks_come_in_a_fixed_order():
+    read = parse(arms=["aligned", "plain"], attacks=["transfer", "white-box"])
     assert read.arms == ("plain", "aligned")
-    assert read.attacks == ("white-box",)
-    assert study.parse({"name": "x"}).attacks == ("white-box", "transfer")
+    assert read.attacks == parse().attacks == ("white-box", "transfer")
+    assert parse(attacks=["white-box"]).attacks == ("white-box",)
 
 
-def test_seeds_stay_in_the_order_given():
-    assert study.parse({"name": "x", "seeds": [2, 0, 1]}).seeds == (2, 0, 1)
+def test_seeds_keep_the_order_given():
+    assert parse(seeds=[2, 0, 1]).seeds == (2, 0, 1)
 
+
+THREE = {"networks": ["vgg16", "resnet50", "xception"], "epsilons": [0.05, 0.1]}
+
+
+@pytest.mark.parametrize(
+    ("network", "made", "at_every_epsilon", "at_the_largest"),
+    [
+        ("vgg16", ["transfer"], ["black-box", "white-box", "noise"], ["from xception"]),
+        ("vgg16", [], ["black-box", "white-box", "noise"], []),
+        # On the source the black-box attack is the white-box attack.
+        ("resnet50", ["transfer"], ["black-box", "noise"], ["from vgg16", "from xception"]),
+    ],
+)
+def test_the_attacks_on_a_network_and_their_epsilons(
+    network, made, at_every_epsilon, at_the_largest
+):
+    study = parse(attacks=["white-box", *made], **THREE)
+    expected = dict.fromkeys(at_every_epsilon, (0.0, 0.05, 0.1))
+    expected |= dict.fromkeys(at_the_largest, (0.1,))
+    assert list(attacks_on(study, network).items()) == list(expected.items())
+
+
+def test_the_network_on_which_an_attack_is_made():
+    made_on = {"black-box": "resnet50", "white-box": "vgg16", "from xception": "xception"}
+    assert makers_of(parse(**THREE), "vgg16") == made_on
+
+
+TWO = {"networks": ["vgg16", "xception"], "source": "vgg16"}
+
+
+@pytest.mark.parametrize(
+    ("layers", "of_vgg16", "of_xception"),
+    [
+        ("all", "all", "all"),
+        ("blocks", "blocks", "blocks"),
+        (["conv", "last"], ("conv", "last"), ("conv", "last")),
+        ([0, -1, "blocks"], (0, -1, "blocks"), (0, -1, "blocks")),
+        (
+            {"vgg16": ["block1_conv2", -1, "last"], "xception": "blocks"},
+            ("block1_conv2", -1, "last"),
+            ("blocks",),
+        ),
+    ],
+)
+def test_layers_are_a_group_a_list_or_a_table_of_networks(layers, of_vgg16, of_xception):
+    read = parse(layers=layers, **TWO)
+    assert (read.layers_of("vgg16"), read.layers_of("xception")) == (of_vgg16, of_xception)
+
+
+def test_all_layers_are_the_default():
+    assert parse().layers_of("vgg16") == "all"
+
+
+@pytest.mark.parametrize("layers", ["blocks", ["block1_conv2", "last"], [0, -1, 17]])
+def test_layers_that_a_network_has_pass_the_check(layers):
+    table = {"vgg16": layers}
+    checks.check_layers(parse(layers=table, image_size=32, networks=["vgg16"], source="vgg16"))
+
+
+@pytest.mark.parametrize(
+    ("layer", "received"),
+    [
+        ("block1_conv9", r"'block1_conv9'. Nearest: block1_conv\d"),
+        (18, "18. Nearest"),
+        (-19, "-19. Nearest"),
+    ],
+)
+def test_a_layer_that_a_network_does_not_have_is_refused(layer, received):
+    table = {"vgg16": ["last", layer]}
+    own = parse(layers=table, image_size=32, networks=["vgg16"], source="vgg16")
+    with pytest.raises(ValueError, match=rf"its index from -18 to 17, .*Received: {received}"):
+        checks.check_layers(own)
+
+
+KNOWN_READINGS = (
+    "Expected keys out of epsilon_unit, preprocessing, pooling, attacked_label, explained_class, "
+    "perturbed_set, heatmap_size, vid_levels. Received: readings."
+)
+LAYERS = "layers as one of all, conv, blocks, last, a list of these, or a table of network = list"
 
 REFUSED = [
     ({"epoch": 3}, "Received: epoch. Nearest: epochs"),
@@ -105,7 +193,20 @@ REFUSED = [
     ({"source": "resnet5"}, "Nearest: resnet50"),
     ({"networks": ["vgg16", "vgg16"]}, "networks as a list of networks, each once"),
     ({"networks": ["vgg16"]}, "source as one of the study's networks, vgg16. Received: 'resnet50'"),
-    ({"layers": "some"}, "layers as 'all' or a table"),
+    ({"readings": {"explained_score": "logit"}}, KNOWN_READINGS + "explained_score"),
+    ({"readings": {"heatmap_layer": "last activation"}}, KNOWN_READINGS + "heatmap_layer"),
+    ({"readings": {"ssim": "uniform 7"}}, KNOWN_READINGS + "ssim"),
+    ({"layers": "some"}, LAYERS + r". Received: 'some'"),
+    ({"layers": "block1_conv1"}, LAYERS + r". Received: 'block1_conv1'"),
+    ({"layers": ["conv", "block1_conv1"]}, LAYERS + r". Received: \['conv', 'block1_conv1'\]"),
+    ({"layers": {}}, LAYERS + r". Received: \{\}"),
+    ({"layers": []}, r"layers as a list of groups, names or indices, not empty. Received: \[\]"),
+    ({"layers": 3}, "layers as a list of groups, names or indices, not empty. Received: 3"),
+    ({"layers": [True]}, "layers as a list of groups, names or indices.*Received: .True"),
+    ({"layers": [1.0]}, "layers as a list of groups, names or indices.*Received: .1.0"),
+    ({"layers": {"vgg16": []}}, "layers as a list of groups, names or indices"),
+    ({"layers": {"vgg16": [["last"]]}}, "layers as a list of groups, names or indices"),
+    ({"layers": {"vgg61": "all"}}, "network out of vgg16, .*Received: 'vgg61'. Nearest: vgg16"),
     (
         {"layers": {"vgg16": ["block1_conv1"]}},
         "layers of every network of the study, also resnet50",
@@ -117,17 +218,17 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("content", "message"), REFUSED)
-def test_refuses(content, message):
+def test_a_wrong_value_is_refused(content, message):
     with pytest.raises(ValueError, match=message):
-        study.parse({"name": "x"} | content)
+        parse(**content)
 
 
-def test_refuses_a_missing_file(tmp_path):
-    with pytest.raises(ValueError, match="Expected a study file .*Received: .*none.toml"):
-        study.read(tmp_path / "none.toml")
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="Expected a study file.*Received: .*none.toml"):
+        config.read(tmp_path / "none.toml")
 
 
-def test_refuses_what_is_no_toml(tmp_path):
+def test_a_file_that_is_no_toml_is_refused(tmp_path):
     (tmp_path / "bad.toml").write_text("epochs = = 3")
     with pytest.raises(ValueError, match="study file in TOML. Received: .*bad.toml"):
-        study.read(tmp_path / "bad.toml")
+        config.read(tmp_path / "bad.toml")

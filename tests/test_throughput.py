@@ -1,11 +1,17 @@
-"""The count of a network's operations, and what is reckoned from measured rates, by hand."""
+"""Counts of operations and the costs of a study, compared with values computed by hand."""
 
+import re
 from dataclasses import replace
 
 import keras
+import numpy as np
 import pytest
 
-from benchmarks import costs, flops, rates, scale, throughput
+from benchmarks import costs, determinism, flops, rates, scale, throughput
+from gradcam_adv.data import list_photos
+from gradcam_adv.models import Weights
+from gradcam_adv.models.backbones import title
+from gradcam_adv.study import make_plan, parse
 from gradcam_adv.study.config import Study
 
 
@@ -25,7 +31,7 @@ def test_operations_of_a_tiny_network_by_hand():
     assert flops.multiply_adds(model) == expected
 
 
-def test_a_layer_that_is_not_known_to_be_counted_is_refused():
+def test_a_layer_with_an_unknown_kernel_is_refused():
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Conv2DTranspose(4, 3, name="up")(inputs)
     model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
@@ -33,9 +39,9 @@ def test_a_layer_that_is_not_known_to_be_counted_is_refused():
         flops.multiply_adds(model)
 
 
-# He et al., 2016, table 1: Keras' ResNet50 is that one, with strides in the first convolution of a
-# block. The later variant, of 4.1e9, has them in the second.
-def test_operations_of_resnet50_are_those_published():
+# He et al., 2016, table 1. Keras' ResNet50 is the network of that paper, with strides in the first
+# convolution of a block. The later variant has them in the second, and 4.1e9 operations.
+def test_operations_of_resnet50_are_those_of_its_paper():
     model = keras.applications.ResNet50(weights=None, classifier_activation=None)
     assert flops.multiply_adds(model) == pytest.approx(3.8e9, rel=0.05)
 
@@ -55,20 +61,20 @@ def measured():
     }
 
 
-# The attack's source: black-box and noise, at two levels each.
+# The attack's source: black-box and noise, at two epsilons each.
 STUDY = Study(
     "small", networks=("resnet50",), epsilons=(0.0, 0.1), attacks=("white-box",), examples=2
 )
 SIZE = costs.Size(people=50, photos=500)
 
 
-def test_a_persons_photos_are_split_as_a_study_splits_them():
+def test_photos_are_split_as_in_a_study():
     assert SIZE.split(STUDY) == (400, 50)
     assert costs.Size(people=50, photos=2950).split(STUDY) == (2350, 300)
     assert costs.Size(people=2, photos=6).split(STUDY) == (2, 2)
 
 
-def test_time_by_stage_by_hand(measured):
+def test_time_by_stage(measured):
     found = costs.times(measured, STUDY, SIZE)
     assert {stage: time.total for stage, time in found.items()} == pytest.approx(
         {
@@ -80,7 +86,7 @@ def test_time_by_stage_by_hand(measured):
             "evaluate": 50 * 3 / 8 + 50 / 50 + 50 * 2 / 20,
             "explain": 2 * 3 / 2,
             # Two classes at two levels of two attacks; three layers of two photos, attacked twice;
-            # five strangers a photo and class.
+            # five unrelated photos for each photo and class.
             "score": (50 * 2 * 4 + 2 * 2 * 3) / 10 + 50 * 2 * 5 / 40,
         }
     )
@@ -89,7 +95,7 @@ def test_time_by_stage_by_hand(measured):
     assert found["train"].serial == found["train"].total
 
 
-def test_a_network_that_is_not_the_source_has_an_attack_more(measured):
+def test_a_network_other_than_the_source_has_one_more_attack(measured):
     both = replace(STUDY, networks=("vgg16", "resnet50"))
     assert costs.attacked_levels(both, "vgg16") == 3
     assert costs.attacked_levels(both, "resnet50") == 2
@@ -97,22 +103,39 @@ def test_a_network_that_is_not_the_source_has_an_attack_more(measured):
     assert time.network == pytest.approx(50 * (4 + 3) / 8)
 
 
-def test_training_is_a_straight_line_through_what_was_measured(measured):
+def test_counts_and_stages_are_those_of_the_tasks(photo_folder, tmp_path, measured):
+    networks = ("vgg16", "resnet50", "xception")
+    study = parse({"name": "a", "networks": networks, "batch_size": 8, "arms": ["plain"]})
+    listing = list_photos(str(photo_folder), classes=None, min_photos=3, seed=0)
+    chosen = dict.fromkeys(networks, Weights("random"))
+    plan = make_plan(study, listing, chosen, run=tmp_path / "run", models=tmp_path / "models")
+    arm = plan.arms["plain"]
+    for network in networks:
+        levels = arm.evaluate[network].epsilons.values()
+        assert costs.scored_levels(study, network) == sum(map(len, levels))
+        assert costs.attacked_levels(study, network) == sum(map(np.count_nonzero, levels))
+        assert costs.explained_conditions(study, network) == len(arm.explain[network].conditions)
+        assert costs.scored_targets(study) == len(arm.score[network].targets)
+    stages = {throughput.stage_of(task) for task in plan.tasks}
+    assert stages == {*costs.times(measured, STUDY, SIZE), "summaries"}
+
+
+def test_training_time_is_a_straight_line_through_the_measured_points(measured):
     assert costs.seconds_to_train(measured, 50) == pytest.approx(0.001)
     assert costs.seconds_to_train(measured, 9131) == pytest.approx(0.01)
     assert costs.seconds_to_train(measured, (50 + 9131) / 2) == pytest.approx(0.0055)
 
 
-def test_disk_and_files_by_hand(measured):
+def test_disk_and_files(measured):
     found = costs.disk(measured, STUDY, SIZE)
-    # Signs of 224 x 224 x 3 bytes, and 128 bytes of header in each file of 32.
+    # Signs of 224 x 224 x 3 bytes, and a header of 128 bytes in each file of 32 photos.
     assert found["attack"] == 50 * (150528 + 4)
     assert found["features"] == 500 * (6 * 4 + 4)
-    # Three conditions, three classes, 7 x 7; rows: two attacks, and the white-box one once more.
+    # Three conditions, three classes, 7 x 7. Rows: two attacks, one of them under two names.
     assert found["evaluate"] == 50 * (3 * (3 * 49 * 4 + 4) + 6 * 30)
     assert found["explain"] == 2 * 3 * (100 * 4 + 3 * 128)
     assert found["score"] == 50 * 6 * 2 * 2 * 50
-    # 16 slices of features; signs, heatmaps, answers and scores of 2; two files of two examples.
+    # 16 slices of features; signs, heatmaps, predictions and scores of 2; 2 files of 2 examples.
     assert costs.files(STUDY, SIZE) == 16 + 4 * 2 + 2 * 2
 
 
@@ -121,35 +144,46 @@ def test_share_of_peak_counts_a_backward_pass_as_another_forward(measured):
     assert throughput.share_of_peak(measured, "vgg16", "attack") == pytest.approx(0.16)
 
 
-def test_the_papers_study_with_some_networks_keeps_a_source():
-    own = throughput.paper(["vgg16"], 4)
-    assert (own.arms, own.source, own.batch_size) == (("plain",), "vgg16", 4)
+def test_the_papers_study_with_some_of_its_networks_has_a_source():
+    study = throughput.paper(["vgg16"], 4)
+    assert (study.arms, study.source, study.batch_size) == (("plain",), "vgg16", 4)
     assert throughput.paper(["vgg16", "resnet50"], 4).source == "resnet50"
 
 
-def test_rates_of_the_processor_are_of_photos_that_can_be_read(tmp_path):
+def test_photos_of_noise_are_different_files(tmp_path):
     paths = rates.write_photos(tmp_path, 2, 1)
     assert len(paths) == len({path.read_bytes() for path in paths}) == 2
     assert rates.per_second(lambda: None, 1, 1) > 0
 
 
-def test_hours_on_gpus_by_hand(measured):
+def test_hours_on_gpus(measured):
     measured["cores"] = 2
     time = costs.Time(network=99, processor=7200, serial=3600, flops=7.2e16)
     assumed = scale.Assumed(tflops=10, price=2, cores=4)
-    # Two hours of passes, 1 of the processor's, 1 that nobody can share.
+    # Two hours of passes, one on the processor, and one that only one process can work.
     assert scale.hours(time, measured, 1, assumed) == pytest.approx(2 + 1 + 1)
     assert scale.hours(time, measured, 8, assumed) == pytest.approx(2 / 8 + 1 / 8 + 1)
 
 
-def test_the_pages_tables_are_those_that_the_command_makes():
+def test_the_tables_of_the_page_are_up_to_date():
     page = scale.PAGE.read_text()
-    found = {name: make(scale.read(), scale.Assumed()) for name, make in scale.TABLES.items()}
+    found = {
+        name: make(scale.measurements(), scale.Assumed()) for name, make in scale.TABLES.items()
+    }
     assert all(f"<!-- made: {name} -->" in page for name in found)
     assert scale.filled(page, found) == page
 
 
-def test_empty_places_one_after_another_are_each_filled():
+def test_the_table_of_determinism_has_the_labels_of_its_page():
+    rows = re.findall(r"(?m)^\|.*\|$", scale.PAGE.with_name("determinism.md").read_text())
+    header, _, *rows = ([cell.strip() for cell in row.split("|")[1:-1]] for row in rows)
+    run = dict.fromkeys(("logits", "signs", "nissim", "head", "head right", "map a"), np.ones(1))
+    assert header == ["network", "change", *determinism.differences(run, run)]
+    titles = [title(network) for network in determinism.NETWORKS]
+    assert [row[:2] for row in rows] == [[t, c] for t in titles for c in determinism.CHANGES]
+
+
+def test_each_of_several_empty_places_is_filled():
     empty = "<!-- made: a -->\n<!-- end -->\nbetween\n<!-- made: b -->\n<!-- end -->\n"
     page = scale.filled(empty, {"a": "first", "b": "second"})
     assert [page.count(word) for word in ("first", "between", "second", "end")] == [1, 1, 1, 2]

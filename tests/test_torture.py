@@ -1,4 +1,4 @@
-"""The torture in small, and that it sees what it looks for."""
+"""A few kills of a study, and whether the comparison of two runs finds every difference."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ import torture
 
 
 @pytest.mark.slow
-def test_a_study_killed_at_random_moments_ends_as_an_undisturbed_one(tmp_path):
+def test_a_study_killed_at_random_moments_ends_like_an_undisturbed_one(tmp_path):
     folder = torture.new_folder(tmp_path / "work", both_arms=False)
     expected = torture.undisturbed(folder)
     outcome = torture.torture(folder, expected, kills=2, seed=0)
@@ -36,7 +36,7 @@ def finished(tmp_path):
     return tmp_path / "first", tmp_path / "second"
 
 
-def test_times_are_no_difference(finished):
+def test_times_do_not_count_as_a_difference(finished):
     assert torture.differing(*finished) == []
 
 
@@ -55,13 +55,13 @@ def test_times_are_no_difference(finished):
         ("models/vgg16.keras", "", "too many"),
     ],
 )
-def test_what_is_other_than_it_should_be_is_found(finished, path, text, line):
+def test_a_file_that_differs_or_is_too_many_is_found(finished, path, text, line):
     _, second = finished
     (second / path).write_text(text)
     assert torture.differing(*finished) == [f"{line}: {path}"]
 
 
-def test_what_is_missing_or_on_record_otherwise_is_found(finished):
+def test_a_missing_file_and_another_record_are_found(finished):
     first, second = finished
     manifest = second / "runs" / "tiny" / "report" / "0123" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"a"', '"b"'))

@@ -9,14 +9,15 @@ import keras
 import numpy as np
 import pytest
 
-from gradcam_adv.explain import gradcam
+from gradcam_adv import predict_logits
+from gradcam_adv.files import checkpoints, write
+from gradcam_adv.files.checkpoints import Checkpoint
 from gradcam_adv.models import classifiers, training
-from gradcam_adv.runs import checkpoints
 
 
 @pytest.fixture
 def problem():
-    """Three separable classes in slices of 20 (the last one shorter), 10 features a photo."""
+    """Three separable classes in slices of 20 (the last one shorter), 10 features per photo."""
     rng = np.random.default_rng(0)
     labels = np.arange(70) % 3
     features = (rng.normal(0, 0.3, (70, 10)) + 2 * np.eye(3, 10)[labels]).astype(np.float32)
@@ -33,8 +34,8 @@ def train(problem, epochs=8, seed=0, checkpoint=None):
 
 
 @pytest.fixture
-def unlearned(problem):
-    """Validation labels that the head unlearns: the first epoch is the best one."""
+def first_is_best(problem):
+    """Labels with which validation accuracy falls, so that the first epoch is the best one."""
     slices, labels, train_rows, validation = problem
     wrong = labels.copy()
     first, _ = train(problem, epochs=1)
@@ -43,27 +44,27 @@ def unlearned(problem):
     return slices, wrong, train_rows, validation
 
 
-def test_learns_and_reports_every_epoch(problem):
+def test_a_head_learns_and_the_history_has_every_epoch(problem):
     head, history = train(problem)
     assert history["epoch"].tolist() == list(range(1, 9))
-    assert history["val_accuracy"].max() > 0.85  # of ten photos; each backend has its own chance
+    assert history["val_accuracy"].max() > 0.85  # backends draw different numbers
     features, labels = np.concatenate(problem[0]), problem[1]
     rest = np.setdiff1d(np.arange(70), np.concatenate(problem[2:]))
     right = head.predict(features[rest], verbose=0).argmax(axis=1) == labels[rest]
     assert right.mean() > 0.8
 
 
-def test_keeps_the_weights_of_the_best_validation_epoch(unlearned):
-    slices, labels, _, validation = unlearned
-    head, history = train(unlearned)
+def test_the_weights_of_the_epoch_that_validates_best_are_kept(first_is_best):
+    slices, labels, _, validation = first_is_best
+    head, history = train(first_is_best)
     best = history["val_accuracy"].idxmax()
     kept = head.predict(np.concatenate(slices)[validation], verbose=0).argmax(axis=1)
     assert (kept == labels[validation]).mean() == pytest.approx(history["val_accuracy"][best])
     assert history["val_accuracy"].iloc[-1] <= history["val_accuracy"][best]
 
 
-@pytest.mark.tensorflow  # whose course of this seed has such epochs
-def test_of_epochs_that_validate_alike_the_first_ones_weights_are_kept(problem):
+@pytest.mark.tensorflow  # on which this seed gives epochs of equal accuracy
+def test_of_equally_good_epochs_the_weights_of_the_first_are_kept(problem):
     head, history = train(problem)
     accuracy = history["val_accuracy"]
     assert (accuracy == accuracy.max()).sum() > 1
@@ -71,7 +72,7 @@ def test_of_epochs_that_validate_alike_the_first_ones_weights_are_kept(problem):
     assert np.array_equal(head.get_weights()[0], first.get_weights()[0])
 
 
-def test_follows_from_the_seed(problem):
+def test_the_training_depends_on_the_seed_alone(problem):
     first, history = train(problem)
     again, same = train(problem)
     other, _ = train(problem, seed=1)
@@ -82,7 +83,7 @@ def test_follows_from_the_seed(problem):
     assert not np.array_equal(first.get_weights()[0], other.get_weights()[0])
 
 
-def test_features_of_any_scale_and_offset_train_alike(problem):
+def test_scale_and_offset_of_the_features_do_not_matter(problem):
     slices, *rest = problem
     scale = np.logspace(-6, 6, 10).astype(np.float32)
     offset = np.float32(3) * scale
@@ -106,8 +107,8 @@ def test_a_constant_feature_does_no_harm(problem):
     assert all(np.isfinite(weights).all() for weights in head.get_weights())
 
 
-class Interrupted(checkpoints.Checkpoint):
-    """Work that is stopped after some epochs, of which it writes down the first few."""
+class Interrupted(Checkpoint):
+    """Stops a training after some epochs, and writes the checkpoints of the first few."""
 
     def __init__(self, path, written, epochs):
         super().__init__(path)
@@ -140,28 +141,29 @@ def path(tmp_path, monkeypatch):
     return tmp_path / "checkpoint.npz"
 
 
-def test_interrupted_at_every_epoch_it_comes_out_the_same_to_the_last_bit(unlearned, path):
-    undisturbed = train(unlearned)
-    assert undisturbed[1]["val_accuracy"].idxmax() == 0  # so the best weights are an earlier run's
+def test_a_training_interrupted_at_every_epoch_ends_the_same_to_the_last_bit(first_is_best, path):
+    undisturbed = train(first_is_best)
+    assert undisturbed[1]["val_accuracy"].idxmax() == 0  # so the best weights come from before
     for _ in range(8):
-        interrupt(unlearned, path, written=1, epochs=1)
-    assert_same(train(unlearned, checkpoint=checkpoints.Checkpoint(path)), undisturbed)
+        interrupt(first_is_best, path, written=1, epochs=1)
+    assert_same(train(first_is_best, checkpoint=Checkpoint(path)), undisturbed)
 
 
 @pytest.mark.parametrize(("written", "epochs"), [(0, 3), (1, 4), (7, 8)])
 def test_epochs_after_the_last_checkpoint_are_done_again(problem, path, written, epochs):
     interrupt(problem, path, written, epochs)
     assert path.exists() == (written > 0)
-    assert_same(train(problem, checkpoint=checkpoints.Checkpoint(path)), train(problem))
+    assert_same(train(problem, checkpoint=Checkpoint(path)), train(problem))
 
 
-def test_goes_on_in_a_new_process_whatever_its_random_seed(problem, path, tmp_path):
+def test_a_training_goes_on_in_a_new_process_with_any_random_seed(problem, path, tmp_path):
     slices, labels, train_rows, validation = problem
     features = np.concatenate(slices)
     np.savez(tmp_path / "problem.npz", features, labels, train_rows, validation)
     script = (
         "import os, signal, sys, keras, numpy as np\n"
-        "from gradcam_adv.runs import checkpoints\n"
+        "from pathlib import Path\n"
+        "from gradcam_adv.files import checkpoints\n"
         "from gradcam_adv.models import classifiers, training\n"
         "keras.utils.set_random_seed(99)\n"
         "class Killed(checkpoints.Checkpoint):\n"
@@ -175,7 +177,7 @@ def test_goes_on_in_a_new_process_whatever_its_random_seed(problem, path, tmp_pa
         "slices = [features[start : start + 20] for start in range(0, 70, 20)]\n"
         "head = classifiers.dense_head(10, 3, 0)\n"
         "training.train_head(head, slices, *rest, epochs=8, seed=0,\n"
-        "                    checkpoint=Killed(checkpoints.Path(sys.argv[2])))\n"
+        "                    checkpoint=Killed(Path(sys.argv[2])))\n"
     )
     arguments = [str(tmp_path / "problem.npz"), str(path)]
     killed = subprocess.run([sys.executable, "-c", script, *arguments], check=False)
@@ -184,42 +186,42 @@ def test_goes_on_in_a_new_process_whatever_its_random_seed(problem, path, tmp_pa
         assert len(state["history"]) == 3
     undisturbed = train(problem)
     keras.utils.set_random_seed(7)
-    assert_same(train(problem, checkpoint=checkpoints.Checkpoint(path)), undisturbed)
+    assert_same(train(problem, checkpoint=Checkpoint(path)), undisturbed)
 
 
 def test_a_finished_training_is_read_and_not_done_again(problem, path, monkeypatch):
-    undisturbed = train(problem, checkpoint=checkpoints.Checkpoint(path))
+    undisturbed = train(problem, checkpoint=Checkpoint(path))
     monkeypatch.setattr(keras.Model, "fit", None)
-    assert_same(train(problem, checkpoint=checkpoints.Checkpoint(path)), undisturbed)
+    assert_same(train(problem, checkpoint=Checkpoint(path)), undisturbed)
 
 
-def test_checkpoints_are_written_when_their_time_has_passed(problem, tmp_path, monkeypatch):
+def test_a_checkpoint_is_written_every_ten_seconds(problem, tmp_path, monkeypatch):
     path = tmp_path / "checkpoint.npz"
-    clock = iter(np.arange(0, 1000, 3.0))  # looked at when made, each epoch and after writing
+    clock = iter(np.arange(0, 1000, 3.0))  # read at the start, at each epoch and after a write
     monkeypatch.setattr(checkpoints.time, "monotonic", lambda: next(clock))
     written = []
-    monkeypatch.setattr(checkpoints.artifacts, "write_arrays", lambda *_: written.append(len(seen)))
+    monkeypatch.setattr(write, "arrays", lambda *_: written.append(len(seen)))
     seen = []
 
-    class Counted(checkpoints.Checkpoint):
+    class Counted(Checkpoint):
         def write(self, state):
             seen.append(state)
             super().write(state)
 
     train(problem, checkpoint=Counted(path))
-    assert written == [4, 8]  # 12 s after the start, and 12 s after the end of that writing
+    assert written == [4, 8]  # 12 s after the start, and 12 s after the end of that write
 
 
-def test_a_checkpoint_that_is_damaged_or_anothers_is_refused(problem, path):
-    train(problem, epochs=1, checkpoint=checkpoints.Checkpoint(path))
+def test_a_checkpoint_that_is_damaged_or_of_another_training_is_refused(problem, path):
+    train(problem, epochs=1, checkpoint=Checkpoint(path))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    message = "Expected the state of interrupted work in .*checkpoint.npz; deleting it starts"
+    message = "Expected the state of interrupted work in .*checkpoint.npz; delete the file to start"
     with pytest.raises(ValueError, match=message):
-        train(problem, checkpoint=checkpoints.Checkpoint(path))
+        train(problem, checkpoint=Checkpoint(path))
     np.savez(path, history=np.zeros((2, 4)))
     with pytest.raises(ValueError, match=message + ".*Received: the arrays history"):
-        train(problem, checkpoint=checkpoints.Checkpoint(path))
+        train(problem, checkpoint=Checkpoint(path))
 
 
 def test_a_checkpoint_with_pickled_objects_is_refused(problem, path, tmp_path):
@@ -227,19 +229,19 @@ def test_a_checkpoint_with_pickled_objects_is_refused(problem, path, tmp_path):
         def __reduce__(self):
             return (tmp_path.joinpath("sprung").touch, ())
 
-    train(problem, epochs=1, checkpoint=checkpoints.Checkpoint(path))
+    train(problem, epochs=1, checkpoint=Checkpoint(path))
     with np.load(path) as file:
         arrays = dict(file)
     np.savez(path, **(arrays | {"history": np.array([Trap()])}))
     assert zipfile.is_zipfile(path)
     with pytest.raises(ValueError, match="Received: Object arrays cannot be loaded"):
-        train(problem, checkpoint=checkpoints.Checkpoint(path))
+        train(problem, checkpoint=Checkpoint(path))
     assert not (tmp_path / "sprung").exists()
 
 
 @pytest.fixture(scope="module")
 def tiny_base():
-    """From 16 pixels to maps of 4 x 4 x 3: the mean colour of each place."""
+    """From 16 pixels to maps of 4 x 4 x 3: the mean colour of each region."""
     inputs = keras.Input((16, 16, 3))
     base = keras.Model(inputs, keras.layers.AveragePooling2D(4)(inputs))
     base.trainable = False
@@ -248,7 +250,7 @@ def tiny_base():
 
 @pytest.fixture(scope="module")
 def coloured():
-    """Sixty images, each brightest in the channel that is its class, and their splits."""
+    """Sixty images, each brightest in the channel of its class, and their splits."""
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
     pixels = rng.uniform(0, 0.5, (60, 16, 16, 3)) + 0.4 * np.eye(3)[labels][:, None, None]
@@ -264,11 +266,11 @@ def test_a_base_becomes_a_classifier_of_pixels(tiny_base, coloured, pooling, fea
     )
     assert history["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
     assert model.get_layer("hidden").get_weights()[0].shape[0] == features
-    predicted = gradcam.predict(model, images).argmax(axis=1)
+    predicted = predict_logits(model, images).argmax(axis=1)
     assert (predicted[50:] == labels[50:]).all()
 
 
-def test_a_base_and_its_head_train_as_the_head_does_on_its_features(tiny_base, coloured):
+def test_training_on_a_base_equals_training_a_head_on_its_features(tiny_base, coloured):
     images, labels, rows = coloured
     model, history = training.train(tiny_base, images, labels, **rows, epochs=3, seed=5)
     head = classifiers.dense_head(3, 3, seed=5)
@@ -276,18 +278,18 @@ def test_a_base_and_its_head_train_as_the_head_does_on_its_features(tiny_base, c
     expected = training.train_head(head, [features], labels, *rows.values(), epochs=3, seed=5)
     np.testing.assert_allclose(history, expected, rtol=1e-4)
     np.testing.assert_allclose(
-        gradcam.predict(model, images), head.predict(features, verbose=0), atol=1e-3
+        predict_logits(model, images), head.predict(features, verbose=0), atol=1e-3
     )
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pooling": "max"}, "pooling as 'average' or 'flatten'. Received: 'max'"),
+        ({"pooling": "max"}, "pooling as one of average, flatten. Received: 'max'"),
         ({"epochs": 0}, "epochs as a whole number, 1 or more. Received: 0"),
         ({"images": np.zeros((60, 8, 8, 3))}, r"images of shape \(N, 16, 16, 3\). Received"),
-        ({"labels": np.arange(59) % 3}, "labels as 60 integers, one an image. Received"),
-        ({"labels": np.full(60, "ann")}, "labels as 60 integers, one an image. Received"),
+        ({"labels": np.arange(59) % 3}, "labels as 60 integers, one per image. Received"),
+        ({"labels": np.full(60, "ann")}, "labels as 60 integers, one per image. Received"),
         ({"labels": np.arange(60) % 3 - 1}, "labels from 0 to 1"),
         ({"labels": np.arange(60) % 3 * 2}, "every class, 0 to 4. Received: none of 1"),
         ({"labels": np.arange(60) % 3 + 1}, "every class, 0 to 3. Received: none of 0"),
@@ -299,7 +301,7 @@ def test_a_base_and_its_head_train_as_the_head_does_on_its_features(tiny_base, c
         ({"validation": [39, 40]}, "train and validation apart. Received: 1 images in both"),
     ],
 )
-def test_what_no_head_can_be_trained_on_is_refused(tiny_base, coloured, change, message):
+def test_a_wrong_argument_is_refused(tiny_base, coloured, change, message):
     images, labels, rows = coloured
     arguments = {"images": images, "labels": labels, **rows, "epochs": 1, "seed": 0} | change
     with pytest.raises(ValueError, match="Expected (an image to train on of )?" + message):

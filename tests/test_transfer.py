@@ -1,13 +1,15 @@
-"""The transfer matrix: every attack stands once, under its source, between its controls."""
-
-from types import SimpleNamespace
+"""The transfer matrix: each pair of networks once, with controls and the paper's values."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from plans import plan_of
 
 from gradcam_adv.report import sections, transfer
-from gradcam_adv.study import tables
+from gradcam_adv.report.text import render
+from gradcam_adv.study import parse, tables
+from gradcam_adv.study.config import Arm
+from gradcam_adv.study.plan import ArmPlan
 
 NETWORKS = ("vgg16", "resnet50", "xception")
 # Right answers of 100, and MOD, by the network attacked and the attack, at epsilon 0.1.
@@ -23,7 +25,7 @@ RIGHT = {
     ("xception", "white-box"): (0, 0.33),
     ("xception", "from vgg16"): (55, 0.14),
 }
-# Right answers under noise and on clean photos, MOD of noise, and its ceiling.
+# Right answers under noise and on clean photos, MOD of noise and of unrelated photos.
 CONTROLS = {
     "vgg16": (90, 97, 0.05, 0.45),
     "resnet50": (91, 98, 0.06, 0.46),
@@ -31,16 +33,14 @@ CONTROLS = {
 }
 
 
-def setting_of(*networks: str, source: str = "resnet50") -> SimpleNamespace:
-    readings = SimpleNamespace(explained_class="predicted", heatmap_size="input")
-    study = SimpleNamespace(networks=networks, source=source, readings=readings)
-    return SimpleNamespace(arm="plain", study=study)
+def plan(*networks: str, source: str = "resnet50", arm: Arm = "plain") -> ArmPlan:
+    return plan_of(parse({"name": "made", "networks": networks, "source": source}), arm)
 
 
 def accuracy_and_mod(
     right: dict[tuple[str, str], tuple[int, float]] = RIGHT,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both tables, with levels that do not belong into the matrix."""
+    """Both tables, with epsilons that are not in the matrix."""
     accuracy, mod = [], []
 
     def row(network: str, attack: str, epsilon: float, count: int) -> None:
@@ -48,31 +48,32 @@ def accuracy_and_mod(
         accuracy.append((network, attack, epsilon, 100, count, share, share - 0.1, share + 0.05))
 
     for (network, attack), (count, shift) in right.items():
-        noise, clean, mod_noise, ceiling = CONTROLS[network]
+        noise, clean, mod_noise, unrelated = CONTROLS[network]
         row(network, attack, 0.1, count)
         if not attack.startswith("from "):
             row(network, attack, 0.05, 33)
             row(network, attack, 0, clean)
         ends = shift - 0.02, shift + 0.03
         for epsilon, value, low, high in ((0.05, 0.01, 0, 1), (0.1, shift, *ends)):
-            mod.append((network, attack, epsilon, 100, value, low, high, mod_noise, ceiling))
+            mod.append((network, attack, epsilon, 100, value, low, high, mod_noise, unrelated))
         if attack == "black-box":
             for epsilon, value in ((0.1, noise), (0.05, 34), (0, clean)):
                 row(network, "noise", epsilon, value)
-    keys = ["network", "attack", "epsilon"]
-    return (
-        pd.DataFrame(accuracy, columns=[*keys, "photos", "right", "accuracy", "low", "high"]),
-        pd.DataFrame(mod, columns=[*keys, "photos", "mod", "low", "high", "mod_noise", "ceiling"]),
-    )
+    keys = ["network", "attack", "epsilon", "photos"]
+    right_columns = [*keys, "right", "accuracy", "low", "high"]
+    mod_columns = [*keys, "mod", "low", "high", "mod_noise", "unrelated"]
+    return pd.DataFrame(accuracy, columns=right_columns), pd.DataFrame(mod, columns=mod_columns)
 
 
-def test_every_attack_stands_once_under_the_network_it_was_made_on():
+def test_every_attack_has_one_row_under_the_network_it_was_made_on():
     accuracy, mod = accuracy_and_mod()
-    # In any order, but for that of the study.
-    table = tables.transfer(accuracy[::-1], mod.sample(frac=1), NETWORKS, "resnet50")
+    # The tables may be in any order; the matrix has that of the study.
+    table = tables.transfer(
+        accuracy[::-1], mod.sample(frac=1, random_state=0), NETWORKS, "resnet50"
+    )
     assert table.columns.tolist() == [
         "source", "network", "epsilon", "photos", "right", "accuracy", "low", "high",
-        "mod", "mod_low", "mod_high", "mod_noise", "ceiling",
+        "mod", "mod_low", "mod_high", "mod_noise", "unrelated",
     ]  # fmt: skip
     pairs = list(zip(table["source"], table["network"], strict=True))
     assert pairs == [(source, network) for source in NETWORKS for network in NETWORKS]
@@ -83,7 +84,7 @@ def test_every_attack_stands_once_under_the_network_it_was_made_on():
     assert row[["photos", "accuracy", "low", "high"]].tolist() == pytest.approx(
         [100, 0.55, 0.45, 0.6]
     )
-    assert row[["mod_low", "mod_high", "mod_noise", "ceiling"]].tolist() == pytest.approx(
+    assert row[["mod_low", "mod_high", "mod_noise", "unrelated"]].tolist() == pytest.approx(
         [0.12, 0.17, 0.07, 0.47]
     )
 
@@ -102,12 +103,12 @@ def test_attacks_that_a_study_leaves_out_have_no_row():
 
 
 def summary_of(
-    setting: SimpleNamespace, right: dict[tuple[str, str], tuple[int, float]] = RIGHT
+    arm_plan: ArmPlan, right: dict[tuple[str, str], tuple[int, float]] = RIGHT
 ) -> dict[str, pd.DataFrame]:
     accuracy, mod = accuracy_and_mod(right)
     own = {
         "accuracy": accuracy,
-        # Of another class and size, too, which are not shown.
+        # With rows of another class and size, which are not shown.
         "mod": pd.concat(
             [
                 mod.assign(mod=0.999, target="clean", size="input"),
@@ -116,12 +117,19 @@ def summary_of(
             ]
         ),
     }
-    return own | sections.beside_paper(setting, own)
+    return own | sections.beside_paper(arm_plan, own)
 
 
 @pytest.fixture
-def no_caveat(monkeypatch):
-    monkeypatch.setattr(transfer, "caveat", lambda setting: "what it rests on")
+def section_of():
+    """The section's parts, and the cells of its tables of accuracy and MOD."""
+
+    def made(arm_plan: ArmPlan, **changed) -> tuple[list[str], list, list]:
+        values = transfer.values(arm_plan, summary_of(arm_plan, **changed))
+        parts = render("transfer", study=arm_plan.study, transfer=values)
+        return parts, *(table_rows(part) for part in parts if part.startswith("|"))
+
+    return made
 
 
 def table_rows(markdown: str) -> list[list[str]]:
@@ -130,16 +138,12 @@ def table_rows(markdown: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, *lines)]
 
 
-@pytest.mark.usefixtures("no_caveat")
-def test_the_section_has_both_matrices_with_controls_and_the_papers_row():
-    setting = setting_of(*NETWORKS)
-    parts = transfer.section(setting, summary_of(setting))
+def test_the_section_has_both_matrices_with_controls_and_the_papers_row(section_of):
+    parts, accuracy, mod = section_of(plan(*NETWORKS))
     text = parts[1]
     assert "at ε = 0.1, the largest of this study" in text
     assert "the row of ResNet50, the study's source, is the black-box attack" in text
     assert text.endswith("stands first, `paper | this run`.")
-    accuracy, mod = (table_rows(part) for part in parts if part.startswith("|"))
-    assert parts.count("> what it rests on") == 2
     assert accuracy == [
         ["Attack made on", "VGG16", "ResNet50", "XceptionNet"],
         ["VGG16", "10.00 [0.00, 15.00]", "60.00 [50.00, 65.00]", "55.00 [45.00, 60.00]"],
@@ -156,38 +160,32 @@ def test_the_section_has_both_matrices_with_controls_and_the_papers_row():
     assert mod[2][0:2] == ["ResNet50", "0.1274 ! 0.2100 [0.1900, 0.2400]"]  # and Table 3
     assert mod[4:] == [
         ["– random-sign noise", "0.0500", "0.0600", "0.0700"],
-        ["– unrelated photos (ceiling)", "0.4500", "0.4600", "0.4700"],
+        ["– unrelated photos", "0.4500", "0.4600", "0.4700"],
     ]
 
 
-def test_the_paper_has_values_of_its_own_source_alone():
-    table = summary_of(setting_of(*NETWORKS))["transfer"]
+def test_only_the_papers_own_source_has_values_of_the_paper():
+    table = summary_of(plan(*NETWORKS))["transfer"]
     for column, value in (("paper_accuracy", 0.8986), ("paper_mod", 0.127394)):
         known = table[table[column].notna()]
         assert known["source"].tolist() == ["resnet50"] * 3
         assert known[column].iloc[0] == value
 
 
-@pytest.mark.usefixtures("no_caveat")
-def test_the_aligned_arm_stands_beside_table_2():
-    setting = setting_of(*NETWORKS)
-    setting.arm = "aligned"
-    parts = transfer.section(setting, summary_of(setting))
-    accuracy, _ = (table_rows(part) for part in parts if part.startswith("|"))
+def test_the_aligned_arm_stands_beside_table_2(section_of):
+    _, accuracy, _ = section_of(plan(*NETWORKS, arm="aligned"))
     assert accuracy[2][1] == "84.43 ! 70.00 [60.00, 75.00]"
 
 
-@pytest.mark.usefixtures("no_caveat")
-def test_two_networks_without_the_papers_source_and_without_an_attack():
-    setting = setting_of("vgg16", "xception", source="vgg16")
+def test_two_networks_without_the_papers_source_and_without_an_attack(section_of):
     right = {pair: RIGHT[pair] for pair in RIGHT if pair[0] == "vgg16" and pair[1] != "black-box"}
     right[("vgg16", "black-box")] = RIGHT["vgg16", "white-box"]
     right[("xception", "black-box")] = (50, 0.22)
-    parts = transfer.section(setting, summary_of(setting, right))
+    two = plan("vgg16", "xception", source="vgg16")
+    parts, accuracy, mod = section_of(two, right=right)
     assert parts[1].endswith(
         "a network that this run does not have. A dash: an attack that this study leaves out."
     )
-    accuracy, mod = (table_rows(part) for part in parts if part.startswith("|"))
     assert accuracy[1][1:] == ["10.00 [0.00, 15.00]", "50.00 [40.00, 55.00]"]
     assert accuracy[2] == ["XceptionNet", "80.00 [70.00, 85.00]", "–"]
     assert mod[2][2] == "–"
@@ -195,7 +193,7 @@ def test_two_networks_without_the_papers_source_and_without_an_attack():
 
 
 def cells(axis) -> dict[str, list[str]]:
-    """What is written into the cells of a heatmap, by row; "" into an empty one."""
+    """What is written in the cells of a heatmap, by row; "" in an empty one."""
     columns = len(axis.get_xticklabels())
     rows = {label.get_text(): [""] * columns for label in axis.get_yticklabels()}
     for text in axis.texts:
@@ -204,18 +202,17 @@ def cells(axis) -> dict[str, list[str]]:
     return rows
 
 
-def test_the_figure_writes_each_pair_and_its_controls_into_its_cell():
-    setting = setting_of(*NETWORKS)
+def test_the_figure_shows_each_pair_with_its_controls():
     right = {pair: cell for pair, cell in RIGHT.items() if pair != ("resnet50", "from xception")}
-    summary = summary_of(setting, right)
-    figure = transfer.matrix(setting, summary["transfer"], summary["accuracy"])
+    summary = summary_of(plan(*NETWORKS), right)
+    figure = transfer.matrix(plan(*NETWORKS), summary["transfer"], summary["accuracy"])
     accuracy, mod, *_ = figure.axes
     plt.close(figure)
     for axis in (accuracy, mod):
         columns = [label.get_text() for label in axis.get_xticklabels()]
         assert columns == ["VGG16", "ResNet50", "XceptionNet"]
         assert axis.collections[0].norm.vmin == 0
-        # On the diagonal: the white-box attacks.
+        # The white-box attacks on the diagonal are framed.
         assert [frame.get_xy() for frame in axis.patches] == [(0, 0), (1, 1), (2, 2)]
     assert cells(accuracy) == {
         "VGG16": ["0.10", "0.60", "0.55"],
@@ -229,7 +226,7 @@ def test_the_figure_writes_each_pair_and_its_controls_into_its_cell():
         "ResNet50": ["0.210", "0.320", "0.220"],
         "XceptionNet": ["0.110", "", "0.330"],
         "random-sign noise": ["0.050", "0.060", "0.070"],
-        "unrelated photos (ceiling)": ["0.450", "0.460", "0.470"],
+        "unrelated photos": ["0.450", "0.460", "0.470"],
     }
     assert accuracy.collections[0].norm.vmax == 1
     assert mod.collections[0].norm.vmax == 0.47

@@ -1,4 +1,4 @@
-"""What Keras itself writes opens as before; a file's code does not run, whatever Keras was told."""
+"""Models of Keras' own layers open; code in a file never runs, whatever Keras was told."""
 
 import subprocess
 import sys
@@ -55,7 +55,7 @@ def test_models_of_keras_own_layers_open(tmp_path, name):
     inputs = keras.Input(SMALL)
     model = keras.Model(inputs, LAYERS[name](inputs))
     model.save(tmp_path / "a.keras")
-    again = classifiers.load(tmp_path / "a.keras")
+    again = classifiers.load_model(tmp_path / "a.keras")
     pixels = np.random.default_rng(0).random((2, *SMALL), np.float32)
     np.testing.assert_allclose(
         again(pixels, training=False), model(pixels, training=False), atol=1e-6
@@ -63,7 +63,7 @@ def test_models_of_keras_own_layers_open(tmp_path, name):
 
 
 def functional():
-    """Operations, slices, constants, shared and nested models, initializers and regularizers."""
+    """Operations, slices, constants, a nested model called twice, initializers, regularizers."""
     ops = keras.ops
     inputs = keras.Input(SMALL)
     inner = keras.Sequential([keras.Input(SMALL), L.Conv2D(3, 1, kernel_regularizer="l2")])
@@ -109,12 +109,12 @@ def compiled_with_the_users_own():
 def test_whole_networks_open(tmp_path, build):
     model = build()
     model.save(tmp_path / "a.keras")
-    again = classifiers.load(tmp_path / "a.keras")
+    again = classifiers.load_model(tmp_path / "a.keras")
     pixels = np.random.default_rng(0).random((2, *model.input_shape[1:]), np.float32)
     np.testing.assert_allclose(again(pixels), model(pixels), rtol=1e-4, atol=1e-4)
 
 
-def test_a_class_that_the_callers_program_registered_is_known(tmp_path):
+def test_a_class_that_the_callers_program_registered_is_accepted(tmp_path):
     @keras.saving.register_keras_serializable("Mine")
     class Twice(L.Dense):
         pass
@@ -122,11 +122,11 @@ def test_a_class_that_the_callers_program_registered_is_known(tmp_path):
     path = tmp_path / "a.keras"
     keras.Sequential([keras.Input((4,)), Twice(2)]).save(path)
     try:
-        assert isinstance(classifiers.load(path).layers[-1], Twice)
+        assert isinstance(classifiers.load_model(path).layers[-1], Twice)
     finally:
         keras.saving.get_custom_objects().pop("Mine>Twice")
-    with pytest.raises(ValueError, match="a class 'Twice' of .*, which is not Keras' own"):
-        classifiers.load(path)
+    with pytest.raises(ValueError, match="a class 'Twice' of .*, which is not part of Keras"):
+        classifiers.load_model(path)
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def live(tmp_path, monkeypatch):
 
 @pytest.fixture
 def unsafe():
-    """A program that has told Keras to run what it finds."""
+    """A program that has told Keras to run code in files."""
     before = global_state.get_global_attribute("safe_mode_saving")
     keras.config.enable_unsafe_deserialization()
     yield
@@ -156,18 +156,18 @@ def unsafe():
 
 def test_a_lambda_does_not_run(live):
     with pytest.raises(ValueError, match="Received: .*live.keras: a Lambda layer, which is Python"):
-        classifiers.load(live)
+        classifiers.load_model(live)
 
 
-def test_a_lambda_does_not_run_in_a_program_that_lets_keras_run_it(live, unsafe):
+def test_a_lambda_does_not_run_in_a_program_that_allows_keras_to_run_it(live, unsafe):
     with pytest.raises(ValueError, match="a Lambda layer, which is Python code"):
-        classifiers.load(live)
+        classifiers.load_model(live)
 
 
-def test_safe_mode_holds_there_also_for_what_is_not_looked_at(live, unsafe, monkeypatch):
+def test_keras_safe_mode_is_on_even_if_our_own_check_finds_nothing(live, unsafe, monkeypatch):
     monkeypatch.setattr(untrusted, "check_model", lambda path: None)
     with pytest.raises(ValueError, match="that Keras opens in safe mode. Received: .*live.keras"):
-        classifiers.load(live)
+        classifiers.load_model(live)
 
 
 def test_bad_files_are_refused_before_tensorflow_starts(tmp_path):
@@ -177,7 +177,7 @@ def test_bad_files_are_refused_before_tensorflow_starts(tmp_path):
         "import sys\n"
         "from gradcam_adv.models import classifiers, weights\n"
         "for read in (\n"
-        "    lambda: classifiers.load('a.keras'), lambda: weights.resolve('.', ['vgg16'])\n"
+        "    lambda: classifiers.load_model('a.keras'), lambda: weights.resolve('.', ['vgg16'])\n"
         "):\n"
         "    try:\n"
         "        read()\n"

@@ -1,18 +1,17 @@
-"""Which variations of a study there are, and what each of them shares with the study."""
+"""Which variations of a study there are, and what each shares with the study."""
 
 from pathlib import Path
 
 import pytest
 
-from gradcam_adv.study import config as study
-from gradcam_adv.study import variations
+from gradcam_adv.study import config, variations
 
 MODELS = Path("models/two")
 
 
 def parse(**changes):
     content = {"name": "two", "networks": ["vgg16", "xception"], "source": "vgg16", **changes}
-    return study.parse(content)
+    return config.parse(content)
 
 
 def test_every_reading_is_varied_alone_and_with_the_unit_of_epsilon():
@@ -40,7 +39,7 @@ def test_every_reading_is_varied_alone_and_with_the_unit_of_epsilon():
             assert getattr(own.readings, key) == value
 
 
-def test_readings_are_varied_from_the_study_s_own():
+def test_readings_are_varied_from_the_choices_of_the_study():
     varied = variations.of_readings(
         parse(readings={"epsilon_unit": "network", "perturbed_set": "jpeg"}), native_fits=True
     )
@@ -51,7 +50,7 @@ def test_readings_are_varied_from_the_study_s_own():
     assert "epsilon_unit = pixel, perturbed_set = float32" in varied
 
 
-def test_what_is_only_read_otherwise_keeps_the_attacks_and_so_shares_what_is_evaluated():
+def test_readings_that_change_no_perturbed_set_keep_all_attacks():
     own = parse()
     varied = variations.of_readings(own, native_fits=True)
     for name in ("explained_class = true", "vid_levels = all", "heatmap_size = native"):
@@ -66,14 +65,14 @@ def test_what_is_only_read_otherwise_keeps_the_attacks_and_so_shares_what_is_eva
     ("size", "expected"),
     [(144, ["image_size = 299", "image_size = 299, heatmap_size = native"]), (299, [])],
 )
-def test_the_native_size_is_read_on_larger_images_where_ssim_does_not_fit(size, expected):
+def test_the_native_size_is_compared_on_larger_images_if_the_window_does_not_fit(size, expected):
     varied = variations.of_readings(parse(image_size=size), native_fits=False)
     assert [name for name in varied if "size" in name] == expected
     assert all(varied[name].image_size == 299 for name in expected)
     assert all(own.image_size in (size, 299) for own in varied.values())
 
 
-def test_seeds_train_other_heads_of_the_same_study():
+def test_seeds_train_other_heads_with_only_the_attacks_needed():
     own = parse(seeds=[3, 1, 2])
     varied = variations.of_seeds(own)
     assert {seed: one.seeds for seed, one in varied.items()} == {1: (1,), 2: (2,)}
@@ -82,7 +81,7 @@ def test_seeds_train_other_heads_of_the_same_study():
     assert {one.seeds for one in variations.of_readings(own, native_fits=True).values()} == {(3,)}
 
 
-def test_only_other_models_go_into_a_folder_of_their_own():
+def test_variations_with_other_models_have_an_own_folder_of_models():
     own = parse(seeds=[0, 7])
     varied = variations.of_readings(own, native_fits=False)
     folders = {

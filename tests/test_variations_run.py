@@ -1,4 +1,4 @@
-"""A study of two seeds under every reading, from the command line, on photos made here."""
+"""A study of two seeds under every reading, from the command line, on synthetic photos."""
 
 import re
 from pathlib import Path
@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from conftest import command, write_photo
 
-from gradcam_adv.files import artifacts
 from gradcam_adv.paper import readings
+from gradcam_adv.study.columns import read_table
 
 pytestmark = pytest.mark.slow
 
-# 112 pixels are the fewest at which VGG16's last maps, 7 x 7, hold SSIM's window as they are.
+# At 112 pixels VGG16's last maps are 7 x 7, the smallest into which SSIM's window fits.
 STUDY = """
 name = "varied"
 image_size = 112
@@ -26,8 +26,7 @@ examples = 1
 arms = ["plain"]
 seeds = [0, 5]
 photos = "people"
-[layers]
-vgg16 = ["block5_conv3"]
+layers = "last"
 """
 
 
@@ -44,14 +43,14 @@ def run(tmp_path_factory):
 
 
 def table(run: Path, name: str) -> pd.DataFrame:
-    return artifacts.read_table(run / "runs" / "varied" / "tables" / f"{name}.csv")
+    return read_table(run / "runs" / "varied" / "tables" / f"{name}.csv")
 
 
 def done(run: Path, task: str) -> list[Path]:
     return sorted((run / "runs" / "varied" / task).glob("*/manifest.json"))
 
 
-def test_every_reading_has_its_numbers_beside_the_study_s_own(run):
+def test_the_table_of_readings_has_the_study_and_every_reading(run):
     found = table(run, "readings")
     names = list(found["reading"].unique())
     assert names[0] == readings.DEFAULT
@@ -60,25 +59,25 @@ def test_every_reading_has_its_numbers_beside_the_study_s_own(run):
     own = found.set_index(["reading", "epsilon"])
     accuracy = table(run, "plain/accuracy").query("attack == 'black-box'").set_index("epsilon")
     pd.testing.assert_series_equal(own.loc["default", "accuracy"], accuracy["accuracy"])
-    # 0.1 of 255 steps is far below what 8 bits hold, so no photo is changed.
-    swallowed = own.loc["epsilon_unit = network, perturbed_set = png"]
-    assert (swallowed["mod"] == 0).all()
-    assert (swallowed["unchanged"] == swallowed["photos"]).all()
-    # Half of one step more or less in 255, as rounding has it, and the attack's own noise.
+    # A tenth of an 8-bit step is lost when pixels are rounded to 8 bits, so no photo is changed.
+    rounded = own.loc["epsilon_unit = network, perturbed_set = png"]
+    assert (rounded["mod"] == 0).all()
+    assert (rounded["unchanged"] == rounded["photos"]).all()
+    # PSNR of a change by epsilon everywhere; clipping and zero gradients make it a little larger.
     assert own.loc[("epsilon_unit = network", 0.1), "psnr"] == pytest.approx(
         -20 * np.log10(0.1 / 255), abs=1
     )
     assert own.loc[("default", 0.1), "psnr"] == pytest.approx(20, abs=1)
 
 
-def test_what_a_reading_does_not_touch_is_not_made_again(run):
-    # The study's own, pixels in [0, 1], and nothing else.
+def test_readings_share_the_tasks_that_they_do_not_change(run):
+    # Of the study, and of preprocessing = unit.
     assert len(done(run, "plain/features/vgg16")) == 2
-    # Those two, and the second seed's.
+    # Of these two, and of the second seed.
     assert len(done(run, "plain/train/vgg16")) == 3
-    # Of those three, and of the label predicted; its unit of epsilon changes no sign.
+    # Of these three, and of attacked_label = predicted; the unit of epsilon changes no sign.
     assert len(done(run, "plain/attack/vgg16")) == 4
-    # Own, seed, and each of the readings that make another perturbed set.
+    # Of the study, of the second seed, and of each reading with another perturbed set.
     assert len(done(run, "plain/evaluate/vgg16")) == 2 + 8
     assert len(done(run, "plain/explain/vgg16")) == 1
     models = run / "models" / "varied"
@@ -98,10 +97,10 @@ def test_seeds_train_other_heads_on_the_same_photos(run):
     assert table(run, "seeds")["seeds"].eq(2).all()
 
 
-def test_the_report_tells_of_both_and_keeps_them(run):
+def test_the_report_has_seeds_and_readings_and_keeps_them(run):
     report = run / "runs" / "varied" / "report.md"
     text = report.read_text()
-    assert "# How much hangs on the seed" in text
+    assert "# How much depends on the seed" in text
     assert "readings_distances.png" in text
     for link in re.findall(r"\]\((figures/[^)]+)\)", text):
         assert (report.parent / link).is_file(), link

@@ -1,10 +1,10 @@
-"""Kill a small study at random moments, let it go on, and compare with one that nobody disturbed.
+"""Kill a small study at random moments, let it continue, and compare it with an undisturbed one.
 
     python tests/torture.py --kills 50 --seed 0
 
-Each attempt is ended by SIGKILL, its children with it, and the next one goes on from what it left.
-Once one gets through, every file is compared with those of the undisturbed run, byte for byte, and
-the study starts over from nothing until there were kills enough.
+Each attempt is ended by SIGKILL, with its children, and the next one continues from its files.
+When one finishes, every file is compared with that of the undisturbed run, byte by byte. Then the
+study starts again from nothing, until there were enough kills.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 
-from gradcam_adv.files import artifacts
 from gradcam_adv.runs import records
 
 STUDY = """
@@ -47,17 +46,17 @@ arms = ["plain"{also}]
 vgg16 = ["block1_conv2", "block5_conv3"]
 resnet50 = ["conv1_relu", "conv5_block3_out"]
 """
-# The command itself, but for parts so small that every stage of this study has several of them.
+# The command, with slices so small that every stage of this study has several.
 COMMAND = (
-    "from gradcam_adv.app import cli; from gradcam_adv.study import setting; "
-    "setting.SLICE = 3; cli.main()"
+    "from gradcam_adv.app import cli; from gradcam_adv.runs import engines; "
+    "engines.SLICE = 3; cli.main()"
 )
 
-# Of the kills, so many come before any task has begun, while Python and TensorFlow are loading.
+# This share of the kills comes before any task has begun, while Python and TensorFlow are loading.
 STARTING = 0.1
 
-# What hangs on a clock, as two undisturbed runs show: the report's table of seconds, in both its
-# forms, and in the manifests the seconds and the files' times.
+# What depends on the clock, as two undisturbed runs show: the report's table of seconds, in both
+# formats, and in the manifests the seconds and the files' times.
 TIMED = ("report.md", "report.html")
 _SECONDS = {
     ".md": re.compile(r"(?<=^## Time\n).*?(?=^#)", re.DOTALL | re.MULTILINE),
@@ -67,12 +66,12 @@ _SECONDS = {
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """A run that nobody disturbed.
+    """An undisturbed run.
 
     Attributes:
         folder: of its results.
         starting: seconds until its first task began.
-        seconds: of one task of each kind, such as "attack", in the order of the work.
+        seconds: of one task of each kind, such as "attack", in the order of the run.
         tasks: how many there are of each kind.
     """
 
@@ -84,11 +83,11 @@ class Undisturbed:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of killing a study.
+    """What happened to a study that was killed.
 
     Attributes:
-        kills: how many fell into tasks of each kind.
-        passes: how often the study got through.
+        kills: how many there were during tasks of each kind.
+        passes: how often the study finished.
         differences: from the undisturbed run, a line each.
     """
 
@@ -104,7 +103,7 @@ def new_folder(folder: Path, *, both_arms: bool) -> Path:
 
 
 def begin(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    """The command at work in ``folder``, in a group of its own; what it says goes to log.txt."""
+    """Start the command in ``folder``, in a process group of its own; its output is in log.txt."""
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-c", COMMAND, *arguments],
@@ -117,16 +116,16 @@ def begin(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 def check(folder: Path, process: subprocess.Popen[bytes]) -> None:
-    """Wait for its end; RuntimeError with what it said where it failed."""
+    """Wait for its end; RuntimeError with its output if it failed."""
     if process.wait():
         said = (folder / "log.txt").read_text(errors="replace")[-3000:]
         raise RuntimeError(
-            f"Expected the study to go on. Received: status {process.poll()}\n{said}"
+            f"Expected the study to continue. Received: status {process.poll()}\n{said}"
         )
 
 
 def undisturbed(folder: Path) -> Undisturbed:
-    """Run the study once; its results are moved aside, so the next run has the same paths."""
+    """Run the study once, and move its results elsewhere, so that the next run has its paths."""
     began = time.time()
     process = begin(folder, "reproduce", "study.toml")
     while process.poll() is None and not next(_tasks(folder, since=began), None):
@@ -145,9 +144,9 @@ def undisturbed(folder: Path) -> Undisturbed:
 
 
 def _tasks(folder: Path, since: float = 0.0) -> Iterator[tuple[str, records.Record, str]]:
-    """Kind, record and name of the record of every task begun or done since, the oldest first."""
+    """Of every task begun or done since: its kind, its record and the record's file name."""
     written = []
-    for name in (records.JOURNAL, artifacts.MANIFEST):
+    for name in (records.JOURNAL, records.MANIFEST):
         for path in folder.glob(f"runs/*/*/**/{name}"):
             try:
                 written.append((path.stat().st_mtime, path))
@@ -163,12 +162,12 @@ def _tasks(folder: Path, since: float = 0.0) -> Iterator[tuple[str, records.Reco
 
 
 def disturbed(folder: Path, expected: Undisturbed, chance: np.random.Generator) -> str | None:
-    """One attempt, killed at a random moment; where that fell, None where it got through before."""
-    done = Counter(kind for kind, _, name in _tasks(folder) if name == artifacts.MANIFEST)
+    """One attempt, killed at a random moment: in which kind of task; None if it finished before."""
+    done = Counter(kind for kind, _, name in _tasks(folder) if name == records.MANIFEST)
     left = [kind for kind, count in expected.tasks.items() if done[kind] < count]
     began = time.time()
     process = begin(folder, "reproduce", "study.toml")
-    # The nearer ones more often, or few kills would fit into one pass through the study.
+    # Earlier tasks more often, or there would be few kills before the study has finished.
     aimed = left[chance.integers(0, len(left) + 1, 2).min() :]
     if chance.random() < STARTING:
         _sleep(process, chance.uniform(0, expected.starting))
@@ -198,7 +197,7 @@ def _sleep(process: subprocess.Popen[bytes], seconds: float) -> None:
 
 
 def torture(folder: Path, expected: Undisturbed, kills: int, seed: int) -> Outcome:
-    """Kill the study in ``folder`` so many times; what differs each time that it gets through."""
+    """Kill the study in ``folder`` so many times; compare it each time that it finishes."""
     chance = np.random.default_rng(seed)
     fell: Counter[str] = Counter()
     differences: list[str] = []
@@ -233,9 +232,9 @@ def _left(folder: Path) -> list[str]:
 
 
 def differing(expected: Path, received: Path) -> list[str]:
-    """What is not the same in two finished runs; temporaries, journals and locks are no exception.
+    """What is not the same in two finished runs, temporary files, journals and locks included.
 
-    Files are compared byte for byte, but for what :data:`TIMED` tells.
+    Files are compared byte by byte, except for times.
     """
     files = [
         {path.relative_to(root): path for name in ("runs", "models")
@@ -252,10 +251,10 @@ def differing(expected: Path, received: Path) -> list[str]:
 
 
 def _content(path: Path) -> Any:
-    """What two runs of the same study have in common of a file."""
+    """What must be the same in a file of two runs of the same study."""
     if path.name in TIMED:
         return _SECONDS[path.suffix].subn("", path.read_text(encoding="utf-8"))
-    if path.name == artifacts.MANIFEST:
+    if path.name == records.MANIFEST:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         manifest.pop("seconds", None)
         for name, facts in manifest.get("files", {}).items():
@@ -282,7 +281,7 @@ def main() -> int:
     print("\nkills  stage")
     for stage, count in outcome.kills.most_common():
         print(f"{count:5d}  {stage}")
-    print(f"{outcome.kills.total():5d}  in all; the study got through {outcome.passes} times")
+    print(f"{outcome.kills.total():5d}  in all; the study finished {outcome.passes} times")
     print(f"{len(outcome.differences)} differences from the undisturbed run")
     print("\n".join(outcome.differences))
     print(f"{time.perf_counter() - began:.0f} s")

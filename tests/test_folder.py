@@ -6,17 +6,19 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from conftest import command, write_photo
 from PIL import Image
 
-import gradcam_adv
-from gradcam_adv import overlay, sheet
-from gradcam_adv.app import folder as own_model
+from gradcam_adv import FGSM, GradCAM, LayerCAM, dissimilarity, load_model, overlay, perturb
+from gradcam_adv.app.cli import main
+from gradcam_adv.app.folder import FolderWork, images_of, layers_of
+from gradcam_adv.plots import sheet
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, small_cnn):
-    """A nested model with a softmax, and images beside files that are none."""
+    """A nested model with a softmax, and a folder of images and of other files."""
     folder = tmp_path_factory.mktemp("own")
     inner = keras.models.clone_model(small_cnn)
     inner.set_weights(small_cnn.get_weights())
@@ -42,13 +44,13 @@ def test_layers_of_a_saved_model(folder):
     lines = [line for line in result.stdout.splitlines() if "base/" in line]
     assert len(lines) == 6
     assert "base/conv_a" in lines[0] and "24 x 24 x 8" in lines[0] and "conv" in lines[0]
-    table = own_model.layers_of(folder / "my.keras").set_index("layer")
+    table = layers_of(folder / "my.keras").set_index("layer")
     assert table["index"].tolist() == list(range(6))
     assert table.loc["base/relu_b", "groups"] == "blocks last"
     assert table.loc["base/pool", "kind"] == "MaxPooling2D"
 
 
-def test_explain_writes_maps_overlays_tables_and_a_sheet(folder):
+def test_explain_writes_heatmaps_overlays_tables_and_a_sheet(folder):
     arguments = ["--model", "my.keras", "--images", "photos", "--output", "out", "--layers", "conv"]
     result = command(
         folder, "explain", *arguments, "--layers", "-1", "--epsilon", "0.1", "--epsilon", "0.02"
@@ -60,18 +62,18 @@ def test_explain_writes_maps_overlays_tables_and_a_sheet(folder):
     assert sorted(p.relative_to(out / "heatmaps").as_posix() for p in out.rglob("*.npz")) == sorted(
         f"{name}.npz" for name in names
     )
-    # The maps are those of the public functions.
-    model = gradcam_adv.load(folder / "my.keras")
-    pixels = own_model.images_of(folder / "photos", model)[0][0:1]
+    # The heatmaps are those of the public classes.
+    model = load_model(folder / "my.keras")
+    pixels = images_of(folder / "photos", model)[0][0:1]
     predicted = model.predict(pixels, verbose=0).argmax(axis=1)
-    attacked = gradcam_adv.perturb(pixels, gradcam_adv.sign(model, pixels, predicted), 0.1)
+    attacked = perturb(pixels, FGSM(model)(pixels, predicted, [0.1])[0.1])
     with np.load(out / "heatmaps" / "0.png.npz") as maps:
         assert set(maps) == {
             f"{e} {layer}" for e in ("0", "0.02", "0.1")
             for layer in ("base/conv_a", "base/conv_b", "base/relu_b")
         }  # fmt: skip
         for key, images in (("0", pixels), ("0.1", attacked)):
-            expected = gradcam_adv.heatmaps(model, images, "base/conv_b")["base/conv_b"][0]
+            expected = GradCAM(model, "base/conv_b")(images)["base/conv_b"][0]
             np.testing.assert_allclose(maps[f"{key} base/conv_b"], expected, atol=1e-4)
     nissim = pd.read_csv(out / "nissim.csv")
     assert len(nissim) == 11 * 3 * 2
@@ -82,15 +84,15 @@ def test_explain_writes_maps_overlays_tables_and_a_sheet(folder):
             assert image.width > 400
 
 
-def test_explain_does_not_mix_pictures_of_two_folders(folder, tmp_path):
+def test_explain_does_not_mix_pictures_of_other_images(folder, tmp_path):
     model, photos, out = folder / "my.keras", tmp_path / "photos", tmp_path / "out"
     options = {"layers": "last", "epsilons": [0.1], "explainer": "gradcam", "batch_size": 4}
     for number in range(2):
         write_photo(photos / "ann" / f"{number}.png", number)
-    own_model.explain(model, photos, out, **options)
-    # What a killed process was at does not keep the same images from being explained again.
+    FolderWork(model, photos, out, **options).explain()
+    # A file that a killed process was writing does not count as another image's.
     (out / "heatmaps" / "ann" / ".0.png.partial.npz").write_bytes(b"half")
-    own_model.explain(model, photos, out, **options)
+    FolderWork(model, photos, out, **options).explain()
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     (photos / "ann" / "1.png").rename(photos / "2.png")
     with pytest.raises(
@@ -98,9 +100,9 @@ def test_explain_does_not_mix_pictures_of_two_folders(folder, tmp_path):
         match=r"^Expected an output without heatmaps of other images.*"
         r"Received: .*out/heatmaps/ann/1.png.npz$",
     ):
-        own_model.explain(model, photos, out, **options)
+        FolderWork(model, photos, out, **options).explain()
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
-    own_model.explain(model, photos, tmp_path / "other", **options)
+    FolderWork(model, photos, tmp_path / "other", **options).explain()
 
 
 def test_score_gives_mod_and_vid_by_layer(folder):
@@ -108,10 +110,11 @@ def test_score_gives_mod_and_vid_by_layer(folder):
     result = command(folder, "score", *arguments, "--layers", "all", "--epsilon", "0.05")
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("| base/") == 6
+    assert "VID" not in result.stdout  # of one epsilon it is always 0
     assert "11 images; tables in scores, 1 left out (excluded.csv)" in result.stderr
-    model = gradcam_adv.load(folder / "my.keras")
-    images, _ = own_model.images_of(folder / "photos", model)
-    expected = gradcam_adv.dissimilarity(model, images[0:11], None, [0.05], "all", progress=False)
+    model = load_model(folder / "my.keras")
+    images, _ = images_of(folder / "photos", model)
+    expected = dissimilarity(model, images[0:11], epsilons=[0.05], layers="all", verbose=0)
     mod = pd.read_csv(folder / "scores" / "mod.csv")
     np.testing.assert_allclose(mod["mod"], expected.mod["mod"], atol=1e-4)
     assert (folder / "scores" / "vid.csv").is_file()
@@ -120,15 +123,17 @@ def test_score_gives_mod_and_vid_by_layer(folder):
         assert picture.width > 800
 
 
-def test_score_of_another_explanation(folder):
+def test_score_with_another_explainer(folder):
     arguments = ["--model", "my.keras", "--images", "photos", "--output", "other"]
     options = ["--epsilon", "0.05", "--explainer", "layercam", "--json"]
+    (folder / "other").mkdir()
+    (folder / "other" / "depth_profile.png").write_bytes(b"of an earlier call")
     result = command(folder, "score", *arguments, *options)
     assert result.returncode == 0, result.stderr
-    model = gradcam_adv.load(folder / "my.keras")
-    images, _ = own_model.images_of(folder / "photos", model)
-    expected = gradcam_adv.dissimilarity(
-        model, images[0:11], None, [0.05], explainer="layercam", progress=False
+    model = load_model(folder / "my.keras")
+    images, _ = images_of(folder / "photos", model)
+    expected = dissimilarity(
+        model, images[0:11], epsilons=[0.05], explainer=LayerCAM(model), verbose=0
     )
     mod = pd.read_csv(folder / "other" / "mod.csv")
     np.testing.assert_allclose(mod["mod"], expected.mod["mod"], atol=1e-4)
@@ -138,47 +143,41 @@ def test_score_of_another_explanation(folder):
     assert not (folder / "other" / "depth_profile.png").exists()  # of one layer
 
 
-def test_refusals(folder, tmp_path):
+MODEL = "--model {own}/my.keras"
+WHOLE = f"{MODEL} --images {{own}}/photos --output out"
+REFUSED = {
+    "layers none.keras": "Expected a .keras model file. Received: none.keras, which is no",
+    "layers text.keras": "which is not in that format",
+    "layers lambda.keras": "a Lambda layer, which is Python code that opening the file",
+    "explain --images empty": "Expected --model with --images. Received: no --model",
+    f"score {MODEL}": "Expected --images and --output with --model. Received: none",
+    f"score {MODEL} --images no --output out": "no, which is no folder",
+    f"score {MODEL} --images empty --output out": "Received: none",
+    f"explain {WHOLE} --layers conv_a": "Nearest: base/conv_a",
+    f"explain {WHOLE} --epsilon 2": "epsilons above 0, at most 1",
+    f"score {MODEL} --images {{own}}/photos --output {{own}}/photos/out": (
+        "an output outside the folder of images"
+    ),
+    f"score {WHOLE} --explainer lime": "Received: 'lime'",
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSED)
+def test_what_can_not_be_done_is_an_error_and_nothing_is_written(
+    folder, tmp_path, monkeypatch, arguments
+):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    keras.Sequential(
-        [keras.Input((8, 8, 3)), keras.layers.Lambda(lambda x: x), keras.layers.Flatten(),
-         keras.layers.Dense(2)]
-    ).save(tmp_path / "lambda.keras")  # fmt: skip
     (tmp_path / "text.keras").write_text("no model")
-    own = str(folder / "my.keras")
-    out = ["--output", "out"]
-    cases = {
-        ("layers", "none.keras"): "Expected a .keras model file. Received: none.keras, which is no",
-        ("layers", "text.keras"): "which is not in that format",
-        ("layers", "lambda.keras"): "a Lambda layer, which is Python code that opening the file",
-        ("explain", "--images", "empty"): "Expected --model with --images. Received: no --model",
-        ("score", "--model", own): "Expected --images and --output with --model. Received: none",
-        ("score", "--model", own, "--images", "no", *out): "no, which is no folder",
-        ("score", "--model", own, "--images", "empty", *out): "Received: none",
-    }
-    photos = ["--images", str(folder / "photos"), *out]
-    cases |= {
-        ("explain", "--model", own, *photos, "--layers", "conv_a"): "Nearest: base/conv_a",
-        ("explain", "--model", own, *photos, "--epsilon", "2"): "epsilons above 0, at most 1",
-        (
-            "score",
-            "--model",
-            own,
-            "--images",
-            str(folder / "photos"),
-            "--output",
-            str(folder / "photos" / "out"),
-        ): "an output outside of the folder of images",
-        ("score", "--model", own, *photos, "--explainer", "lime"): "Received: 'lime'",
-    }
-    for arguments, message in cases.items():
-        result = command(tmp_path, *arguments)
-        assert result.returncode == 2, arguments
-        assert message in result.stderr, arguments
-        assert not (tmp_path / "out").exists(), arguments
+    parts = [keras.layers.Lambda(lambda x: x), keras.layers.Flatten(), keras.layers.Dense(2)]
+    keras.Sequential([keras.Input((8, 8, 3)), *parts]).save(tmp_path / "lambda.keras")
+    result = CliRunner().invoke(main, arguments.format(own=folder).split())
+    assert result.exit_code == 2, result.output
+    assert REFUSED[arguments] in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
-def test_overlay_mixes_colours_by_strength():
+def test_an_overlay_mixes_colours_by_strength():
     images = np.full((2, 8, 8, 3), 0.5, np.float32)
     maps = np.zeros((2, 4, 4), np.float32)
     maps[1] = 1
@@ -191,7 +190,7 @@ def test_overlay_mixes_colours_by_strength():
     assert overlay(images[..., :1], maps).shape == (2, 8, 8, 3)
 
 
-def test_overlay_refuses():
+def test_an_overlay_needs_one_heatmap_per_image_and_a_strength_from_0_to_1():
     images, maps = np.zeros((2, 8, 8, 3)), np.zeros((2, 4, 4))
     with pytest.raises(ValueError, match=r"one heatmap .* for each. Received: shapes .* \(1, 4, 4"):
         overlay(images, maps[:1])
@@ -199,7 +198,7 @@ def test_overlay_refuses():
         overlay(images, maps, 2)
 
 
-def test_sheet_takes_names_as_they_are(tmp_path):
+def test_a_sheet_shows_names_as_they_are(tmp_path):
     rows = ["price $x_{$ y.png", "long" * 30]
     figure = sheet(np.zeros((2, 1, 8, 8, 3)), rows, ["layer"], "$" + "x" * 200)
     figure.savefig(tmp_path / "sheet.png")
