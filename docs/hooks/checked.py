@@ -1,4 +1,4 @@
-"""The built site looked through: no dead link, nothing from another host, no raw role."""
+"""Checks the built site: no dead link, nothing loaded from another host, no raw role."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _log = logging.getLogger("mkdocs.hooks.checked")
 
 @dataclass
 class _Page(HTMLParser):
-    """What a page has: places to link to, links, and what a browser fetches for it."""
+    """What a page contains: anchors, links, and what a browser loads for it."""
 
-    places: set[str] = field(default_factory=set)
+    anchors: set[str] = field(default_factory=set)
     links: list[str] = field(default_factory=list)
-    fetched: list[str] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
     roles: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -28,12 +28,12 @@ class _Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
-        self.places |= {given[name] for name in ("id", "name") if name in given}
+        self.anchors |= {given[name] for name in ("id", "name") if name in given}
         if tag == "a" and "href" in given:
             self.links.append(given["href"])
         elif "href" in given:
-            self.fetched.append(given["href"])
-        self.fetched += [
+            self.loaded.append(given["href"])
+        self.loaded += [
             given[name] for name in ("src", "srcset", "data", "poster") if name in given
         ]
 
@@ -49,25 +49,25 @@ def problems(site: Path) -> list[str]:
         page.feed(path.read_text(encoding="utf-8"))
     found = []
     for path, page in pages.items():
-        where = path.relative_to(site.resolve())
-        found += [f"{where} shows a raw {role}" for role in page.roles]
-        for address in page.fetched:
-            if _is_elsewhere(address):
-                found.append(f"{where} fetches {address}")
-        for address in [*page.links, *page.fetched]:
-            if not _is_elsewhere(address) and not _leads_somewhere(address, path, pages):
-                found.append(f"{where} leads to {address}, which is not there")
+        name = path.relative_to(site.resolve())
+        found += [f"{name} shows a raw {role}" for role in page.roles]
+        found += [f"{name} loads {address}" for address in page.loaded if _is_external(address)]
+        for address in [*page.links, *page.loaded]:
+            if not _is_external(address) and not _exists(address, path, pages):
+                found.append(f"{name} links to {address}, which does not exist")
     return found
 
 
-def _is_elsewhere(address: str) -> bool:
+def _is_external(address: str) -> bool:
     parts = urlsplit(address)
     return bool(parts.scheme or parts.netloc) and parts.scheme != "data"
 
 
-def _leads_somewhere(address: str, page: Path, pages: dict[Path, _Page]) -> bool:
+def _exists(address: str, page: Path, pages: dict[Path, _Page]) -> bool:
+    """Whether a link of a page leads to a file, and to an anchor in it if it names one."""
     parts = urlsplit(address)
-    if parts.scheme == "data" or page.name == "404.html":  # whose addresses begin with the host's
+    # Links of 404.html begin at the root of the host.
+    if parts.scheme == "data" or page.name == "404.html":
         return True
     target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
     target = target / "index.html" if target.is_dir() else target
@@ -77,7 +77,7 @@ def _leads_somewhere(address: str, page: Path, pages: dict[Path, _Page]) -> bool
     return (
         not parts.fragment
         or target not in pages
-        or (unquote(parts.fragment) in pages[target].places)
+        or (unquote(parts.fragment) in pages[target].anchors)
     )
 
 

@@ -1,6 +1,6 @@
-"""Formulas as MathML, made when the site is built: no browser fetches a library for them.
+"""Turns formulas into MathML when the site is built, so browsers need no script for them.
 
-Written as GitHub shows them, too: a ``math`` fence, or $`x`$ within a line.
+Formulas are written as on GitHub: a ``math`` fence, or $`x`$ within a line.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ def mathml(formula: str, display: str = "inline") -> str:
 
 
 def block(source: str, *_: Any, **__: Any) -> str:
-    """A formula on lines of its own, with its number at the side, where it has one."""
+    """A formula of its own lines, with its number at the side if it has one."""
     number = _NUMBER.search(source)
-    said = f'<span class="number">({number[1]})</span>' if number else ""
-    return f'<div class="formula">{mathml(_NUMBER.sub("", source), "block")}{said}</div>'
+    shown = f'<span class="number">({number[1]})</span>' if number else ""
+    return f'<div class="formula">{mathml(_NUMBER.sub("", source), "block")}{shown}</div>'
 
 
-class _Within(InlineProcessor):
+class _Inline(InlineProcessor):
     def handleMatch(self, m: re.Match[str], data: str) -> tuple[str, int, int]:
         return self.md.htmlStash.store(mathml(m[1])), m.start(0), m.end(0)
 
 
 class _Formulas(Extension):
     def extendMarkdown(self, md: Markdown) -> None:
-        # Before the pattern of code, which has 190.
-        md.inlinePatterns.register(_Within(r"\$`([^`]+)`\$", md), "formula", 195)
+        # Before the pattern of code, whose priority is 190.
+        md.inlinePatterns.register(_Inline(r"\$`([^`]+)`\$", md), "formula", 195)
 
 
 def on_config(config: Any) -> Any:

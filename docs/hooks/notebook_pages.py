@@ -1,4 +1,4 @@
-"""A page for each executed notebook, with what its cells printed and drew."""
+"""Makes a page of each executed notebook, with the output and pictures of its cells."""
 
 from __future__ import annotations
 
@@ -12,21 +12,13 @@ from nbconvert import MarkdownExporter
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
-def _executed() -> list[Path]:
-    """Of those that are there, not of one that has gone or has another name now."""
-    wanted = [NOTEBOOKS / "executed" / f"{path.stem}.ipynb" for path in NOTEBOOKS.glob("*.py")]
-    return sorted(path for path in wanted if path.exists())
+def _notebooks() -> list[Path]:
+    return sorted(NOTEBOOKS.glob("*.ipynb"))
 
 
 def page_of(path: Path) -> tuple[str, dict[str, bytes]]:
-    """An executed notebook in Markdown, and its pictures by their names beside that page.
-
-    Without what its cells wrote to stderr: notices and bars of progress.
-    """
+    """A notebook as Markdown, and its pictures by file name."""
     notebook = nbformat.read(path, as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
     names = {"unique_key": path.stem, "output_files_dir": f"{path.stem}_files"}
     text, made = MarkdownExporter().from_notebook_node(notebook, names)
     return text, made["outputs"]
@@ -35,12 +27,12 @@ def page_of(path: Path) -> tuple[str, dict[str, bytes]]:
 def on_config(config: Any) -> Any:
     for entry in config.nav:
         if "Notebooks" in entry:
-            entry["Notebooks"] += [f"notebooks/{path.stem}.md" for path in _executed()]
+            entry["Notebooks"] += [f"notebooks/{path.stem}.md" for path in _notebooks()]
     return config
 
 
 def on_files(files: Files, config: Any) -> Files:
-    for path in _executed():
+    for path in _notebooks():
         text, pictures = page_of(path)
         for name, content in {f"{path.stem}.md": text, **pictures}.items():
             files.append(File.generated(config, f"notebooks/{name}", content=content))

@@ -1,4 +1,4 @@
-"""Docstrings name other things as :func:`name`; on the site that is a link to them."""
+"""Prepares docstrings for the site: roles, such as :func:`name`, become links; examples, code."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any
 import griffe
 
 ROLE = re.compile(r":(?:func|class|mod|meth|attr|data):`([\w.]+)`")
+# mkdocstrings knows this section by another name.
+EXAMPLE = re.compile(r"^Example:$", re.MULTILINE)
 
-# Below "mkdocs", whose warnings end a strict build.
+# A child of "mkdocs", since a strict build fails on the warnings of that logger.
 _log = logging.getLogger("mkdocs.hooks.roles")
 
 
@@ -21,7 +23,8 @@ class Roles(griffe.Extension):
         for thing in _below(pkg):
             if thing.docstring:
                 link = functools.partial(_link, thing)
-                thing.docstring.value = ROLE.sub(link, thing.docstring.value)
+                text = EXAMPLE.sub("Examples:", thing.docstring.value)
+                thing.docstring.value = ROLE.sub(link, text)
 
 
 def _below(thing: griffe.Object) -> Iterator[griffe.Object]:
@@ -35,14 +38,14 @@ def _link(thing: griffe.Object, role: re.Match[str]) -> str:
     target = _target(thing, role[1])
     name = role[1].lstrip(".")
     if target is None:
-        _log.warning(f"{thing.path}: its docstring names {name}, which there is not")
-    # What has no docstring or is private has no place on a page.
+        _log.warning(f"{thing.path}: its docstring names {name}, which does not exist")
+    # Objects without a docstring and private ones are on no page.
     shown = target is not None and target.docstring and "._" not in target.path
     return f"[`{name}`][{target.path}]" if shown else f"`{name}`"
 
 
 def _target(thing: griffe.Object, name: str) -> griffe.Object | None:
-    """What a docstring calls ``name``: seen from where it stands, or from the top."""
+    """The object that a docstring means by ``name``: in its own scopes, or a full path."""
     scopes = [thing, thing.module, thing.module.package]
     if thing.is_function and thing.parent is not None:
         scopes.insert(0, thing.parent)  # the class of a method
