@@ -16,7 +16,7 @@ NOTEBOOKS := $(patsubst %.py,%.ipynb,$(wildcard notebooks/*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help install data train attack evaluate explain score report reproduce readings \
-	test test-slow test-torch test-jax torture lint hooks notebooks lab docs bench bench-gpu bench-ray scale dist lock resolve clean
+	test test-slow test-torch test-jax known torture lint hooks notebooks lab docs bench bench-gpu bench-ray scale dist lock resolve clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/' | expand -t 14
@@ -83,6 +83,9 @@ test-torch test-jax: $(VENV)/.installed-test
 
 test-slow: $(VENV)/.installed-test $(VENV)/.installed-docs $(VENV)/.installed-notebooks $(VENV)/.installed-ray  ## the tests on real networks, on Ray, and of the site
 	$(PYTEST) -m slow
+
+known: $(VENV)/.installed-test  ## list Keras' classes again that a model file may name
+	$(BIN)/python tests/known_classes.py
 
 torture: $(VENV)/.installed-test  ## kill a study 50 times, resume, compare byte for byte
 	$(BIN)/python tests/torture.py --kills 50

@@ -230,6 +230,22 @@ ATTACKS = [
     ("a type of TensorFlow's",
      network({"class_name": "__typespec__", "spec_name": "x", "module": "os", "config": []}), OWN),
     ("an escape sequence for a name", network(described("\x1b[2J", "x")), r"'\\x1b\[2J'"),
+    # names that are paths, and operations that call functions
+    ("a path for a name", network(described("layers.Dense", "keras")), OWN),
+    ("a path to a function", network(described("config.set_epsilon", "keras", {})), OWN),
+    *[(f"operation {name}", network(described(name, "keras.src.ops.core", {})), OWN)
+      for name in ("Cond", "Map", "Scan", "Switch", "WhileLoop")],
+    # names of layers that are no names of files
+    *[(f"a layer called {name!r}", network(described(config={"units": 2, "name": name})), "the name")
+      for name in ("../x", "a/b", "a\\b", "..", "\x1b[2J", "a\nb", "x" * 201)],
+    # constants
+    ("a constant of long texts",
+     network(described("Rescaling", config={"scale": {
+         "class_name": "__numpy__", "config": {"value": ["a"], "dtype": "<U100000000"}}})),
+     "a constant of type '<U100000000', which is not one of numbers"),
+    ("an operation on constants alone",
+     network(described("Arange", "keras.src.ops.numpy", {},
+                       inbound_nodes=[{"args": [0, 10**9], "kwargs": {}}])), "constants alone"),
 ]  # fmt: skip
 
 CONFIGS = [

@@ -1,15 +1,20 @@
 """Models of Keras' own layers open; code in a file never runs, whatever Keras was told."""
 
+import json
+import os
 import subprocess
 import sys
+import tracemalloc
 
+import click.testing
 import keras
 import numpy as np
 import pytest
 from keras.src.backend.common import global_state
 from test_bad_inputs import archive, described, network
 
-from gradcam_adv.files import untrusted
+from gradcam_adv import untrusted
+from gradcam_adv.app.cli import main
 from gradcam_adv.models import classifiers
 
 L = keras.layers
@@ -165,7 +170,8 @@ def test_a_lambda_does_not_run_in_a_program_that_allows_keras_to_run_it(live, un
 
 
 def test_keras_safe_mode_is_on_even_if_our_own_check_finds_nothing(live, unsafe, monkeypatch):
-    monkeypatch.setattr(untrusted, "check_model", lambda path: None)
+    nothing = {"arrays": 0, "bytes": 0}
+    monkeypatch.setattr(untrusted, "_look_at", lambda *_: nothing)
     with pytest.raises(ValueError, match="that Keras opens in safe mode. Received: .*live.keras"):
         classifiers.load_model(live)
 
@@ -192,3 +198,136 @@ def test_bad_files_are_refused_before_tensorflow_starts(tmp_path):
     assert "a Lambda layer" in first
     assert "damaged or no HDF5" in second
     assert imported == "[]"
+
+
+# Descriptions that ask for much more than the file stores.
+
+
+def of_layers(*layers, shape=SMALL):
+    """The bytes of a model file of 3 kB, and its description for changes."""
+    model = keras.Sequential([keras.Input(shape), *layers])
+    return json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
+
+
+def dense(config):
+    """A dense layer of a hundred million weights."""
+    layer = config["config"]["layers"][1]
+    layer["config"]["units"] = 10_000
+    layer["build_config"]["input_shape"] = [None, 10_000]
+    config["config"]["layers"][0]["config"]["batch_shape"] = [None, 10_000]
+    config["config"]["build_input_shape"] = [None, 10_000]
+    config["build_config"]["input_shape"] = [None, 10_000]
+
+
+def upsampled(config):
+    config["config"]["layers"][1]["config"]["size"] = [5000, 5000]
+
+
+LARGE = [
+    ("weights", of_layers(L.Dense(2), shape=(4,)), dense, "take 400,040,000 bytes, of which the"),
+    ("outputs", of_layers(L.UpSampling2D()), upsampled, "a layer 'up_.*' with 4,800,000,000 numb"),
+]
+
+
+@pytest.mark.parametrize(("config", "enlarge", "why"), [case[1:] for case in LARGE], ids=["w", "o"])
+def test_large_by_description(tmp_path, config, enlarge, why):
+    path = tmp_path / "a.keras"
+    path.write_bytes(archive(config))
+    enlarge(config)
+    path.write_bytes(archive(config))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=f"Received: .*a.keras: .*{why}"):
+        classifiers.load_model(path)
+    assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    tracemalloc.stop()
+
+
+def test_a_plan_leaves_no_trace_in_keras(tmp_path):
+    """Names of new layers, and the variables that wait for a value, are as if nothing was built."""
+    model = keras.Sequential([keras.Input((4,)), L.Dense(2)])
+    model.save(tmp_path / "a.keras")
+    keras.utils.clear_session()
+    keras.saving.load_model(tmp_path / "a.keras", compile=False)
+    expected = L.Dense(2).name, keras.Sequential().name
+    keras.utils.clear_session()
+    classifiers.load_model(tmp_path / "a.keras")
+    assert (L.Dense(2).name, keras.Sequential().name) == expected
+    assert not global_state.get_global_attribute("uninitialized_variables")
+
+
+# The child.
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "a.keras"
+    keras.Sequential([keras.Input((4,)), L.Dense(2)]).save(path)
+    return path
+
+
+CHILDREN = [
+    ("crash", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "the program .* crashed"),
+    ("hang", "import time; time.sleep(60)", "takes more than 1 s to look at"),
+    (
+        "memory",
+        "from gradcam_adv.untrusted import checks; checks._limit(0); bytearray(10**9)",
+        "the program .* crashed",
+    ),
+]
+
+
+@pytest.mark.parametrize(("program", "why"), [case[1:] for case in CHILDREN], ids=["c", "h", "m"])
+def test_whatever_happens_to_the_child_is_a_refusal(saved, tmp_path, monkeypatch, program, why):
+    (tmp_path / "child.py").write_text(program)
+    monkeypatch.setattr(untrusted.checks, "__file__", str(tmp_path / "child.py"))
+    monkeypatch.setattr(untrusted, "SECONDS", 1)
+    with pytest.raises(ValueError, match=f"Expected a .keras model.*Received: .*a.keras: .*{why}"):
+        classifiers.load_model(saved)
+
+
+def test_what_is_opened_is_what_was_checked(saved, tmp_path):
+    checked = saved.read_bytes()
+    with untrusted.checked(saved, "model") as (copy, contents):
+        saved.write_bytes(archive(network(described("Lambda"))))
+        assert copy.read_bytes() == checked
+    assert not copy.exists()
+    assert contents.arrays == 2
+    assert contents.bytes == (4 * 2 + 2) * 4
+    assert contents.layers == {"Dense": 1, "InputLayer": 1}
+    assert contents.inputs == [[None, 4]]
+
+
+def test_files_that_are_none_or_too_large_are_refused(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.h5")
+    with pytest.raises(ValueError, match="no regular file"):
+        with untrusted.checked(tmp_path / "pipe.h5", "weights"):
+            pass
+    monkeypatch.setattr(untrusted, "MOST_BYTES", 10)
+    (tmp_path / "large.h5").write_bytes(bytes(11))
+    with pytest.raises(ValueError, match="a file of 11 bytes, more than 10"):
+        with untrusted.checked(tmp_path / "large.h5", "weights"):
+            pass
+
+
+# The command.
+
+
+def test_check_says_what_files_hold_and_whether_they_open(saved, tmp_path):
+    (tmp_path / "bad.keras").write_bytes(archive(network(described("Lambda"))))
+    (tmp_path / "bad.h5").write_bytes(b"x")
+    names = [str(saved), *(str(tmp_path / name) for name in ("bad.keras", "bad.h5", "none.h5"))]
+    run = click.testing.CliRunner().invoke
+    result = run(main, ["check", *names])
+    good, bad, weights, none = result.stdout.splitlines()
+    assert good == (
+        f"{saved}: opens: a model of 2 layers (1 Dense, 1 InputLayer), "
+        "2 arrays of weights, 40 bytes"
+    )
+    assert "bad.keras: refused: a Lambda layer, which is Python code" in bad
+    assert "bad.h5: refused: damaged or no HDF5" in weights
+    assert "none.h5: refused: No such file" in none
+    assert result.exit_code == 2
+    found = json.loads(run(main, ["check", "--json", *names]).stdout)
+    assert [part["opens"] for part in found] == [True, False, False, False]
+    assert found[0]["contents"]["bytes"] == 40
+    assert run(main, ["check", str(saved)]).exit_code == 0

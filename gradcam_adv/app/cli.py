@@ -220,6 +220,22 @@ def layers(model: Path, as_json: bool) -> None:
     _print(table if as_json else table.to_markdown(index=False))
 
 
+@_command(click.argument("files", metavar="FILE...", type=PATH, nargs=-1, required=True), JSON)
+def check(files: tuple[Path, ...], as_json: bool) -> None:
+    """What model (.keras) and weights (.h5) files hold, and whether they would be opened.
+
+    Exit status 2 if one of them would be refused.
+
+    Example: gradcam-adv check my.keras weights/vgg16.weights.h5
+    """
+    from gradcam_adv.app import check as looked
+
+    found = [looked.check(path) for path in files]
+    _print([looked.as_json(f) for f in found] if as_json else "\n".join(f.text() for f in found))
+    if any(f.refused is not None for f in found):
+        click.get_current_context().exit(2)
+
+
 @_command(
     *WORK,
     click.option("--network", required=True, help="The network on which the attack was made."),

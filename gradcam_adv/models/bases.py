@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from gradcam_adv.files import untrusted
 from gradcam_adv.models.backbones import Backbone, check_image_size, find
+from gradcam_adv.models.weights import opened
 
 if TYPE_CHECKING:
     import keras
@@ -58,13 +58,13 @@ def build(
     inputs = pixels if preprocessing == "unit" else _preprocess(backbone, pixels)
     base = application(include_top=False, weights=None, input_tensor=inputs)
     if weights.path is not None:
-        untrusted.check_weights(weights.path, backbone.title)
         # Keras reads a weights file by position in the graph, so first into the application
         # without preprocessing. It is built after the base: Keras numbers layers with a counter
         # of the process, and the base has to get the first numbers.
         plain = application(include_top=False, weights=None, input_shape=shape)
         try:
-            plain.load_weights(weights.path)
+            with opened(weights.path, backbone.title) as copy:
+                plain.load_weights(copy)
         except Exception as error:  # h5py and Keras raise errors of many types for a wrong file
             raise ValueError(
                 f"Expected weights of {backbone.title} without top. "

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gradcam_adv.files import untrusted, write
+import numpy as np
+
+from gradcam_adv import untrusted
+from gradcam_adv.files import write
 
 if TYPE_CHECKING:
     import keras
@@ -19,6 +24,11 @@ DROPOUT = 0.5
 # archive can hold.
 _NO_DATE = (1980, 1, 1, 0, 0, 0)
 _NO_DATE_SAVED = "1980-01-01@00:00:00"
+
+# A file must store the weights of its model, up to a factor of 2 and this many bytes.
+_SMALL = 1_000_000
+# The largest output of a layer per image. VGG16 has 3 million at 224 px, 67 million at 1024 px.
+_MOST_VALUES = 2**28
 
 _WRITE = 'model.save("x.keras") writes one'
 _SAVE = f"where the network was made, {_WRITE}"
@@ -121,7 +131,7 @@ def load_model(path: Path | str) -> keras.Model:
     """Open a saved classifier in Keras' safe mode.
 
     The file may contain only layers of Keras, and classes that the program has registered with
-    Keras; see :mod:`gradcam_adv.files.untrusted`. The model is not compiled.
+    Keras; see :mod:`gradcam_adv.untrusted`. The model is not compiled.
 
     Raises:
         ValueError: the file is missing, is not a ``.keras`` file, holds something that could run
@@ -147,26 +157,84 @@ def load_model(path: Path | str) -> keras.Model:
         problem = f"not in that format{instead}"
     if problem:
         raise ValueError(f"Expected a .keras model file. Received: {path}, which is {problem}")
-    untrusted.check_model(path)
-    import keras
-    from keras.src.saving.serialization_lib import SafeModeScope
-
     try:
-        # If the program has called keras.config.enable_unsafe_deserialization(), Keras ignores
-        # safe_mode=True. The scope is not ignored.
-        with SafeModeScope(True):
-            model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises errors of many types for a damaged archive
-        # Its message lists several errors, of which the last is the reason.
-        why = str(error).rpartition("Exception encountered: ")[2].strip().split("\n")[0]
+        with untrusted.checked(path, "model") as (copy, contents):
+            model = _open(copy, contents)
+    except ValueError as error:
         raise ValueError(
-            f"Expected a .keras model file that Keras opens in safe mode. Received: {path}: {why}"
+            f"Expected a .keras model file that Keras opens in safe mode. Received: {path}: {error}"
         ) from error
+    import keras
+
     if not isinstance(model, keras.Model):
         raise ValueError(
             f"Expected a .keras model file. Received: {path}, which holds a {type(model).__name__}"
         )
     return model
+
+
+def _open(path: Path, contents: untrusted.Contents) -> Any:
+    """What Keras makes of a model file; ValueError if it can't or if it would be too large."""
+    import keras
+    from keras.src.saving.serialization_lib import SafeModeScope
+
+    def plan() -> None:
+        """Build the model without memory for its weights, and check how much it would take."""
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"), object_hook=_without_training)
+        with SafeModeScope(True), keras.StatelessScope(initialize_variables=False):
+            planned = keras.saving.deserialize_keras_object(config)
+            if isinstance(planned, keras.Model) and planned.built:
+                _check_size(planned, contents.bytes)
+
+    try:
+        # Classes of the user's may need values while they are built.
+        if not contents.registered:
+            # Keras counts names and lists variables by thread, so nothing of the plan is left here.
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(plan).result()
+        # If the program has called keras.config.enable_unsafe_deserialization(), Keras ignores
+        # safe_mode=True. The scope is not ignored.
+        with SafeModeScope(True):
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises errors of many types for a damaged archive
+        # Its message lists several errors, of which the last is the reason.
+        why = str(error).rpartition("Exception encountered: ")[2].strip().split("\n")[0]
+        raise ValueError(why) from error
+
+
+def _without_training(part: dict[str, Any]) -> dict[str, Any]:
+    return part | {"compile_config": None} if "compile_config" in part else part
+
+
+def _check_size(planned: keras.Model, stored: int) -> None:
+    """ValueError if a model needs much more memory than its file stores."""
+    import keras
+
+    needed = sum(math.prod(v.shape) * np.dtype(v.dtype).itemsize for v in planned.variables)
+    if needed > 2 * stored + _SMALL:
+        raise ValueError(
+            f"layers whose weights take {needed:,} bytes, of which the file stores {stored:,}"
+        )
+    for layer in _operations(planned):
+        for output in keras.tree.flatten(layer.output):
+            values = math.prod(size or 1 for size in output.shape[1:])
+            if values > _MOST_VALUES:
+                raise ValueError(
+                    f"a layer {layer.name!r} with {values:,} numbers per image, more than "
+                    f"{_MOST_VALUES:,}"
+                )
+
+
+def _operations(model: keras.Model) -> Iterator[keras.Operation]:
+    """The layers and operations of a model and of the models in it."""
+    import keras
+
+    for operation in getattr(model, "operations", model.layers):
+        if isinstance(operation, keras.Model):
+            yield from _operations(operation)
+        else:
+            yield operation
 
 
 def in_precision(model: keras.Model, precision: str) -> keras.Model:

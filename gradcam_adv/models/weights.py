@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import os
@@ -10,12 +11,13 @@ import socket
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gradcam_adv.files import hashes, untrusted
+from gradcam_adv import untrusted
+from gradcam_adv.files import hashes
 from gradcam_adv.models.backbones import Backbone, find
 
 # How long to wait for an answer from the server of the weights, with name resolution.
@@ -58,7 +60,7 @@ def resolve(wanted: str, names: Iterable[str], *, download: bool = True) -> dict
     Raises:
         ValueError: unknown network; ImageNet weights are not available; or the directory has no
             file for a network, several files, or a file that
-            :func:`gradcam_adv.files.untrusted.check_weights` refuses.
+            :func:`opened` refuses.
 
     Example:
         >>> resolve("random", ["vgg16"])["vgg16"].origin
@@ -77,8 +79,27 @@ def resolve(wanted: str, names: Iterable[str], *, download: bool = True) -> dict
         )
     files = {name: _file_in(directory, find(name)) for name in names}
     for name, path in files.items():
-        untrusted.check_weights(path, find(name).title)
+        with opened(path, find(name).title):
+            pass
     return {name: Weights("file", path, hashes.sha256(path)) for name, path in files.items()}
+
+
+@contextlib.contextmanager
+def opened(path: Path, title: str) -> Iterator[Path]:
+    """A checked copy of a file of weights, for as long as the context lasts.
+
+    ValueError, with the ``title`` of the network, if it does not exist or holds anything but
+    weights. Whether the weights fit the network is not checked.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            copy, _ = stack.enter_context(untrusted.checked(path, "weights"))
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise ValueError(
+                f"Expected weights of {title} without top. Received: {path}: {why}"
+            ) from error
+        yield copy
 
 
 def _file_in(directory: Path, backbone: Backbone) -> Path:
