@@ -21,11 +21,11 @@ def jpeg(width=64, height=64, **how):
     return encoded(Image.new("RGB", (width, height), "grey"), format="JPEG", **how)
 
 
-def jpeg_of_scans(count, width=64, height=64):
+def jpeg_of_scans(count, width=64, height=64, between=b""):
     """A progressive JPEG whose last scan stands there ``count`` times more."""
     content = jpeg(width, height, progressive=True)
     last = content.rindex(b"\xff\xda")
-    return content[:-2] + content[last:-2] * count + content[-2:]
+    return content[:-2] + (between + content[last:-2]) * count + content[-2:]
 
 
 def jpeg_with(inserted):
@@ -96,7 +96,7 @@ def grey(width, height, *more, offset=8, size=64, compression=1):
 
 
 def tiff_of_directories(count):
-    return tiff(*[grey(8, 8)] + [[(256, 4, 1, 8)]] * (count - 1), data=bytes(64))
+    return tiff(*[grey(8, 8)] * count, data=bytes(64))
 
 
 def tiff_of_a_tile(side, packed=None):

@@ -17,9 +17,9 @@ MAXIMUM_PIXELS = 64_000_000
 # Cameras write JPEGs of up to some 60 MB, and TIFFs of up to 140 MB (45 megapixels). MAXIMUM_PIXELS
 # in 8-bit RGB take 192 MB without compression.
 MAXIMUM_BYTES = 256_000_000
-# Parts of a file: how often Pillow may ask for its next bytes. It takes a microsecond for each, and
-# a file can have millions. The largest PNG in chunks of 8 kB asks 100,000 times.
-MAXIMUM_PARTS = 200_000
+# Parts of a file: how often Pillow may ask for its next bytes. It takes some microseconds for each,
+# and a file can have millions. It asks 94,000 times for a PNG of MAXIMUM_BYTES in chunks of 8 kB.
+MAXIMUM_PARTS = 120_000
 # Each scan of a progressive JPEG goes over the whole image. Usual are 10; libjpeg's own tests stop
 # at 500. 20 over MAXIMUM_PIXELS take some two seconds.
 MAXIMUM_SCANS = 500
@@ -34,6 +34,8 @@ MAXIMUM_COSTLY = 100
 # Some encodings are decoded in Python, a microsecond for each value: run-length encoded BMPs, and
 # PPMs that are written in digits or whose largest value is not 255.
 MAXIMUM_SLOW_PIXELS = 1_000_000
+# A tile of a TIFF may be larger than its image, up to this many pixels.
+LARGEST_TILE = 4096 * 4096
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
@@ -144,12 +146,13 @@ def open_image(file: Content) -> Image.Image:
         if isinstance(error, UnidentifiedImageError):  # its message does not say why
             raise Unusable("damaged: its header makes no sense") from None
         raise
-    _check_pixels("pixels", *image.size)
+    pixels = image.width * image.height
+    if pixels > MAXIMUM_PIXELS:
+        raise Unusable(f"more than {MAXIMUM_PIXELS:,} pixels: {image.width} x {image.height}")
     tags = getattr(image, "tag_v2", {})  # of a TIFF, whose tiles are decoded as a whole
     match tags.get(322), tags.get(323):
-        case int(width), int(height):
-            _check_pixels("pixels in a tile", width, height)
-    pixels = image.width * image.height
+        case int(width), int(height) if width * height > max(pixels, LARGEST_TILE):
+            raise Unusable(f"tiles far larger than the image: {width} x {height} pixels")
     if pixels > MAXIMUM_SLOW_PIXELS and any(tile[0] in Image.DECODERS for tile in image.tile):
         raise Unusable(f"more than {MAXIMUM_SLOW_PIXELS:,} pixels in an encoding slow to decode")
     if image.format in ("JPEG", "MPO"):
@@ -158,11 +161,6 @@ def open_image(file: Content) -> Image.Image:
             size = f"{image.width} x {image.height}"
             raise Unusable(f"too many scans: more than {allowed} for {size} pixels")
     return image
-
-
-def _check_pixels(what: str, width: int, height: int) -> None:
-    if width * height > MAXIMUM_PIXELS:
-        raise Unusable(f"more than {MAXIMUM_PIXELS:,} {what}: {width} x {height}")
 
 
 def _scans(jpeg: bytes) -> int:
