@@ -24,6 +24,9 @@ from gradcam_adv.data.image_files import UNREAD, Unusable
 LARGE_PIXELS = 16_000_000
 LARGE_BYTES = 32_000_000
 _ONE_LARGE = threading.RLock()  # for a large file, and again for its large image
+# Pillow takes an image's memory in blocks of this size. The C library gives blocks above 32 MB back
+# to the system; smaller ones would stay with each thread that once read a large photo.
+Image.core.set_block_size(64 * 2**20)  # type: ignore[attr-defined]
 JPEG_QUALITY = 95
 
 StoredAs = Literal["float32", "png", "jpeg"]
