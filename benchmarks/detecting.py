@@ -22,7 +22,10 @@ def against_naive_loop(side: str) -> Row:
     listing = sources.list_photos("orl", classes=None, min_photos=3, seed=0)
     every = listing.files["photo"].iloc[:: len(listing.files) // PHOTOS][:PHOTOS]
     size = (int(side), int(side))
-    images = [photos.read(listing.root / photo)[0].resize(size) for photo in every]
+    images = []
+    for photo in every:
+        with photos.known(listing.root / photo) as image:
+            images.append(image.resize(size))
     detector = faces.Detector()
 
     def crop(photo: Image.Image, face: faces.Face | None) -> np.ndarray | None:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gradcam_adv.data import photos
 from gradcam_adv.models import weights
 
 CLASSES = 5
@@ -60,6 +61,12 @@ def write_photo(path: Path, seed: int, size: tuple[int, int] = (40, 48)) -> None
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
     Image.fromarray(pixels).save(path)
+
+
+def read_photo(path: Path) -> tuple[Image.Image, str]:
+    """A photo and its note, as the package reads them."""
+    with photos.opened(path) as found:
+        return found
 
 
 @pytest.fixture

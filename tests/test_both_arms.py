@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import command, write_photo
+from conftest import command, read_photo, write_photo
 from PIL import Image
 
 from gradcam_adv import FGSM, GradCAM, load_model, metrics, perturb, predict_logits
-from gradcam_adv.data import photos, sources
+from gradcam_adv.data import sources
 from gradcam_adv.explain import resize
 from gradcam_adv.study.columns import read_table
 
@@ -38,7 +38,7 @@ def run(tmp_path_factory):
         place.mkdir(parents=True)
         meta.append(f'{person}, "Person_{identity}", 12, 1, m')
         for i, photo in enumerate(rows["photo"]):
-            photos.read(listing.root / photo)[0].save(place / f"{i:04d}_01.jpg", quality=95)
+            read_photo(listing.root / photo)[0].save(place / f"{i:04d}_01.jpg", quality=95)
         write_photo(place / "9999_01.jpg", number)
     (folder / "VGGFace2" / "identity_meta.csv").write_text("\n".join(meta) + "\n")
     result = command(folder, "reproduce", "study.toml")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_photo
+from conftest import read_photo, write_photo
 from PIL import Image
 
 from gradcam_adv.data import faces, photos, sources
@@ -29,7 +29,7 @@ def people(tmp_path_factory) -> Path:
     for identity, rows in listing.files.groupby("identity"):
         (root / identity).mkdir()
         for number, photo in enumerate(rows["photo"].iloc[:PHOTOS]):
-            photos.read(listing.root / photo)[0].save(root / identity / f"{number}.png")
+            read_photo(listing.root / photo)[0].save(root / identity / f"{number}.png")
     return root
 
 
@@ -168,7 +168,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 def test_interrupted_reading_goes_on_after_the_last_whole_file(people, tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "CHECKED", 10)
     undisturbed = Run(people, tmp_path / "undisturbed").choose()
-    read, known = [], photos.read
+    read, known = [], photos.opened
 
     def stopped(path):
         read.append(path)
@@ -176,7 +176,7 @@ def test_interrupted_reading_goes_on_after_the_last_whole_file(people, tmp_path,
             raise KeyboardInterrupt
         return known(path)
 
-    monkeypatch.setattr(photos, "read", stopped)
+    monkeypatch.setattr(photos, "opened", stopped)
     run = Run(people, tmp_path / "interrupted")
     with pytest.raises(KeyboardInterrupt):
         run.choose()
@@ -193,14 +193,14 @@ def test_interrupted_reading_goes_on_after_the_last_whole_file(people, tmp_path,
 def test_photos_that_a_failing_disk_left_out_are_read_again(people, tmp_path, monkeypatch):
     run = Run(people, tmp_path)
     with monkeypatch.context() as patch:
-        known = photos.read
+        known = photos.opened
 
         def fails(path):
             if path.name == "0.png":
                 raise ValueError("unreadable: Input/output error")
             return known(path)
 
-        patch.setattr(photos, "read", fails)
+        patch.setattr(photos, "opened", fails)
         with pytest.raises(ValueError, match="of the photos to be left out. Received: 12.5 %"):
             run.choose()
     assert len(run.choose().plain.table) == PEOPLE * PHOTOS

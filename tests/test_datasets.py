@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gradcam_adv.data import datasets, photos, sources
-from gradcam_adv.files import hashes
 
 SHARES = (0.8, 0.1, 0.1)
 
@@ -113,14 +112,14 @@ def test_of_two_copies_the_one_that_can_be_read_is_kept(photo_folder):
 
 
 def test_a_photo_without_a_hash_is_left_out(photo_folder, monkeypatch):
-    sha256 = hashes.sha256
+    open_file = sources.open_file
 
     def fails_once(path):
         if path.name == "0.png":
             raise OSError(5, "Input/output error")
-        return sha256(path)
+        return open_file(path)
 
-    monkeypatch.setattr(hashes, "sha256", fails_once)
+    monkeypatch.setattr(sources, "open_file", fails_once)
     result = table(photo_folder)
     assert len(result.kept) == 27
     assert set(result.excluded["reason"]) == {"unreadable: its SHA-256 is missing"}
@@ -311,7 +310,7 @@ def test_no_identity_left_is_refused(tmp_path):
 
 
 def test_a_folder_that_is_gone_while_it_is_read_is_an_error(photo_folder, monkeypatch):
-    read = photos.read
+    read = photos.opened
 
     def then_gone(path):
         if path.parent.name == "cem":
@@ -319,7 +318,7 @@ def test_a_folder_that_is_gone_while_it_is_read_is_an_error(photo_folder, monkey
                 photo_folder.rename(photo_folder.with_name("moved"))
         return read(path)
 
-    monkeypatch.setattr(photos, "read", then_gone)
+    monkeypatch.setattr(photos, "opened", then_gone)
     with pytest.raises(ValueError, match="folder of photos, .*people, to stay .*it is gone$"):
         table(photo_folder)
 

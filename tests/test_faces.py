@@ -4,11 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from conftest import read_photo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gradcam_adv.data import faces, photos, sources
+from gradcam_adv.data import faces, sources
 
 SIZE = 100
 
@@ -18,7 +19,7 @@ def orl() -> list[Image.Image]:
     """The first photo of each of ten people."""
     listing = sources.list_photos("orl", classes=None, min_photos=3, seed=0)
     first = listing.files.groupby("identity")["photo"].first().iloc[:10]
-    return [photos.read(listing.root / photo)[0] for photo in first]
+    return [read_photo(listing.root / photo)[0] for photo in first]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import write_photo
+from conftest import read_photo, write_photo
 from PIL import Image
 
 from gradcam_adv.data import datasets, photos, sources
@@ -246,7 +246,7 @@ def test_any_damage_gives_a_reason_or_a_photo(tmp_path, name):
             damaged[place] = rng.integers(256)
         path.write_bytes(damaged)
         try:
-            image, _ = photos.read(path)
+            image, _ = read_photo(path)
         except ValueError as error:
             assert str(tmp_path) not in str(error)
             assert str(error)

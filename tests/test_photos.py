@@ -5,16 +5,17 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageOps
+from conftest import read_photo
+from PIL import Image, ImageCms
 
-from gradcam_adv.data import photos
+from gradcam_adv.data import image_files, photos
 
 NOISE = np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)
 
 
 def colours(path):
-    """Pixels (H, W, 3) as photos.read gives them, where it has nothing to note."""
-    image, note = photos.read(path)
+    """Pixels (H, W, 3) as the package reads them, where it has nothing to note."""
+    image, note = read_photo(path)
     assert note == ""
     assert image.mode == "RGB"
     return np.asarray(image)
@@ -217,14 +218,14 @@ def test_a_profile_and_alpha(tmp_path):
 @pytest.mark.parametrize("content", [b"no profile", profile()[:150], profile(b"GRAY")])
 def test_an_unusable_profile_is_noted(tmp_path, content):
     Image.fromarray(NOISE).save(tmp_path / "a.png", icc_profile=content)
-    image, note = photos.read(tmp_path / "a.png")
+    image, note = read_photo(tmp_path / "a.png")
     assert note == "unusable colour profile ignored"
     np.testing.assert_array_equal(np.asarray(image), NOISE)
 
 
 def test_damaged_exif_is_noted(tmp_path):
     Image.fromarray(NOISE).save(tmp_path / "a.webp", lossless=True, exif=b"Exif\0\0no exif at all")
-    image, note = photos.read(tmp_path / "a.webp")
+    image, note = read_photo(tmp_path / "a.webp")
     assert note == "damaged EXIF ignored"
     np.testing.assert_array_equal(np.asarray(image), NOISE)
 
@@ -232,14 +233,14 @@ def test_damaged_exif_is_noted(tmp_path):
 def test_floating_point_pixels_are_refused(tmp_path):
     Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(ValueError, match="^floating-point pixels"):
-        photos.read(tmp_path / "a.tif")
+        read_photo(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("value", [-1, 65536])
 def test_pixels_beyond_16_bits_are_refused(tmp_path, value):
     Image.fromarray(np.full((8, 8), value, np.int32)).save(tmp_path / "a.tif")
     with pytest.raises(ValueError, match="^pixels beyond 16 bits"):
-        photos.read(tmp_path / "a.tif")
+        read_photo(tmp_path / "a.tif")
 
 
 # How an upright photo is stored for each EXIF orientation.
@@ -283,7 +284,7 @@ def test_the_first_of_several_frames_counts(tmp_path, suffix):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "lime")]
     path = tmp_path / f"a.{suffix}"
     frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
-    image, note = photos.read(path)
+    image, note = read_photo(path)
     assert note == "first of 3 frames"
     np.testing.assert_allclose(np.asarray(image)[0, 0], [255, 0, 0], atol=3)
 
@@ -294,7 +295,7 @@ def test_damage_after_the_first_frame_is_noted(tmp_path):
     frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
     content = (tmp_path / "a.tif").read_bytes()
     (tmp_path / "a.tif").write_bytes(content[: len(content) // 2])
-    image, note = photos.read(tmp_path / "a.tif")
+    image, note = read_photo(tmp_path / "a.tif")
     assert note == "first of several frames, of which some are damaged"
     np.testing.assert_array_equal(np.asarray(image), NOISE)
 
@@ -315,11 +316,11 @@ def test_shrinking_is_antialiased(tmp_path):
 
 def test_too_many_pixels_are_refused(tmp_path, monkeypatch):
     Image.fromarray(NOISE).save(tmp_path / "a.jpg")
-    monkeypatch.setattr(photos, "MAXIMUM_PIXELS", 6400)
-    photos.read(tmp_path / "a.jpg")
-    monkeypatch.setattr(photos, "MAXIMUM_PIXELS", 6399)
+    monkeypatch.setattr(image_files, "MAXIMUM_PIXELS", 6400)
+    read_photo(tmp_path / "a.jpg")
+    monkeypatch.setattr(image_files, "MAXIMUM_PIXELS", 6399)
     with pytest.raises(ValueError, match="^more than 6,399 pixels: 80 x 80$"):
-        photos.read(tmp_path / "a.jpg")
+        read_photo(tmp_path / "a.jpg")
 
 
 def test_too_little_memory_is_a_reason_to_leave_a_photo_out(tmp_path, monkeypatch):
@@ -329,7 +330,7 @@ def test_too_little_memory_is_a_reason_to_leave_a_photo_out(tmp_path, monkeypatc
     Image.fromarray(NOISE).save(tmp_path / "a.png")
     monkeypatch.setattr(Image.Image, "load", no_memory)
     with pytest.raises(ValueError, match="^not enough memory to decode it$"):
-        photos.read(tmp_path / "a.png")
+        read_photo(tmp_path / "a.png")
 
 
 def test_an_interrupt_is_raised_and_is_no_reason(tmp_path, monkeypatch):
@@ -337,14 +338,14 @@ def test_an_interrupt_is_raised_and_is_no_reason(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     Image.fromarray(NOISE).save(tmp_path / "a.png")
-    monkeypatch.setattr(ImageOps, "exif_transpose", interrupted)
+    monkeypatch.setattr(Image.Image, "getexif", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        photos.read(tmp_path / "a.png")
+        read_photo(tmp_path / "a.png")
 
 
 def test_a_missing_file_is_unreadable(tmp_path):
     with pytest.raises(ValueError, match="^unreadable: No such file or directory$"):
-        photos.read(tmp_path / "none.jpg")
+        read_photo(tmp_path / "none.jpg")
 
 
 def test_a_batch_keeps_its_order(tmp_path):

@@ -14,7 +14,6 @@ from conftest import write_photo
 from sklearn.datasets import _base, _lfw
 
 from gradcam_adv.data import sources
-from gradcam_adv.files import hashes
 
 
 def listing(photos, **changes):
@@ -131,9 +130,9 @@ def test_one_identity_is_refused(tmp_path):
 def test_only_the_chosen_are_hashed(tmp_path, monkeypatch):
     people(tmp_path, ann=3, bob=3, cem=3, dan=3)
     hashed = []
-    sha256 = hashes.sha256
+    open_file = sources.open_file
     monkeypatch.setattr(
-        hashes, "sha256", lambda path: hashed.append(path.parent.name) or sha256(path)
+        sources, "open_file", lambda path: hashed.append(path.parent.name) or open_file(path)
     )
     result = listing(tmp_path, classes=2)
     assert sorted(hashed) == result.files["identity"].tolist()

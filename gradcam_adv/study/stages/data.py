@@ -174,7 +174,8 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _for_detection(path: Path) -> np.ndarray:
-    return faces.for_detection(photos.read_known(path))
+    with photos.known(path) as photo:
+        return faces.for_detection(photo)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -232,8 +233,8 @@ class CropFaces(Task):
 
     def _aligned(self, photo_and_face: tuple[str, dict[str, Any]]) -> np.ndarray:
         photo, face = photo_and_face
-        image = photos.read_known(self.root / photo)
-        return faces.align(image, faces.Face(**face), self.image_size, self.margin)
+        with photos.known(self.root / photo) as image:
+            return faces.align(image, faces.Face(**face), self.image_size, self.margin)
 
 
 def _check_left_out(share: float, folder: Path) -> None:
