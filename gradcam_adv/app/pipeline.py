@@ -83,6 +83,8 @@ class Pipeline:
             "batch_size": study.batch_size,
             "versions": machine.versions(),
         }
+        if variables := machine.numeric_environment():
+            self._common["environment"] = variables
         self.runner = Runner(
             folder, models, common=self._common, engine=self._engine, start=self._start
         )
