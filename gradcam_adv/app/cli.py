@@ -121,7 +121,7 @@ def _run(until: str, options: dict[str, Any], *, all_readings: bool = False) -> 
         "help_option_names": ["-h", "--help"],
         "max_content_width": 100,
         "show_default": True,
-    }
+    },
 )
 @click.version_option(package_name="gradcam-adv")
 @click.option("--traceback", is_flag=True, help="Print the full report of an error as well.")

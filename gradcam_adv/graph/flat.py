@@ -75,8 +75,9 @@ def flatten(model: keras.Model | FlatGraph, output: str | None = None) -> FlatGr
             one.
 
     Raises:
-        ValueError: another kind of model, several inputs or one that is not of floats, several outputs of which none is chosen,
-            channels first, or an end of which the logits are not known.
+        ValueError: another kind of model, several inputs, an input that is not of floats, several
+            outputs of which none is chosen, channels first, or an end of which the logits are not
+            known.
 
     Example:
         >>> import keras
