@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -92,14 +94,16 @@ class PaddedBatches:
 
         Raises:
             MemoryError: not even one item fits into memory.
+            ValueError: as of :func:`errors_of_models`.
         """
         start, total = 0, len(arrays[0])
         while start < total:
             rows = np.minimum(np.arange(start, start + self.size), total - 1)
             problem = None
             try:
-                self._run = self._run or self._compile(self.size)
-                result = self._run(*(array[rows] for array in arrays))
+                with errors_of_models():
+                    self._run = self._run or self._compile(self.size)
+                    result = self._run(*(array[rows] for array in arrays))
             except Exception as error:
                 if not out_of_memory(error):
                     raise
@@ -122,6 +126,37 @@ class PaddedBatches:
         warnings.warn(message, BatchHalved, stacklevel=3)
         self.size //= 2
         self._run = None
+
+
+@contextlib.contextmanager
+def errors_of_models(*further: type[Exception]) -> Iterator[None]:
+    """Turn errors of a model that is being computed into a ValueError "Expected ... Received: ...".
+
+    Those are TensorFlow's OpError, known by its name, RuntimeError (of PyTorch and JAX), ValueError
+    (of Keras) and the ``further`` ones. Errors of memory stay what they are.
+    """
+    try:
+        yield
+    except Exception as error:
+        names = {kind.__name__ for kind in type(error).__mro__}
+        of_model = isinstance(error, (RuntimeError, ValueError, *further)) or "OpError" in names
+        if not of_model or str(error).startswith("Expected ") or out_of_memory(error):
+            raise
+        raise ValueError(
+            "Expected a model that can be computed. "
+            f"Received: {type(error).__name__}: {_reason(str(error))}"
+        ) from error
+
+
+def _reason(said: str) -> str:
+    """What is wrong, out of what TensorFlow or Keras say of it."""
+    # First TensorFlow lists where the graph was made, then it says what is wrong, then which node.
+    lines = said.partition("\n\t [[")[0].strip().splitlines()
+    if lines and lines[0].startswith("Graph execution error"):
+        return lines[-1]
+    # Keras sets what is wrong in bold, and lists the arguments of the call.
+    words = " ".join(lines).partition("Arguments received by")[0].split()
+    return re.sub(r"\x1b\[\d*m", "", " ".join(words))
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 # Linux describes here the control groups that limit a container.
 CGROUPS = Path("/sys/fs/cgroup")
@@ -20,26 +22,99 @@ MEMORY_FACTS = Path("/proc/meminfo")
 TITLES = {"tensorflow": "TensorFlow", "torch": "PyTorch", "jax": "JAX"}
 
 
+# Variables that change numbers, by the last digits or more: of TensorFlow, oneDNN, XLA, CUDA,
+# PyTorch, JAX, and of Keras those that can't be set once it has been imported.
+_NUMERIC = (
+    *("TF_ENABLE_ONEDNN_OPTS", "TF_SET_ONEDNN_FPMATH_MODE", "TF_USE_LEGACY_KERAS"),
+    *("ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "TF_CONV2D_USE_FP16_ACCUMULATE"),
+    *("DNNL_MAX_CPU_ISA", "DNNL_DEFAULT_FPMATH_MODE"),
+    *("TF_XLA_FLAGS", "XLA_FLAGS", "TF_USE_CUBLASLT", "NVIDIA_TF32_OVERRIDE"),
+    *("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "JAX_ENABLE_X64", "JAX_DISABLE_JIT", "MKL_CBWR"),
+    *("KERAS_TORCH_DEVICE", "KERAS_NNX_ENABLED"),
+)
+
+
+@functools.cache
+def numeric_environment() -> dict[str, str]:
+    """Environment variables that change numbers, those that are set; usually none.
+
+    As they are at the first call: a backend reads them only once, and ours may add to them.
+    """
+    return {name: os.environ[name] for name in _NUMERIC if os.environ.get(name)}
+
+
+def keras_home() -> Path:
+    """Keras' folder, with its settings and its cache of weights, as Keras itself chooses it."""
+    if "KERAS_HOME" in os.environ:
+        return Path(os.path.expanduser(os.environ["KERAS_HOME"]))
+    home = os.path.expanduser("~")  # unlike Path.home(), no error where nobody has a home
+    return Path(home if os.access(home, os.W_OK) else "/tmp", ".keras")
+
+
 def backend() -> str:
     """The backend that Keras will start, found without importing Keras, which takes seconds.
 
     Raises:
-        ValueError: this package does not support it.
+        ValueError: this package does not support it, or Keras can't start with its settings.
     """
-    name, place = os.environ.get("KERAS_BACKEND") or "", "KERAS_BACKEND"
+    _check_limits()
+    settings, place = _keras_settings(), "KERAS_BACKEND"
+    name = os.environ.get("KERAS_BACKEND")
     if not name:
-        home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
-        place = str(home / "keras.json")
-        try:
-            name = str(json.loads(Path(place).read_text(encoding="utf-8"))["backend"])
-        except (OSError, ValueError, LookupError, TypeError):  # Keras takes its default, too
-            name = "tensorflow"
-    if name not in TITLES:
+        name, place = settings.get("backend", "tensorflow"), str(keras_home() / "keras.json")
+    if name not in list(TITLES):
         raise ValueError(
             f"Expected {place} to name a backend of Keras out of {', '.join(TITLES)}. "
             f"Received: {name!r}"
         )
     return name
+
+
+def _check_limits() -> None:
+    """ValueError for a limit on epochs or steps that is no number: Keras would not start."""
+    for name in ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"):
+        if not os.environ.get(name, "0").strip().isdecimal():
+            raise ValueError(
+                f"Expected {name} as a whole number, or not set. Received: {os.environ[name]!r}"
+            )
+
+
+# What Keras accepts in keras.json; with another value it does not start.
+_CHOICES = {
+    "floatx": ("float16", "float32", "float64"),
+    "image_data_format": ("channels_first", "channels_last"),
+}
+
+
+def _keras_settings() -> dict[str, Any]:
+    """What keras.json holds; ValueError as of :func:`backend`."""
+    path = keras_home() / "keras.json"
+    if not os.path.exists(path):
+        return {}
+    content, received = None, "no regular file"
+    if os.path.isfile(path):  # opening a pipe would wait forever
+        try:
+            content = json.loads(path.read_bytes())
+        except ValueError:  # Keras ignores it, too
+            return {}
+        except RecursionError:
+            received = "nested too deep"
+        else:
+            received = type(content).__name__
+    if not isinstance(content, dict):
+        raise ValueError(f"Expected a JSON object in {path}, Keras' settings. Received: {received}")
+    for key, choices in _CHOICES.items():
+        if content.get(key, choices[0]) not in choices:
+            raise ValueError(
+                f"Expected {key} in {path} as one of {', '.join(choices)}. "
+                f"Received: {content[key]!r}"
+            )
+    if not isinstance(content.get("epsilon", 0.0), float):
+        raise ValueError(
+            f"Expected epsilon in {path} as a number such as 1e-07. "
+            f"Received: {content['epsilon']!r}"
+        )
+    return content
 
 
 def versions() -> dict[str, str]:

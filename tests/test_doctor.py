@@ -361,7 +361,6 @@ def test_cgroups_of_version_1_without_limits(cgroups):
         ("tensorflow", '{"backend": "torch"}', "tensorflow"),
         (None, "[no JSON", "tensorflow"),
         (None, '{"floatx": "float32"}', "tensorflow"),
-        (None, '["backend"]', "tensorflow"),
     ],
 )
 def test_the_backend_is_the_one_that_keras_would_start(

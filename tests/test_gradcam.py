@@ -363,7 +363,7 @@ def test_refuses_a_layer_that_the_logits_do_not_depend_on():
         lambda t: keras.ops.stop_gradient(t), output_shape=x.shape[1:], name="stopped"
     )(x)
     model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(stopped)))
-    with pytest.raises(ValueError, match="layers that the scores depend on. Received: used, which"):
+    with pytest.raises(ValueError, match="the scores depend on. Received: used, by which"):
         GradCAM(model, "used")(np.zeros((1, 8, 8, 3), np.float32))
 
 

@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from gradcam_adv import machine
-from gradcam_adv.app.errors import as_typed, in_one_line
+from gradcam_adv.app.errors import Commands, as_typed, in_one_line
 from gradcam_adv.app.options import (
     FOLDER,
     JSON,
@@ -97,6 +98,16 @@ def _engine(name: Literal["local", "ray"], address: str | None, threads: int) ->
     return Ray(threads, address)
 
 
+def _for_saved_models() -> ModuleType:
+    """The module that opens saved models, with Keras' settings checked and set before it."""
+    machine.backend()
+    from gradcam_adv import backends
+    from gradcam_adv.app import folder
+
+    backends.set_keras()
+    return folder
+
+
 def _run(until: str, options: dict[str, Any], *, all_readings: bool = False) -> None:
     pipeline = _pipeline(**options)
     pipeline.run(until, all_readings=all_readings)
@@ -105,14 +116,16 @@ def _run(until: str, options: dict[str, Any], *, all_readings: bool = False) -> 
 
 
 @click.group(
+    cls=Commands,
     context_settings={
         "help_option_names": ["-h", "--help"],
         "max_content_width": 100,
         "show_default": True,
-    }
+    },
 )
 @click.version_option(package_name="gradcam-adv")
-def main() -> None:
+@click.option("--traceback", is_flag=True, help="Print the full report of an error as well.")
+def main(traceback: bool) -> None:
     """Attack CNN classifiers with FGSM, explain them with Grad-CAM, measure the shift.
 
     STUDY is a TOML file; studies/quick.toml if none is given. Each stage first runs the stages
@@ -121,7 +134,8 @@ def main() -> None:
     Example: gradcam-adv reproduce studies/quick.toml
 
     Exit status: 0; 2 if something that you gave is wrong, 1 if the machine lacks something, each
-    with one line "Error: ..." on stderr; 130 after Ctrl-C, 143 after SIGTERM.
+    with one line "Error: ..." on stderr; 130 after Ctrl-C, 143 after SIGTERM. --traceback before
+    the command prints the full report of an error as well.
     """
 
 
@@ -183,9 +197,7 @@ def explain(**options: Any) -> None:
     if chosen is None:
         _run("explain", options)
         return
-    from gradcam_adv.app.folder import FolderWork
-
-    click.echo(FolderWork(**chosen).explain())
+    click.echo(_for_saved_models().FolderWork(**chosen).explain())
 
 
 @_command(*MODEL, click.option("--json", "as_json", is_flag=True, help="With --model: print JSON."))
@@ -200,10 +212,9 @@ def score(as_json: bool, **options: Any) -> None:
     if chosen is None:
         _run("score", options)
         return
-    from gradcam_adv.app.folder import FolderWork, by_layer
-
-    result, said = FolderWork(**chosen).score()
-    as_text = by_layer(result).to_markdown(index=False, disable_numparse=True)
+    folder = _for_saved_models()
+    result, said = folder.FolderWork(**chosen).score()
+    as_text = folder.by_layer(result).to_markdown(index=False, disable_numparse=True)
     _print({"mod": result.mod, "vid": result.vid} if as_json else as_text)
     click.echo(said, err=True)
 
@@ -214,9 +225,7 @@ def layers(model: Path, as_json: bool) -> None:
 
     Example: gradcam-adv layers my.keras
     """
-    from gradcam_adv.app.folder import layers_of
-
-    table = layers_of(model)
+    table = _for_saved_models().layers_of(model)
     _print(table if as_json else table.to_markdown(index=False))
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import os
 import shlex
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +39,7 @@ def _show_log() -> None:
 
 
 def in_one_line(command: Callable[..., None]) -> Callable[..., None]:
-    """Make a command print errors, signals and the library's log as single lines."""
+    """Make a command print signals and the library's log as single lines."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
@@ -46,16 +48,55 @@ def in_one_line(command: Callable[..., None]) -> Callable[..., None]:
         if kwargs.get("model"):  # a folder of images starts again
             lost = "all files are complete. To start again"
         with interrupts.ending_with(f"Stopped; {lost}: {as_typed()}"):
-            try:
-                command(*args, **kwargs)
-            except BrokenPipeError:  # a reader such as head has ended; click handles it
-                raise
-            except (ValueError, FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-                raise UserError(_line(error)) from error
-            except (OSError, ImportError, MemoryError) as error:  # also of Keras' backend
-                raise click.ClickException(_line(error)) from error
+            command(*args, **kwargs)
 
     return wrapped
+
+
+class Commands(click.Group):
+    """The group of all commands. Whatever goes wrong in one ends in a single line.
+
+    Its option ``--traceback`` prints the full report of the error as well.
+    """
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        _open_streams()
+        return super().main(*args, **kwargs)
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        # A broken pipe: a reader such as head has ended. click handles all of these.
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except Exception as error:
+            if context.params["traceback"]:
+                traceback.print_exception(error)
+            raise _shown(error, context.params["traceback"]) from error
+
+
+def _open_streams() -> None:
+    """Open the standard streams that are closed (``2>&-``), as empty ones.
+
+    Otherwise the next file that is opened takes the number of stderr, to which TensorFlow writes.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def _shown(error: Exception, reported: bool) -> click.ClickException:
+    """What click shows of an error; ``reported`` says whether its traceback has been printed."""
+    if isinstance(error, (ValueError, FileExistsError, IsADirectoryError, NotADirectoryError)):
+        return UserError(_line(_said(error)))
+    if isinstance(error, (OSError, ImportError, MemoryError)):  # also of Keras' backend
+        return click.ClickException(_line(_said(error)))
+    words = ["gradcam-adv", "--traceback", *sys.argv[1:]]
+    where = "the report above" if reported else f"what this prints: {shlex.join(words)}"
+    said = f"{type(error).__name__}: {error}"[:200]
+    return click.ClickException(
+        _line(f"Expected no such error. Received: {said}. Please report it, with {where}")
+    )
 
 
 def as_typed() -> str:
@@ -63,8 +104,8 @@ def as_typed() -> str:
     return shlex.join(["gradcam-adv", *sys.argv[1:]])
 
 
-def _line(error: Exception) -> str:
-    """An error in one line, in the form "Expected ... Received: ..."."""
+def _said(error: Exception) -> str:
+    """What an error says, in the form "Expected ... Received: ..."."""
     said = str(error)
     if isinstance(error, OSError) and error.errno is not None:
         file = error.filename or "a file"
@@ -78,6 +119,10 @@ def _line(error: Exception) -> str:
         said = f"Expected every package of gradcam-adv to be installed. Received: {said}"
     elif isinstance(error, MemoryError) and not said:
         said = "Expected enough memory. Received: out of memory"
+    return said
+
+
+def _line(said: str) -> str:
     # Names and damaged files may contain control characters.
     line = " ".join(said.split())
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)

@@ -93,7 +93,8 @@ def images_of(folder: Path, model: keras.Model) -> tuple[Images, pd.DataFrame]:
         raise ValueError(f"Expected a folder of images. Received: {folder}, which is no folder")
     found = sorted(
         path
-        for path in folder.rglob("*")
+        for place, _, names in read.walk(folder)
+        for path in (Path(place, name) for name in names)
         if not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and not path.is_dir()
         and image_files.may_be_photo(path)
@@ -248,7 +249,9 @@ class FolderWork:
             folder = self._output / place
             expected = {folder / f"{name}{suffix}" for name in self._images.names}
             # Hidden files are those that a killed process was writing.
-            found = {p for p in folder.rglob("*") if p.is_file() and p.name[0] != "."}
+            listed = read.walk(folder) if folder.is_dir() else ()
+            below = (Path(above, name) for above, _, names in listed for name in names)
+            found = {path for path in below if path.is_file() and path.name[0] != "."}
             if other := sorted(found - expected):
                 raise ValueError(
                     f"Expected an output without {place} of other images from an earlier call; "

@@ -68,6 +68,15 @@ class Pipeline:
         self.study = study
         self.folder = folder
         self.models = models
+        self._threads = study.threads or machine.cores()
+        # What must be equal for all files of a result, besides the inputs of its task.
+        self._common = {
+            "threads": self._threads,
+            "batch_size": study.batch_size,
+            "versions": machine.versions(),
+        }
+        if variables := machine.numeric_environment():
+            self._common["environment"] = variables
         self.listing = sources.list_photos(
             study.photos, classes=study.classes, min_photos=study.min_photos, seed=study.seed
         )
@@ -75,14 +84,7 @@ class Pipeline:
         self._allow_left_out = allow_left_out
         self._given = dict(given or {})
         self._engine = engine or Local()
-        self._threads = study.threads or machine.cores()
         self._started = False
-        # What must be equal for all files of a result, besides the inputs of its task.
-        self._common = {
-            "threads": self._threads,
-            "batch_size": study.batch_size,
-            "versions": machine.versions(),
-        }
         self.runner = Runner(
             folder, models, common=self._common, engine=self._engine, start=self._start
         )

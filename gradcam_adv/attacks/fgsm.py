@@ -81,6 +81,11 @@ class FGSM:
                 return [images], [margin(logits, labels)], logits
 
             _, [[by_pixels]], logits = backends.differentiate(forward, images)
+            if by_pixels is None:
+                raise ValueError(
+                    "Expected logits with a gradient by the pixels. Received: none; an operation "
+                    "without a gradient, such as a cast to integers, comes between"
+                )
             return by_pixels, logits
 
         return backends.compiled(gradient, (shape, "float32"), ((batch_size,), "int32"))

@@ -73,15 +73,32 @@ def compiled(
 
 
 def configure(threads: int) -> None:
-    """Fix what the last digits of a result depend on: the number of threads and the order of sums.
+    """Fix what a result depends on: the number of threads, the order of sums, Keras' settings.
 
     Call it before the backend's first computation. A GPU then computes in true float32 instead of
-    its faster TF32.
+    its faster TF32. For Keras' settings see :func:`set_keras`.
 
     Raises:
         ValueError: TensorFlow or JAX has already started with another number of threads.
     """
+    set_keras()
     _backend().configure(threads)
+
+
+def set_keras() -> None:
+    """Give Keras' global settings the values that they have without keras.json and variables.
+
+    Otherwise results depend on what other programs need, and KERAS_MAX_EPOCHS cuts a training off.
+    For a program of our own: importing the library changes no setting of anybody's.
+    """
+    import keras
+
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_max_epochs(None)
+    keras.config.set_max_steps_per_epoch(None)
 
 
 def gpus() -> list[str]:

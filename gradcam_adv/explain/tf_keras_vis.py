@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from gradcam_adv import machine
-from gradcam_adv.batching import PaddedBatches
+from gradcam_adv.batching import PaddedBatches, errors_of_models
 from gradcam_adv.explain.bound import BoundExplainer
 from gradcam_adv.explain.explainer import PREDICTED, Score
 from gradcam_adv.graph.call import Call
@@ -58,19 +58,21 @@ class _TFKerasVis(BoundExplainer):
             yield rows, [values[:, None] for values in maps], logits[rows]
 
     def _maps_of_batch(self, pixels: np.ndarray, classes: np.ndarray) -> list[np.ndarray]:
-        return [
-            np.asarray(
-                self._peer(
-                    functools.partial(self._scores, classes),
-                    pixels,
-                    penultimate_layer=_layer_with_output(call),
-                    seek_penultimate_conv_layer=False,
-                    expand_cam=False,
-                    normalize_cam=False,
+        # It raises them where there is no gradient, too.
+        with errors_of_models(AttributeError, TypeError):
+            return [
+                np.asarray(
+                    self._peer(
+                        functools.partial(self._scores, classes),
+                        pixels,
+                        penultimate_layer=_layer_with_output(call),
+                        seek_penultimate_conv_layer=False,
+                        expand_cam=False,
+                        normalize_cam=False,
+                    )
                 )
-            )
-            for call in self._calls
-        ]
+                for call in self._calls
+            ]
 
     def _scores(self, classes: np.ndarray, outputs: Any) -> Any:
         """What is explained of the logits, (N, classes); (N,)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json as json_format
+import os
 import stat
 import warnings
 from collections.abc import Collection, Iterator, Mapping
@@ -20,7 +21,47 @@ def json(path: Path) -> dict[str, Any]:
         content = json_format.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError(type(content).__name__)
+        check_nesting(content)
     return content
+
+
+# Tables and lists within each other, or folders: more than anybody needs, and few enough for
+# functions that call themselves.
+DEEPEST = 100
+
+
+def check_nesting(content: Any) -> None:
+    """ValueError for tables and lists that are nested more than DEEPEST deep."""
+    level = [content]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    if level:
+        raise ValueError("nested too deep")
+
+
+Listed = tuple[str, list[str], list[str]]
+
+
+def walk(folder: Path | str, *, follow_links: bool = False) -> Iterator[Listed]:
+    """``os.walk``; ValueError for a folder that can't be listed, or that is DEEPEST levels down."""
+    above = os.fspath(folder).count(os.sep)
+    for path, inside, files in os.walk(folder, onerror=_cannot_list, followlinks=follow_links):
+        if path.count(os.sep) - above >= DEEPEST:
+            raise ValueError(
+                f"Expected folders nested less than {DEEPEST} deep. Received: more in {folder}"
+            )
+        yield path, inside, files
+
+
+def _cannot_list(error: OSError) -> None:
+    raise ValueError(
+        f"Expected folders that can be listed. Received: {error.filename}: {error.strerror}"
+    )
 
 
 def table(path: Path, text: Collection[str] = ()) -> pd.DataFrame:

@@ -75,8 +75,9 @@ def flatten(model: keras.Model | FlatGraph, output: str | None = None) -> FlatGr
             one.
 
     Raises:
-        ValueError: another kind of model, several inputs, several outputs of which none is chosen,
-            channels first, or an end of which the logits are not known.
+        ValueError: another kind of model, several inputs, an input that is not of floats, several
+            outputs of which none is chosen, channels first, or an end of which the logits are not
+            known.
 
     Example:
         >>> import keras
@@ -103,6 +104,11 @@ def flatten(model: keras.Model | FlatGraph, output: str | None = None) -> FlatGr
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         shapes = [tuple(tensor.shape) for tensor in model.inputs]
         raise ValueError(f"Expected a model of one input (N, H, W, C). Received: inputs {shapes}")
+    if not keras.backend.is_float_dtype(model.inputs[0].dtype):
+        raise ValueError(
+            "Expected a model of images as floats in [0, 1]. "
+            f"Received: an input of dtype {model.inputs[0].dtype}"
+        )
     calls: list[Call] = []
     outputs = _walk(model, model.inputs, "", calls)
     for call in calls:

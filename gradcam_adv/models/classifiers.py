@@ -261,7 +261,8 @@ def check_classes(model: keras.Model, facts: dict[str, Any], identities: Sequenc
             f"({', '.join(list(identities)[:3])}, ...). Received: one with {len(classes)} classes "
             f"({', '.join(map(str, classes[:3]))}, ...)"
         )
-    outputs = model.output_shape[-1]
+    # A Sequential that was never called has no outputs.
+    outputs = model.outputs[0].shape[-1] if getattr(model, "outputs", None) else None
     if outputs != len(identities):
         raise ValueError(
             f"Expected a model with {len(identities)} logits, one per class. Received: {outputs}"

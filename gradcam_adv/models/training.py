@@ -154,6 +154,15 @@ def train_head(
     """
     import keras
 
+    for what, limit in (
+        ("epochs", keras.config.max_epochs()),
+        ("steps of an epoch", keras.config.max_steps_per_epoch()),
+    ):
+        if limit:
+            raise ValueError(
+                f"Expected no limit on {what} in Keras (KERAS_MAX_EPOCHS, "
+                f"KERAS_MAX_STEPS_PER_EPOCH). Received: {limit}"
+            )
     length = len(features[0])
     mean, deviation = _scale(features, train)
 

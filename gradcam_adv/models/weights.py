@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gradcam_adv import untrusted
+from gradcam_adv import machine, untrusted
 from gradcam_adv.files import hashes
 from gradcam_adv.models.backbones import Backbone, find
 
@@ -126,7 +126,7 @@ def _imagenet(backbone: Backbone, or_random: bool, download: bool) -> Weights:
 
     With ``download`` False, a file on the server stays there.
     """
-    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+    home = machine.keras_home()
     path = home / "models" / backbone.weights_url.rsplit("/", 1)[1]
     if path.is_file():
         with path.open("rb") as file:

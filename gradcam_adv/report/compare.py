@@ -35,6 +35,7 @@ SEED = 0
 # otherwise a difference would depend on a few photos though each run has many.
 SHARE_IN_COMMON = 0.5
 CONDITION = ["network", "attack", "epsilon"]
+OF_PHOTO = ["photo", "identity", *CONDITION]
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,13 @@ class Run:
     report: Path
     files: dict[str, Any]
 
-    def table(self, name: str) -> pd.DataFrame:
+    def table(self, name: str, keys: list[str], values: Sequence[str] = ()) -> pd.DataFrame:
         """A table of the report by its path in ``tables``, such as "plain/predictions.csv".
 
+        The columns ``keys`` tell its rows apart; ``values`` are the others that are needed.
+
         Raises:
-            ValueError: it is gone, or not as the report wrote it.
+            ValueError: it is gone, not as the report wrote it, or without these columns.
         """
         path = self.folder / "tables" / name
         key = os.path.relpath(path, self.report)
@@ -68,7 +71,12 @@ class Run:
                 f"Expected {path} as the run's report wrote it (gradcam-adv report writes it "
                 "again). Received: another file or none"
             )
-        return read_table(path)
+        table = read_table(path, needed=(*keys, *values))
+        if table.duplicated(keys).any():
+            raise ValueError(
+                f"Expected rows of {path} that differ in {', '.join(keys)}. Received: some twice"
+            )
+        return table
 
 
 @dataclass(frozen=True)
@@ -201,9 +209,12 @@ def _tested(runs: tuple[Run, Run], *predictions: pd.DataFrame) -> Tested:
     first, second = (
         table[["photo", "identity"]]
         .drop_duplicates()
-        .merge(run.table("photos.csv")[["photo", "sha256"]], on="photo")
+        .merge(run.table("photos.csv", ["photo"], ["sha256"])[["photo", "sha256"]], on="photo")
         for run, table in zip(runs, predictions, strict=True)
     )
+    for run, photos in zip(runs, (first, second), strict=True):
+        if photos.empty:
+            raise ValueError(f"Expected test photos in the tables of {run.folder}. Received: none")
     people, others = set(first["identity"]), set(second["identity"])
     return Tested(
         photos=(len(first), len(second)),
@@ -216,11 +227,10 @@ def _tested(runs: tuple[Run, Run], *predictions: pd.DataFrame) -> Tested:
 def _of_photos(run: Run, arm: Arm, common: set[float]) -> dict[str, pd.DataFrame]:
     """By name of the number, its values per photo in the column value, VID over common epsilons."""
     readings = run.study.readings
-    predicted = run.table(f"{arm}/predictions.csv")
+    predicted = run.table(f"{arm}/predictions.csv", OF_PHOTO, ["label", "predicted"])
     right = (predicted["predicted"] == predicted["label"]).astype(float)
-    nissim = select(
-        run.table(f"{arm}/nissim.csv"), target=readings.explained_class, size=readings.heatmap_size
-    )
+    table = run.table(f"{arm}/nissim.csv", [*OF_PHOTO, "target", "size"], ["nissim"])
+    nissim = select(table, target=readings.explained_class, size=readings.heatmap_size)
     epsilons = [epsilon for epsilon in run.study.vid_epsilons if epsilon in common]
     # A VID of 0 over one epsilon would be no finding.
     spread = deviations(nissim, epsilons if len(epsilons) > 1 else ())

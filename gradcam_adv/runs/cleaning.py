@@ -63,12 +63,13 @@ def _on_record(folder: Path, places: tuple[Path, ...]) -> dict[Path, bool]:
             add(folder, records.MANIFEST, True)
             add(folder, write.temporary_of(Path(records.MANIFEST)).name, True)
     readers = {records.MANIFEST: records.manifest, records.JOURNAL: records.journal}
-    for path in folder.rglob("*"):
-        place = path.parent
-        record = readers[path.name](place) if path.name in readers else None
+    listed = read.walk(folder) if folder.is_dir() else ()
+    there = ((Path(place), name) for place, _, names in listed for name in names)
+    for place, file in there:
+        record = readers[file](place) if file in readers else None
         if record is None or "task" not in record.about:
             continue
-        add(place, path.name, True)
+        add(place, file, True)
         for name in (*readers, *record.begun):
             add(place, str(write.temporary_of(place / name)), True)
         for name in record.begun:

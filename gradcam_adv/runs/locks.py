@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -50,8 +52,7 @@ def _locked(path: Path) -> int:
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # No link is followed: it could lead to a file elsewhere, which would be emptied.
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            descriptor = _opened(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         except (FileNotFoundError, FileExistsError):
             # Another process made the folder, and removes it at any moment if it is empty.
             failures += 1
@@ -77,10 +78,23 @@ def _locked(path: Path) -> int:
         os.close(descriptor)
 
 
+def _opened(path: Path, flags: int) -> int:
+    """Open a lock; OSError for anything but a file.
+
+    No link is followed: it could lead to a file elsewhere, which would be emptied. A pipe would be
+    waited on forever.
+    """
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file (the lock of the folder)", str(path))
+    return descriptor
+
+
 def holder(folder: Path) -> str | None:
     """Who holds ``folder``, such as "process 123 on host since 2026-01-31 12:00:00"; or None."""
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = _opened(folder / LOCK, os.O_RDONLY)
     except OSError:
         return None
     try:

@@ -131,6 +131,7 @@ class Ray:
         """
         os.environ |= {key: os.environ.get(key, value) for key, value in ENVIRONMENT.items()}
         passed_on = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
+        passed_on |= machine.numeric_environment()
         self._terms = Terms(threads, Path.cwd(), passed_on, machine.versions())
         self._address = address
         self.workers: list[Any] = []  # if one dies, another takes its position

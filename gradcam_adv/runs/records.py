@@ -58,9 +58,12 @@ def journal(folder: Path) -> Record | None:
 
     If a power cut left a line incomplete, it is skipped, and its file is made again.
     """
+    path = folder / JOURNAL
     try:
-        lines = (folder / JOURNAL).read_bytes().splitlines()
+        lines = path.read_bytes().splitlines() if path.is_file() else None  # a pipe would wait
     except OSError:
+        return None
+    if lines is None:
         return None
     record, earlier = Record(), 0.0
     for line in lines:

@@ -19,9 +19,21 @@ TEXT = frozenset(
 )
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """A table of a study, from its CSV file; ValueError if it is damaged."""
-    return read.table(path, TEXT)
+def read_table(path: Path, needed: Iterable[str] = ()) -> pd.DataFrame:
+    """A table of a study, from its CSV file.
+
+    ValueError if it is damaged, lacks a column that is ``needed``, or has no numbers in one.
+    """
+    table = read.table(path, TEXT)
+    for column in needed:
+        if column not in table:
+            shown = ", ".join(table.columns[:10])
+            raise ValueError(f"Expected a column {column} in {path}. Received: {shown}")
+        if column not in TEXT and table[column].dtype.kind not in "if":
+            raise ValueError(
+                f"Expected numbers in column {column} of {path}. Received: {table[column].dtype}"
+            )
+    return table
 
 
 def read_parts(paths: Iterable[Path]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, get_args, get_type_hints
 
+from gradcam_adv.files.read import check_nesting
 from gradcam_adv.graph import GROUPS, Layers
 from gradcam_adv.models import backbones
 
@@ -153,6 +154,7 @@ def read(path: Path, **overrides: Any) -> Study:
             raise OSError(None, "not a regular file")
         # Some editors put a byte order mark first.
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        check_nesting(content)
     except OSError as error:
         raise ValueError(
             "Expected a study file, such as studies/quick.toml of a clone (TOML; all keys have "
