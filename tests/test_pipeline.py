@@ -655,10 +655,6 @@ def test_other_readings_have_their_effects(tmp_path):
 def test_status_of_a_finished_run_and_of_one_with_an_edited_table(run, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(run, folder)
-    manifest = folder / TINY / "manifest.json"
-    facts = read.json(manifest)
-    facts["given"]["study"] = str(folder / "study.toml")
-    write.json(manifest, facts)
     result = command(folder, "status", "runs/tiny")
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "everything is done"

@@ -34,8 +34,7 @@ resnet50 = ["conv5_block3_out"]
 
 def opened(folder: Path) -> Pipeline:
     study = config.read(folder / "study.toml", photos=str(folder / "people"))
-    given = {"study": str(folder / "study.toml"), "photos": str(folder / "people")}
-    given |= {"command": "gradcam-adv reproduce study.toml"}
+    given = {"file": str(folder / "study.toml"), "photos": str(folder / "people")}
     return Pipeline(study, folder / "runs" / "tiny", folder / "models" / "tiny", given=given)
 
 
@@ -151,7 +150,7 @@ def test_what_depends_on_an_edited_file_is_stale_as_well(folder):
 
 def test_other_weights_are_named(folder, monkeypatch):
     given = weights.Weights("file", Path("any.h5"), "0" * 64)
-    monkeypatch.setattr(weights, "resolve", lambda _, names: dict.fromkeys(names, given))
+    monkeypatch.setattr(weights, "resolve", lambda _, names, **how: dict.fromkeys(names, given))
     found = states(folder)
     assert found["data"] == "done: "
     assert "features/vgg16: other weights; " in found["train"]
@@ -193,9 +192,10 @@ def test_the_command_shows_the_stages_and_how_to_continue(folder):
     result = command(folder, "status", "runs/tiny")
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert lines[0] == f"runs/tiny: study tiny, photos {folder / 'people'}"
+    assert lines[0] == "runs/tiny: study tiny, photos people"
     assert re.search(r"^plain +data +done", result.stdout, re.MULTILINE)
-    assert lines[-1] == "to continue this run: gradcam-adv reproduce study.toml"
+    command_line = "gradcam-adv reproduce study.toml --photos people"
+    assert lines[-1] == f"to continue this run: {command_line}"
 
 
 @pytest.mark.parametrize(
@@ -226,4 +226,4 @@ def test_json_holds_the_same_as_the_table(folder):
         "report": "missing",
     }
     assert (told["study"], told["at_work"], told["done"]) == ("tiny", None, False)
-    assert told["command"] == "gradcam-adv reproduce study.toml"
+    assert told["command"] == "gradcam-adv reproduce study.toml --photos people"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from gradcam_adv import machine
-from gradcam_adv.app.errors import as_typed, in_one_line
+from gradcam_adv.app.errors import in_one_line
 from gradcam_adv.app.options import (
     FOLDER,
     JSON,
@@ -21,27 +20,13 @@ from gradcam_adv.app.options import (
     WORK,
     check_output,
     for_model,
-    reproducing,
 )
+from gradcam_adv.app.terminal import in_lines, say, say_json, table_lines
 
 if TYPE_CHECKING:
     from gradcam_adv.app.pipeline import Pipeline
     from gradcam_adv.runs.engines import Engine
     from gradcam_adv.study.config import Arm
-
-
-def _print(content: Any) -> None:
-    """Print a text, or anything else as JSON."""
-    if not isinstance(content, str):
-        content = json.dumps(content, indent=2, ensure_ascii=False, default=_for_json)
-    click.echo(content)
-
-
-def _for_json(value: Any) -> Any:
-    """A table as rows: numbers in full, null for a missing one; a path as text."""
-    if isinstance(value, Path):
-        return str(value)
-    return json.loads(value.to_json(orient="records", double_precision=15, force_ascii=False))
 
 
 def _pipeline(
@@ -53,26 +38,17 @@ def _pipeline(
     allow_left_out: bool,
     engine: Literal["local", "ray"],
     address: str | None,
-    command: str | None = None,
 ) -> Pipeline:
-    """The pipeline of a study. ``command`` continues it; if None, the command typed."""
     from gradcam_adv.app.pipeline import Pipeline
     from gradcam_adv.study import config
 
     read = config.read(study, photos=photos, weights=weights)
-    given = {
-        "study": str(study.absolute()),
-        "photos": photos,
-        "weights": weights,
-        "allow_left_out": allow_left_out,
-        "command": command or as_typed(),
-    }
     return Pipeline(
         read,
         runs / read.name,
         models / read.name,
         allow_left_out=allow_left_out,
-        given=given,
+        given={"file": str(study), "photos": photos, "weights": weights},
         engine=_engine(engine, address, read.threads or machine.cores()),
     )
 
@@ -101,7 +77,7 @@ def _run(until: str, options: dict[str, Any], *, all_readings: bool = False) -> 
     pipeline = _pipeline(**options)
     pipeline.run(until, all_readings=all_readings)
     for path in pipeline.results(until):
-        click.echo(f"  {path}")
+        say(f"  {path}")
 
 
 @click.group(
@@ -185,7 +161,7 @@ def explain(**options: Any) -> None:
         return
     from gradcam_adv.app.folder import FolderWork
 
-    click.echo(FolderWork(**chosen).explain())
+    say(FolderWork(**chosen).explain())
 
 
 @_command(*MODEL, click.option("--json", "as_json", is_flag=True, help="With --model: print JSON."))
@@ -203,9 +179,11 @@ def score(as_json: bool, **options: Any) -> None:
     from gradcam_adv.app.folder import FolderWork, by_layer
 
     result, said = FolderWork(**chosen).score()
-    as_text = by_layer(result).to_markdown(index=False, disable_numparse=True)
-    _print({"mod": result.mod, "vid": result.vid} if as_json else as_text)
-    click.echo(said, err=True)
+    if as_json:
+        say_json({"mod": result.mod, "vid": result.vid})
+    else:
+        say(*table_lines(by_layer(result)))
+    say(said, err=True)
 
 
 @_command(click.argument("model", type=PATH), JSON)
@@ -217,7 +195,10 @@ def layers(model: Path, as_json: bool) -> None:
     from gradcam_adv.app.folder import layers_of
 
     table = layers_of(model)
-    _print(table if as_json else table.to_markdown(index=False))
+    if as_json:
+        say_json(table)
+    else:
+        say(*table_lines(table))
 
 
 @_command(
@@ -249,7 +230,7 @@ def export(network: str, arm: Arm, epsilon: float, output: Path, **options: Any)
 
     if not 0 <= epsilon <= 1:  # NaN fails this, too
         raise ValueError(f"Expected --epsilon from 0 to 1. Received: {epsilon}")
-    pipeline = _pipeline(**options, command=reproducing(**options))
+    pipeline = _pipeline(**options)
     check_output(pipeline.listing.root, output)
     backbones.find(network)  # for an unknown name, its error names the nearest
     study = pipeline.study
@@ -260,7 +241,7 @@ def export(network: str, arm: Arm, epsilon: float, output: Path, **options: Any)
             )
     pipeline.run("attack")
     count = write_png(pipeline.plan.arms[arm], network, epsilon, output)
-    click.echo(f"{count} photos in {output}")
+    say(f"{count} photos in {output}")
 
 
 @_command(click.argument("run", type=PATH, default=Path("runs/quick")), JSON)
@@ -274,7 +255,10 @@ def status(run: Path, as_json: bool) -> None:
     from gradcam_adv.app.status import of_run
 
     state = of_run(run)
-    _print(asdict(state) | {"done": state.is_done} if as_json else state.text())
+    if as_json:
+        say_json(asdict(state) | {"done": state.is_done})
+    else:
+        say(*state.lines())
 
 
 @_command(
@@ -297,9 +281,9 @@ def compare(first: Path, second: Path, output: Path | None, as_json: bool) -> No
     comparison = compare_runs(first, second)
     written = [] if output is None else comparison.write(output)
     if as_json:
-        _print(comparison.tables)
+        say_json(comparison.tables)
         return
-    _print("\n".join([describe(comparison), *(f"  {path}" for path in written)]))
+    say(*in_lines(describe(comparison)), *(f"  {path}" for path in written))
 
 
 @_command(*STUDY, JSON)
@@ -313,7 +297,10 @@ def doctor(study: Path, as_json: bool, allow_left_out: bool, **options: Any) -> 
     from gradcam_adv.app.doctor import examine
 
     found = examine(study, **options)
-    _print({"can_run": found.can_run, **asdict(found)} if as_json else found.text())
+    if as_json:
+        say_json({"can_run": found.can_run, **asdict(found)})
+    else:
+        say(*found.lines())
     if not found.can_run:
         click.get_current_context().exit(1)
 
@@ -329,6 +316,5 @@ def clean(study: Path, runs: Path, models: Path, **_: Any) -> None:
 
     name = config.read(study).name
     cleaned = cleaning.clean(runs / name, models / name)
-    click.echo(f"{cleaned.removed} files removed")
-    for path in cleaned.left:
-        click.echo(f"left alone, since somebody changed it: {path}")
+    say(f"{cleaned.removed} files removed")
+    say(*(f"left alone, since somebody changed it: {path}" for path in cleaned.left))

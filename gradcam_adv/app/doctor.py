@@ -78,7 +78,7 @@ class Checkup:
                 self.problems.append(problem)
             return None
 
-    def text(self) -> str:
+    def lines(self) -> list[str]:
         """For a terminal."""
         lines = []
         for heading, found in self.found.items():
@@ -89,8 +89,7 @@ class Checkup:
         else:
             lines.append(f"  {self.command} can't run.")
         lines += [f"  problem: {problem}" for problem in self.problems]
-        lines += [f"  warning: {warning}" for warning in self.warnings]
-        return "\n".join(lines)
+        return lines + [f"  warning: {warning}" for warning in self.warnings]
 
 
 def examine(

@@ -19,7 +19,7 @@ from gradcam_adv.app.options import check_output
 from gradcam_adv.attacks.fgsm import FGSM
 from gradcam_adv.batching import batch_size_for
 from gradcam_adv.data import photos
-from gradcam_adv.files import read, write
+from gradcam_adv.files import read, text, write
 from gradcam_adv.graph import Layers
 from gradcam_adv.graph.flat import flatten
 from gradcam_adv.graph.layers import group
@@ -99,7 +99,7 @@ def images_of(folder: Path, model: keras.Model) -> tuple[Images, pd.DataFrame]:
     )
     with photos.quiet():
         reasons = list(threads.map_in_threads(_reason, found))
-    names = [_shown(path.relative_to(folder).as_posix()) for path in found]
+    names = [path.relative_to(folder).as_posix() for path in found]
     table = pd.DataFrame({"path": found, "image": names, "reason": reasons})
     usable = table["reason"] == ""
     if not usable.any():
@@ -108,12 +108,13 @@ def images_of(folder: Path, model: keras.Model) -> tuple[Images, pd.DataFrame]:
             + (f" of {len(found)}, the first: {names[0]}: {reasons[0]}" if found else "")
         )
     images = Images(table["path"][usable].tolist(), table["image"][usable].tolist(), shape)
-    return images, table.loc[~usable, ["image", "reason"]].reset_index(drop=True)
+    excluded = table.loc[~usable, ["image", "reason"]].reset_index(drop=True)
+    return images, excluded.assign(image=excluded["image"].map(text.escaped))
 
 
 def _reason(path: Path) -> str:
     """Why an image can't be used, by its contents or its name; results are named after it."""
-    if _shown(str(path)) != str(path):
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in str(path)):
         return "control characters or no UTF-8 in its name or a folder's"
     if len(path.name.encode()) > NAME_BYTES:
         return f"a name of more than {NAME_BYTES} bytes"
@@ -122,14 +123,6 @@ def _reason(path: Path) -> str:
     except ValueError as error:
         return str(error)
     return ""
-
-
-def _shown(name: str) -> str:
-    """A name that can be printed and written: control characters and broken UTF-8 as escapes."""
-    return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in ("Cc", "Cs") else c
-        for c in name
-    )
 
 
 EXPLAINERS: dict[str, Any] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
@@ -22,7 +23,7 @@ from gradcam_adv.runs import locks, records
 from gradcam_adv.runs.engines import Engine, Local
 from gradcam_adv.runs.runner import Runner
 from gradcam_adv.runs.tasks import Task
-from gradcam_adv.study import checks, variations
+from gradcam_adv.study import checks, paths, variations
 from gradcam_adv.study.config import Study
 from gradcam_adv.study.plan import STAGES, Plan, make_plan
 
@@ -48,6 +49,7 @@ class Pipeline:
         *,
         allow_left_out: bool = False,
         given: Mapping[str, Any] | None = None,
+        download: bool = True,
         engine: Engine | None = None,
     ) -> None:
         """
@@ -56,7 +58,9 @@ class Pipeline:
             folder: of the run.
             models: folder of its ``.keras`` files.
             allow_left_out: continue however many photos can't be used.
-            given: what the user typed, for the run's manifest.
+            given: what the user typed, for the run's manifest: the path of the study's file, and
+                photos and weights in place of the file's.
+            download: whether photos and weights may be downloaded.
             engine: does the slices of the tasks; None for this process.
 
         Raises:
@@ -69,9 +73,13 @@ class Pipeline:
         self.folder = folder
         self.models = models
         self.listing = sources.list_photos(
-            study.photos, classes=study.classes, min_photos=study.min_photos, seed=study.seed
+            study.photos,
+            classes=study.classes,
+            min_photos=study.min_photos,
+            seed=study.seed,
+            download=download,
         )
-        self.weights = weights.resolve(study.weights, study.networks)
+        self.weights = weights.resolve(study.weights, study.networks, download=download)
         self._allow_left_out = allow_left_out
         self._given = dict(given or {})
         self._engine = engine or Local()
@@ -247,14 +255,16 @@ class Pipeline:
         write.json(
             self.folder / records.MANIFEST,
             {
-                "study": asdict(self.study),
-                "given": self._given,
+                "study": paths.to_run(asdict(self.study), self.folder),
+                "given": {
+                    **paths.to_run(self._given, self.folder),
+                    "allow_left_out": self._allow_left_out,
+                },
                 "weights": {
                     name: {"origin": chosen.origin, "sha256": chosen.sha256}
                     for name, chosen in self.weights.items()
                 },
-                "photos": str(self.listing.root),
-                "models": str(self.models),
+                "models": os.path.relpath(self.models, self.folder),
                 **self._common,
                 "tasks": {
                     task.name: str(task.folder.relative_to(self.folder))

@@ -10,7 +10,7 @@ import socket
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,6 +22,8 @@ from gradcam_adv.models.backbones import Backbone, find
 PROBE_SECONDS = 3.0
 # A download stops with an error after this many seconds without data.
 STALL_SECONDS = 20.0
+# What a study's key ``weights`` may be; anything else is a directory.
+KINDS = ("imagenet", "random", "auto")
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,14 @@ def resolve(wanted: str, names: Iterable[str], *, download: bool = True) -> dict
     for name, path in files.items():
         untrusted.check_weights(path, find(name).title)
     return {name: Weights("file", path, hashes.sha256(path)) for name, path in files.items()}
+
+
+def moved(wanted: str, move: Callable[[str], str]) -> str:
+    """The key ``weights`` of a study with its directory moved, if it names one."""
+    if wanted in KINDS:
+        return wanted
+    path = move(wanted)
+    return f"./{path}" if path in KINDS else path
 
 
 def _file_in(directory: Path, backbone: Backbone) -> Path:
