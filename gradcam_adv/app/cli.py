@@ -311,10 +311,10 @@ def clean(study: Path, runs: Path, models: Path, **_: Any) -> None:
 
     Example: gradcam-adv clean studies/quick.toml
     """
-    from gradcam_adv.runs import cleaning
+    from gradcam_adv.app.pipeline import clean_run
     from gradcam_adv.study import config
 
     name = config.read(study).name
-    cleaned = cleaning.clean(runs / name, models / name)
+    cleaned = clean_run(runs / name, models / name)
     say(f"{cleaned.removed} files removed")
     say(*(f"left alone, since somebody changed it: {path}" for path in cleaned.left))

@@ -19,10 +19,11 @@ from gradcam_adv.models import weights
 from gradcam_adv.paper import readings
 from gradcam_adv.paper.tasks import CompareReadings, CompareSeeds, summaries_of
 from gradcam_adv.report.report import WriteReport
-from gradcam_adv.runs import locks, records
+from gradcam_adv.runs import cleaning, locks, records
+from gradcam_adv.runs.cleaning import Cleaned
 from gradcam_adv.runs.engines import Engine, Local
 from gradcam_adv.runs.runner import Runner
-from gradcam_adv.runs.tasks import Task
+from gradcam_adv.runs.tasks import Task, names_by_kind
 from gradcam_adv.study import checks, paths, variations
 from gradcam_adv.study.config import Study
 from gradcam_adv.study.plan import STAGES, Plan, make_plan
@@ -273,6 +274,11 @@ class Pipeline:
                 },
             },
         )
+
+
+def clean_run(folder: Path, models: Path) -> Cleaned:
+    """Delete the files that the tasks of a run made, and nothing else."""
+    return cleaning.clean(folder, models, names_by_kind())  # all kinds are imported here
 
 
 def _without_repeats(tasks: Iterable[Task]) -> list[Task]:

@@ -88,9 +88,9 @@ def list_photos(
         download: whether "lfw" may be downloaded.
 
     Raises:
-        ValueError: the folder does not exist or holds no photos; a download failed or would be
-            needed without ``download``; two names are too similar, or a name is not UTF-8; there are fewer than two identities, or fewer than
-            ``classes``.
+        ValueError: the folder does not exist or holds no photos; a download failed, or would be
+            needed without ``download``; two names are too similar, or a name is not UTF-8; there
+            are fewer than two identities, or fewer than ``classes``.
 
     Example:
         >>> listing = list_photos("orl", classes=3, min_photos=3, seed=0)
