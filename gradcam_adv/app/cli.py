@@ -18,6 +18,7 @@ from gradcam_adv.app.options import (
     PATH,
     STUDY,
     WORK,
+    check_apart,
     check_output,
     for_model,
 )
@@ -42,6 +43,7 @@ def _pipeline(
     from gradcam_adv.app.pipeline import Pipeline
     from gradcam_adv.study import config
 
+    check_apart(runs, models)
     read = config.read(study, photos=photos, weights=weights)
     return Pipeline(
         read,
@@ -314,6 +316,7 @@ def clean(study: Path, runs: Path, models: Path, **_: Any) -> None:
     from gradcam_adv.app.pipeline import clean_run
     from gradcam_adv.study import config
 
+    check_apart(runs, models)
     name = config.read(study).name
     cleaned = clean_run(runs / name, models / name)
     say(f"{cleaned.removed} files removed")

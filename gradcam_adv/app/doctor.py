@@ -107,6 +107,7 @@ def examine(
         return checkup
     _gpu(checkup)
     _machine(checkup)
+    checkup.try_to("folders", options.check_apart, runs, models)
     checkup.found["Study"] = {"file": f"{path}: can't be used"}
     study = checkup.try_to("study", _read, path, photos, weights)
     if study:

@@ -18,7 +18,7 @@ from gradcam_adv.files import write
 from gradcam_adv.models import weights
 from gradcam_adv.paper import readings
 from gradcam_adv.paper.tasks import CompareReadings, CompareSeeds, summaries_of
-from gradcam_adv.report.report import WriteReport
+from gradcam_adv.report.report import WriteReport, keep_changed_pages
 from gradcam_adv.runs import cleaning, locks, records
 from gradcam_adv.runs.cleaning import Cleaned
 from gradcam_adv.runs.engines import Engine, Local
@@ -125,13 +125,17 @@ class Pipeline:
             locks.alone_in(self.models),
             contextlib.closing(self._engine),
         ):
+            self._check_manifest()
             self._write_manifest()  # now as well, for the status of an interrupted run
             worked = self.runner.do(tasks)
             if all_readings:
                 others, over = self._readings()
                 worked = self.runner.do([*others, over]) or worked
             if until == "report":
-                worked = self.runner.do([self._report()]) or worked
+                report = self._report()
+                if not self.runner.is_done(report):
+                    keep_changed_pages(self.folder)
+                worked = self.runner.do([report]) or worked
             self._write_manifest()
         name = self.study.name
         if worked:
@@ -248,6 +252,15 @@ class Pipeline:
                 "Give a directory of weights files by --weights DIR.",
                 ", ".join(which),
                 note,
+            )
+
+    def _check_manifest(self) -> None:
+        """ValueError if there is a manifest of something else in the run's folder."""
+        path = self.folder / records.MANIFEST
+        if path.exists() and not records.is_of_run(path):
+            raise ValueError(
+                f"Expected {path} to be a run's, or not there; move it, or give another --runs. "
+                "Received: another file"
             )
 
     def _write_manifest(self) -> None:

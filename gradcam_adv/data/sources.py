@@ -174,7 +174,7 @@ def moved(photos: str, move: Callable[[str], str]) -> str:
     if photos in SOURCES:
         return photos
     path = move(photos)
-    return f"./{path}" if path in SOURCES or ":" in path else path
+    return os.path.join(".", path) if path in SOURCES or ":" in path else path
 
 
 def _folder(folder: str, photos: str) -> Path:

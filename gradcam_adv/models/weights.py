@@ -88,7 +88,7 @@ def moved(wanted: str, move: Callable[[str], str]) -> str:
     if wanted in KINDS:
         return wanted
     path = move(wanted)
-    return f"./{path}" if path in KINDS else path
+    return os.path.join(".", path) if path in KINDS else path
 
 
 def _file_in(directory: Path, backbone: Backbone) -> Path:

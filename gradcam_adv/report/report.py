@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,6 +42,8 @@ from gradcam_adv.study.columns import read_tables
 from gradcam_adv.study.config import Arm, Study
 from gradcam_adv.study.plan import ArmPlan, Plan
 from gradcam_adv.study.tables import select
+
+logger = logging.getLogger(__name__)
 
 Tables = dict[str, pd.DataFrame]
 # Every file of a report, by its path in the run.
@@ -136,6 +140,29 @@ class WriteReport(Task):
                 arm, name = task.name.split("/", 1)
                 rows.append((arm, task.stage, name, record.seconds))
         return pd.DataFrame(rows, columns=["arm", "stage", "task", "seconds"])
+
+
+def keep_changed_pages(run: Path) -> None:
+    """Rename pages in a run's folder that no report of it wrote, or that somebody changed since."""
+    found = {
+        place: record
+        for place in run.glob(f"{WriteReport.kind}/*")
+        if (record := records.manifest(place) or records.journal(place))
+    }
+
+    def is_ours(file: Path) -> bool:
+        names = {place: os.path.relpath(file, place) for place in found}
+        return any(
+            names[place] in record.begun - record.files.keys() or record.holds(names[place], place)
+            for place, record in found.items()
+        )
+
+    for file in (run / "report.md", run / "report.html"):
+        if os.path.lexists(file) and not is_ours(file):
+            others = (file.with_stem(f"{file.stem}-kept-{n}") for n in itertools.count(1))
+            kept = next(other for other in others if not os.path.lexists(other))
+            file.rename(kept)
+            logger.warning("warning: %s was not as a report wrote it, and is now %s", file, kept)
 
 
 def _draw_extra(arms: Mapping[Arm, ArmPlan], common: Tables, folder: Path) -> list[Path]:

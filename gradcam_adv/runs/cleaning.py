@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradcam_adv.files import read, write
+from gradcam_adv.files import write
 from gradcam_adv.runs import locks, records
 from gradcam_adv.runs.records import Names
 
@@ -62,10 +62,9 @@ def _on_record(
         if path is not None and (os.path.isfile(path) or os.path.islink(path)):
             found[path] = found.get(path, False) or ours
 
-    with contextlib.suppress(OSError, ValueError):  # no manifest of a run
-        if {"study", "tasks", "models"} <= read.json(folder / records.MANIFEST).keys():
-            add(folder, records.MANIFEST, True)
-            add(folder, write.temporary_of(Path(records.MANIFEST)).name, True)
+    if records.is_of_run(folder / records.MANIFEST):
+        add(folder, records.MANIFEST, True)
+        add(folder, write.temporary_of(Path(records.MANIFEST)).name, True)
     readers = {records.MANIFEST: records.manifest, records.JOURNAL: records.journal}
     for path in folder.rglob("*"):
         place = path.parent

@@ -62,6 +62,14 @@ class Record:
         return hashes.is_unchanged(path, self.files.get(name))
 
 
+def is_of_run(path: Path) -> bool:
+    """Whether this is the manifest of a run, and not of a task or of something else."""
+    try:
+        return {"study", "tasks", "models"} <= read.json(path).keys()
+    except (OSError, ValueError):
+        return False
+
+
 def manifest(folder: Path) -> Record | None:
     """The record of a finished task; None if there is none, or a damaged one."""
     try:
