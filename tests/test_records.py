@@ -413,4 +413,4 @@ def test_a_published_file_has_its_new_name_on_the_disk_before_the_record_says_so
         ("sync", "journal.jsonl"),
     ]
     assert (path.exists(), target.read_text()) == (False, "new")
-    assert journal.record.files.keys() == {"../../../report.md"}
+    assert journal.record.files.keys() == {"../../../../report.md"}
