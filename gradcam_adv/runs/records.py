@@ -40,7 +40,7 @@ class Names:
         """Whether a task in ``folder`` writes ``path``; ``places``: the run's and the models'."""
         tops = [Path(os.path.normpath(top)) for top in (folder, *places)]
         return any(
-            path.is_relative_to(top) and re.fullmatch(name, path.relative_to(top).as_posix())
+            top in path.parents and re.fullmatch(name, path.relative_to(top).as_posix())
             for name, top in zip((self.own, self.run, self.models), tops, strict=True)
         )
 
