@@ -96,7 +96,7 @@ def memory(folder: Path, slices: int) -> Row:
 
     sliced = engines.Sliced("memory", table, lambda name, _: [work / f"{name}.csv"], begin)
     about = {"task": "memory"}
-    with engine("ray 2") as chosen, records.Journal(work, about, [folder]) as journal:
+    with engine("ray 2") as chosen, records.Journal(work, about, (folder, folder)) as journal:
         with write.observed(journal):
             files = chosen.run(sliced)
         journal.finish(files)

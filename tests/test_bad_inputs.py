@@ -296,7 +296,7 @@ TASKS = [
 def test_a_bad_manifest_of_a_task_records_nothing(tmp_path, content):
     path = put(tmp_path / "manifest.json", content)
     assert records.manifest(tmp_path) is None
-    assert cleaning.clean(tmp_path, tmp_path / "models").removed == 0
+    assert cleaning.clean(tmp_path, tmp_path / "models", {"x": [records.Names()]}).removed == 0
     assert path.exists()
 
 
@@ -305,19 +305,20 @@ def test_a_good_manifest_of_a_task_is_read(tmp_path):
     assert records.manifest(tmp_path).files == {"a": FACTS}
 
 
-# Files that a hostile manifest in runs/a/task asks to delete.
+# Files that a hostile manifest in runs/a/x/0 asks to delete.
 FACTS = {"size": 4, "mtime_ns": 0, "sha256": "x"}
 DELETED = [
-    ("above", "../../../mine.txt"),
+    ("above", "../../../../mine.txt"),
     ("absolute", "{root}/mine.txt"),
-    ("a folder above", "../../.."),
+    ("a folder above", "../../../.."),
     ("itself", "."),
     ("through a link", "link/mine.txt"),
     ("no path", "\0"),
     ("too long", "x" * 5000),
     ("through links in a circle", "circle/x"),
     ("a null character on the way", "a\0/x"),
-    ("a folder", "../more"),
+    ("a folder", "../../more"),
+    ("of the run", "../../more/notes.txt"),
 ]
 
 
@@ -325,7 +326,7 @@ DELETED = [
 @pytest.mark.parametrize("by", ["clean", "a task"])
 def test_a_hostile_manifest_deletes_nothing(tmp_path, name, by):
     run = tmp_path / "runs" / "a"
-    task = run / "task"
+    task = run / "x" / "0"
     task.mkdir(parents=True)
     (run / "more").mkdir()
     kept = tmp_path / "mine.txt", run / "more" / "notes.txt"
@@ -337,7 +338,7 @@ def test_a_hostile_manifest_deletes_nothing(tmp_path, name, by):
     put(task / "manifest.json", content)
     places = (run, tmp_path / "models" / "a")
     if by == "clean":
-        cleaning.clean(*places)
+        cleaning.clean(*places, {"x": [records.Names()]})
     else:  # the task now depends on something else, so its old files do not count
         with records.Journal(task, {"task": "x", "seed": 1}, places) as journal:
             assert journal.record.files == {}

@@ -100,9 +100,6 @@ def test_every_example_works(folder):
             done = command(folder, *arguments)
             assert done.returncode == 0, (arguments, done.stderr)
             assert "--output" not in arguments or any(output.iterdir())
-        if name == "export":  # the run is continued by another command, since export stops early
-            manifest = json.loads((folder / "runs" / "quick" / "manifest.json").read_text())
-            assert manifest["given"]["command"] == "gradcam-adv reproduce studies/quick.toml"
     assert not (folder / "runs" / "quick").exists()  # the last command is clean
     assert (folder / "runs" / "two" / "report.html").exists()
 

@@ -474,7 +474,7 @@ def test_names_are_text_in_the_markdown():
     assert cells_of(markdown(rows)) == HOSTILE
     # Harmless text gets no backslash, and a name of several lines becomes one line.
     assert escaped(HOSTILE[-1]) == HOSTILE[-1]
-    assert escaped("a\n\n# b\r<b>\x1b") == "a # b \\<b> "
+    assert escaped("a\n\n# b\r<b>\x1b") == r"a\\n\\n# b\\r\<b>\\x1b"
 
 
 def hostile(own: viewer.Network) -> viewer.Network:

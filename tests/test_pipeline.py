@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -34,6 +35,7 @@ from gradcam_adv.graph.layers import block_ends
 from gradcam_adv.paper.claims import CLAIMS
 from gradcam_adv.report import layer_sheets, page, sheets
 from gradcam_adv.runs import records
+from gradcam_adv.runs.tasks import names_by_kind
 from gradcam_adv.study import config, perturbed_set
 from gradcam_adv.study.columns import read_table
 from gradcam_adv.study.plan import ArmPlan
@@ -544,6 +546,17 @@ def test_bad_input_is_refused_before_any_work(tmp_path):
         assert message in refused(folder, *arguments), arguments
 
 
+def test_every_file_of_a_run_is_one_that_its_kind_of_task_declares(run):
+    places = run / TINY, run / "models" / "tiny"
+    kinds = names_by_kind()
+    for path in places[0].rglob(f"*/{records.MANIFEST}"):
+        parts = path.parent.parent.relative_to(places[0]).parts
+        for name in records.manifest(path.parent).files:
+            file = Path(os.path.normpath(path.parent / name))
+            names = kinds[parts[min(1, len(parts) - 1)]]
+            assert any(known.fit(file, path.parent, places) for known in names), file
+
+
 def test_clean_deletes_only_files_of_the_run(tmp_path):
     folder = new_folder(tmp_path)
     succeed(folder, "data")
@@ -655,10 +668,6 @@ def test_other_readings_have_their_effects(tmp_path):
 def test_status_of_a_finished_run_and_of_one_with_an_edited_table(run, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(run, folder)
-    manifest = folder / TINY / "manifest.json"
-    facts = read.json(manifest)
-    facts["given"]["study"] = str(folder / "study.toml")
-    write.json(manifest, facts)
     result = command(folder, "status", "runs/tiny")
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "everything is done"

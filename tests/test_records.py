@@ -16,6 +16,8 @@ from gradcam_adv.runs import cleaning, records
 
 ABOUT = {"task": "plain/fake/vgg16", "fingerprint": "f", "needs": {}, "threads": 2, "inputs": {}}
 PARTS = 3
+NAMES = records.Names(own=r"part-\d\.npy", models=r"plain/net\.json")
+KINDS = {"fake": [NAMES]}
 
 
 def places(root: Path) -> tuple[Path, Path]:
@@ -24,7 +26,7 @@ def places(root: Path) -> tuple[Path, Path]:
 
 
 def folder_of(root: Path) -> Path:
-    return places(root)[0] / "plain" / "fake" / "0123456789ab"
+    return places(root)[0] / "plain" / "fake" / "vgg16" / "0123456789ab"
 
 
 def paths_of(root: Path) -> list[Path]:
@@ -35,7 +37,7 @@ def paths_of(root: Path) -> list[Path]:
 def work(root: Path, about=ABOUT) -> list[str]:
     """Do a task of three arrays and a file in the models' folder; the names of files it made."""
     made = []
-    with records.Journal(folder_of(root), about, places(root)) as journal:
+    with records.Journal(folder_of(root), about, places(root), NAMES) as journal:
         with write.observed(journal):
             for number, path in enumerate(paths_of(root)):
                 if write.is_whole(path):
@@ -110,7 +112,7 @@ def test_clean_removes_what_a_task_killed_at_any_step_left(tmp_path):
         root = tmp_path / str(last)
         with steps(last):
             work(root)
-        cleaning.clean(*places(root))
+        cleaning.clean(*places(root), KINDS)
         left = [path.name for path in root.rglob("*") if path.is_file()]
         # Before the first journal has its name, nothing tells who made that file.
         assert left == [] or (left == [".journal.partial.jsonl"] and last < to_begin.count), last
@@ -288,8 +290,8 @@ def test_an_untrusted_record_deletes_nothing_outside(tmp_path, undisturbed, kind
     for root, about in ((tmp_path, {**ABOUT, "threads": 9}), (copy, ABOUT)):
         work(root, about)
         assert {path.name for path in paths_of(root)} <= {p.name for p in root.rglob("*")}
-    cleaning.clean(*places(tmp_path))
-    cleaning.clean(*places(copy))
+    cleaning.clean(*places(tmp_path), KINDS)
+    cleaning.clean(*places(copy), KINDS)
     assert (outside / "x.txt").read_text() == "mine"
 
 
@@ -411,4 +413,4 @@ def test_a_published_file_has_its_new_name_on_the_disk_before_the_record_says_so
         ("sync", "journal.jsonl"),
     ]
     assert (path.exists(), target.read_text()) == (False, "new")
-    assert journal.record.files.keys() == {"../../../report.md"}
+    assert journal.record.files.keys() == {"../../../../report.md"}

@@ -2,19 +2,22 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import command, write_photo
 
 from gradcam_adv.app import status
+from gradcam_adv.app.cli import main
 from gradcam_adv.app.pipeline import Pipeline
 from gradcam_adv.files import write
 from gradcam_adv.models import weights
 from gradcam_adv.runs import records
 from gradcam_adv.runs.tasks import Task
-from gradcam_adv.study import config
+from gradcam_adv.study import config, paths
 from gradcam_adv.study.stages.explain import Explain
 
 STUDY = """
@@ -34,8 +37,7 @@ resnet50 = ["conv5_block3_out"]
 
 def opened(folder: Path) -> Pipeline:
     study = config.read(folder / "study.toml", photos=str(folder / "people"))
-    given = {"study": str(folder / "study.toml"), "photos": str(folder / "people")}
-    given |= {"command": "gradcam-adv reproduce study.toml"}
+    given = {"file": str(folder / "study.toml"), "photos": str(folder / "people")}
     return Pipeline(study, folder / "runs" / "tiny", folder / "models" / "tiny", given=given)
 
 
@@ -151,7 +153,7 @@ def test_what_depends_on_an_edited_file_is_stale_as_well(folder):
 
 def test_other_weights_are_named(folder, monkeypatch):
     given = weights.Weights("file", Path("any.h5"), "0" * 64)
-    monkeypatch.setattr(weights, "resolve", lambda _, names: dict.fromkeys(names, given))
+    monkeypatch.setattr(weights, "resolve", lambda _, names, **how: dict.fromkeys(names, given))
     found = states(folder)
     assert found["data"] == "done: "
     assert "features/vgg16: other weights; " in found["train"]
@@ -193,9 +195,108 @@ def test_the_command_shows_the_stages_and_how_to_continue(folder):
     result = command(folder, "status", "runs/tiny")
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert lines[0] == f"runs/tiny: study tiny, photos {folder / 'people'}"
+    assert lines[0] == "runs/tiny: study tiny, photos people"
     assert re.search(r"^plain +data +done", result.stdout, re.MULTILINE)
-    assert lines[-1] == "to continue this run: gradcam-adv reproduce study.toml"
+    command_line = "gradcam-adv reproduce study.toml --photos people"
+    assert lines[-1] == f"to continue this run: {command_line}"
+
+
+def test_the_manifest_names_no_absolute_path_and_is_found_again_elsewhere(folder):
+    own = opened(folder)
+    own._write_manifest()
+    text = (own.folder / records.MANIFEST).read_text()
+    assert str(folder) not in text
+    paths = [value for value in texts_in(json.loads(text)) if value.startswith("/")]
+    assert paths == []
+    moved = folder.with_name(f"{folder.name}-moved")
+    folder.rename(moved)
+    state = status.of_run(moved / "runs" / "tiny")
+    assert state.photos == str(moved / "people")
+    assert {row["stage"]: row["state"] for row in state.stages.to_dict("records")} == {
+        **dict.fromkeys(BEFORE_REPORT, "done"),
+        "report": "missing",
+    }
+
+
+def texts_in(content: object) -> Iterator[str]:
+    if isinstance(content, dict | list):
+        for item in content.values() if isinstance(content, dict) else content:
+            yield from texts_in(item)
+    elif isinstance(content, str):
+        yield content
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ({"photos": "orl", "weights": "auto"}, {"photos": "orl", "weights": "auto"}),
+        ({"photos": "lfw", "weights": None}, {"photos": "lfw", "weights": None}),
+        ({"photos": "lfw:/data/l"}, {"photos": "lfw:../../../data/l"}),
+        ({"photos": "/h/p", "weights": "/h/w"}, {"photos": "../p", "weights": "../w"}),
+        ({"photos": "/h/r/orl", "weights": "/h/r/auto"}, {"photos": "./orl", "weights": "./auto"}),
+        ({"photos": "/h/r/lfw:x"}, {"photos": "./lfw:x"}),
+        ({"photos": 3, "classes": 4}, {"photos": 3, "classes": 4}),
+    ],
+)
+def test_paths_of_a_study_are_relative_to_the_run_and_come_back(typed, kept):
+    run = Path("/h/r")
+    if "/data" in str(typed):
+        run = Path("/h/r/q")
+    assert paths.to_run(typed, run) == kept
+    assert paths.from_run(kept, run) == typed
+
+
+def test_the_command_comes_from_the_study_and_what_is_printed_is_text(folder):
+    own = opened(folder)
+    own._write_manifest()
+    path = own.folder / records.MANIFEST
+    content = json.loads(path.read_text())
+    content["given"] |= {"command": "rm -rf ~", "photos": "no\n\x1b[2Jphotos; rm -rf ~"}
+    content["command"] = "rm -rf ~"
+    write.json(path, content)
+    (own.folder / "no\n\x1b[2Jphotos; rm -rf ~").symlink_to(folder / "people")
+    state = status.of_run(own.folder)
+    found = state.command.replace(str(folder), "HERE")
+    assert found == (
+        "gradcam-adv reproduce HERE/study.toml --runs HERE/runs --models HERE/models "
+        "--photos 'HERE/runs/tiny/no\n\x1b[2Jphotos; rm -rf ~'"
+    )
+    result = CliRunner().invoke(main, ["status", str(own.folder)])
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.removesuffix("\n").split("\n")
+    assert all(line.isprintable() and len(line) <= 500 for line in lines)
+    assert r"no\n\x1b[2Jphotos" in lines[0]
+
+
+def test_status_downloads_nothing(folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path / "nothing"))
+    resolved = weights.resolve
+    asked = []
+    monkeypatch.setattr(
+        weights, "resolve", lambda *of, **how: asked.append(how) or resolved(*of, **how)
+    )
+    own = opened(folder)
+    own._write_manifest()
+    asked.clear()
+    status.of_run(own.folder)
+    assert asked == [{"download": False}]
+    path = own.folder / records.MANIFEST
+    content = json.loads(path.read_text())
+    content["given"]["photos"] = "lfw"
+    write.json(path, content)
+    with pytest.raises(ValueError, match="^Expected Labeled Faces in the Wild in .*nothing/lfw"):
+        status.of_run(own.folder)
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("content", ['{"name": "My site", "icons": []}', "[]", "no JSON"])
+def test_the_manifest_of_something_else_is_not_overwritten(folder, content):
+    own = opened(folder)
+    path = own.folder / records.MANIFEST
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"^Expected .*manifest\.json to be a run's, or not there"):
+        own.run("data")
+    assert path.read_text() == content
 
 
 @pytest.mark.parametrize(
@@ -226,4 +327,4 @@ def test_json_holds_the_same_as_the_table(folder):
         "report": "missing",
     }
     assert (told["study"], told["at_work"], told["done"]) == ("tiny", None, False)
-    assert told["command"] == "gradcam-adv reproduce study.toml"
+    assert told["command"] == "gradcam-adv reproduce study.toml --photos people"

@@ -167,7 +167,7 @@ def test_an_evaluation_needs_every_attack_whose_signs_it_reads(planned):
     assert needs == {"plain/train/vgg16", "plain/attack/vgg16", "plain/attack/resnet50"}
 
 
-def test_a_model_in_the_folder_of_another_study_does_not_count(planned, tmp_path):
+def test_a_model_in_the_folder_of_another_study_does_not_count(planned):
     task = planned(parse())["plain/train/vgg16"]
     write.text(task.outside, "a head of seed 1")
     files = {os.path.relpath(task.outside, task.folder): hashes.facts(task.outside)}
@@ -180,7 +180,8 @@ def test_a_model_in_the_folder_of_another_study_does_not_count(planned, tmp_path
     assert moved.folder == task.folder
     assert moved.result() is None
     about = moved.about() | {"needs": {}}
-    with records.Journal(moved.folder, about, [tmp_path]) as journal:
+    places = (moved.run, task.models.parent)
+    with records.Journal(moved.folder, about, places, task.names) as journal:
         assert not journal.record.files
     assert not task.outside.exists()
 

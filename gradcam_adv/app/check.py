@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -55,7 +55,3 @@ def check(path: Path) -> Checked:
         return Checked(path, kind, getattr(error, "strerror", None) or str(error), contents)
     return Checked(path, kind, None, contents)
 
-
-def as_json(checked: Checked) -> dict[str, object]:
-    """The same for a program."""
-    return asdict(checked) | {"file": str(checked.file), "opens": checked.refused is None}

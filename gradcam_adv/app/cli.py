@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from gradcam_adv import machine
-from gradcam_adv.app.errors import Commands, as_typed, in_one_line
+from gradcam_adv.app.errors import Commands, in_one_line
 from gradcam_adv.app.options import (
     FOLDER,
     JSON,
@@ -20,29 +19,16 @@ from gradcam_adv.app.options import (
     PATH,
     STUDY,
     WORK,
+    check_apart,
     check_output,
     for_model,
-    reproducing,
 )
+from gradcam_adv.app.terminal import in_lines, say, say_json, table_lines
 
 if TYPE_CHECKING:
     from gradcam_adv.app.pipeline import Pipeline
     from gradcam_adv.runs.engines import Engine
     from gradcam_adv.study.config import Arm
-
-
-def _print(content: Any) -> None:
-    """Print a text, or anything else as JSON."""
-    if not isinstance(content, str):
-        content = json.dumps(content, indent=2, ensure_ascii=False, default=_for_json)
-    click.echo(content)
-
-
-def _for_json(value: Any) -> Any:
-    """A table as rows: numbers in full, null for a missing one; a path as text."""
-    if isinstance(value, Path):
-        return str(value)
-    return json.loads(value.to_json(orient="records", double_precision=15, force_ascii=False))
 
 
 def _pipeline(
@@ -54,26 +40,18 @@ def _pipeline(
     allow_left_out: bool,
     engine: Literal["local", "ray"],
     address: str | None,
-    command: str | None = None,
 ) -> Pipeline:
-    """The pipeline of a study. ``command`` continues it; if None, the command typed."""
     from gradcam_adv.app.pipeline import Pipeline
     from gradcam_adv.study import config
 
+    check_apart(runs, models)
     read = config.read(study, photos=photos, weights=weights)
-    given = {
-        "study": str(study.absolute()),
-        "photos": photos,
-        "weights": weights,
-        "allow_left_out": allow_left_out,
-        "command": command or as_typed(),
-    }
     return Pipeline(
         read,
         runs / read.name,
         models / read.name,
         allow_left_out=allow_left_out,
-        given=given,
+        given={"file": str(study), "photos": photos, "weights": weights},
         engine=_engine(engine, address, read.threads or machine.cores()),
     )
 
@@ -112,7 +90,7 @@ def _run(until: str, options: dict[str, Any], *, all_readings: bool = False) -> 
     pipeline = _pipeline(**options)
     pipeline.run(until, all_readings=all_readings)
     for path in pipeline.results(until):
-        click.echo(f"  {path}")
+        say(f"  {path}")
 
 
 @click.group(
@@ -197,7 +175,7 @@ def explain(**options: Any) -> None:
     if chosen is None:
         _run("explain", options)
         return
-    click.echo(_for_saved_models().FolderWork(**chosen).explain())
+    say(_for_saved_models().FolderWork(**chosen).explain())
 
 
 @_command(*MODEL, click.option("--json", "as_json", is_flag=True, help="With --model: print JSON."))
@@ -214,9 +192,11 @@ def score(as_json: bool, **options: Any) -> None:
         return
     folder = _for_saved_models()
     result, said = folder.FolderWork(**chosen).score()
-    as_text = folder.by_layer(result).to_markdown(index=False, disable_numparse=True)
-    _print({"mod": result.mod, "vid": result.vid} if as_json else as_text)
-    click.echo(said, err=True)
+    if as_json:
+        say_json({"mod": result.mod, "vid": result.vid})
+    else:
+        say(*table_lines(folder.by_layer(result)))
+    say(said, err=True)
 
 
 @_command(click.argument("model", type=PATH), JSON)
@@ -226,7 +206,10 @@ def layers(model: Path, as_json: bool) -> None:
     Example: gradcam-adv layers my.keras
     """
     table = _for_saved_models().layers_of(model)
-    _print(table if as_json else table.to_markdown(index=False))
+    if as_json:
+        say_json(table)
+    else:
+        say(*table_lines(table))
 
 
 @_command(click.argument("files", metavar="FILE...", type=PATH, nargs=-1, required=True), JSON)
@@ -237,10 +220,16 @@ def check(files: tuple[Path, ...], as_json: bool) -> None:
 
     Example: gradcam-adv check my.keras weights/vgg16.weights.h5
     """
+    machine.backend()
+    from gradcam_adv import backends
     from gradcam_adv.app import check as looked
 
+    backends.set_keras()
     found = [looked.check(path) for path in files]
-    _print([looked.as_json(f) for f in found] if as_json else "\n".join(f.text() for f in found))
+    if as_json:
+        say_json([asdict(f) | {"opens": f.refused is None} for f in found])
+    else:
+        say(*(f.text() for f in found))
     if any(f.refused is not None for f in found):
         click.get_current_context().exit(2)
 
@@ -274,7 +263,7 @@ def export(network: str, arm: Arm, epsilon: float, output: Path, **options: Any)
 
     if not 0 <= epsilon <= 1:  # NaN fails this, too
         raise ValueError(f"Expected --epsilon from 0 to 1. Received: {epsilon}")
-    pipeline = _pipeline(**options, command=reproducing(**options))
+    pipeline = _pipeline(**options)
     check_output(pipeline.listing.root, output)
     backbones.find(network)  # for an unknown name, its error names the nearest
     study = pipeline.study
@@ -285,7 +274,7 @@ def export(network: str, arm: Arm, epsilon: float, output: Path, **options: Any)
             )
     pipeline.run("attack")
     count = write_png(pipeline.plan.arms[arm], network, epsilon, output)
-    click.echo(f"{count} photos in {output}")
+    say(f"{count} photos in {output}")
 
 
 @_command(click.argument("run", type=PATH, default=Path("runs/quick")), JSON)
@@ -299,7 +288,10 @@ def status(run: Path, as_json: bool) -> None:
     from gradcam_adv.app.status import of_run
 
     state = of_run(run)
-    _print(asdict(state) | {"done": state.is_done} if as_json else state.text())
+    if as_json:
+        say_json(asdict(state) | {"done": state.is_done})
+    else:
+        say(*state.lines())
 
 
 @_command(
@@ -322,9 +314,9 @@ def compare(first: Path, second: Path, output: Path | None, as_json: bool) -> No
     comparison = compare_runs(first, second)
     written = [] if output is None else comparison.write(output)
     if as_json:
-        _print(comparison.tables)
+        say_json(comparison.tables)
         return
-    _print("\n".join([describe(comparison), *(f"  {path}" for path in written)]))
+    say(*in_lines(describe(comparison)), *(f"  {path}" for path in written))
 
 
 @_command(*STUDY, JSON)
@@ -338,7 +330,10 @@ def doctor(study: Path, as_json: bool, allow_left_out: bool, **options: Any) -> 
     from gradcam_adv.app.doctor import examine
 
     found = examine(study, **options)
-    _print({"can_run": found.can_run, **asdict(found)} if as_json else found.text())
+    if as_json:
+        say_json({"can_run": found.can_run, **asdict(found)})
+    else:
+        say(*found.lines())
     if not found.can_run:
         click.get_current_context().exit(1)
 
@@ -349,11 +344,11 @@ def clean(study: Path, runs: Path, models: Path, **_: Any) -> None:
 
     Example: gradcam-adv clean studies/quick.toml
     """
-    from gradcam_adv.runs import cleaning
+    from gradcam_adv.app.pipeline import clean_run
     from gradcam_adv.study import config
 
+    check_apart(runs, models)
     name = config.read(study).name
-    cleaned = cleaning.clean(runs / name, models / name)
-    click.echo(f"{cleaned.removed} files removed")
-    for path in cleaned.left:
-        click.echo(f"left alone, since somebody changed it: {path}")
+    cleaned = clean_run(runs / name, models / name)
+    say(f"{cleaned.removed} files removed")
+    say(*(f"left alone, since somebody changed it: {path}" for path in cleaned.left))

@@ -78,7 +78,7 @@ class Checkup:
                 self.problems.append(problem)
             return None
 
-    def text(self) -> str:
+    def lines(self) -> list[str]:
         """For a terminal."""
         lines = []
         for heading, found in self.found.items():
@@ -89,8 +89,7 @@ class Checkup:
         else:
             lines.append(f"  {self.command} can't run.")
         lines += [f"  problem: {problem}" for problem in self.problems]
-        lines += [f"  warning: {warning}" for warning in self.warnings]
-        return "\n".join(lines)
+        return lines + [f"  warning: {warning}" for warning in self.warnings]
 
 
 def examine(
@@ -108,6 +107,7 @@ def examine(
         return checkup
     _gpu(checkup)
     _machine(checkup)
+    checkup.try_to("folders", options.check_apart, runs, models)
     checkup.found["Study"] = {"file": f"{path}: can't be used"}
     study = checkup.try_to("study", _read, path, photos, weights)
     if study:

@@ -15,6 +15,8 @@ from typing import Any
 import click
 
 from gradcam_adv.app import interrupts
+from gradcam_adv.app.terminal import say
+from gradcam_adv.files import text
 
 
 class UserError(click.ClickException):
@@ -27,7 +29,7 @@ class LogLines(logging.Handler):
     """Prints the package's log: information on stdout, warnings on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(record.getMessage(), err=record.levelno >= logging.WARNING)
+        say(record.getMessage(), err=record.levelno >= logging.WARNING)
 
 
 def _show_log() -> None:
@@ -47,7 +49,7 @@ def in_one_line(command: Callable[..., None]) -> Callable[..., None]:
         lost = "nothing that is done is lost. To continue"
         if kwargs.get("model"):  # a folder of images starts again
             lost = "all files are complete. To start again"
-        with interrupts.ending_with(f"Stopped; {lost}: {as_typed()}"):
+        with interrupts.ending_with(text.shown(f"Stopped; {lost}: {as_typed()}", text.LINE)):
             command(*args, **kwargs)
 
     return wrapped
@@ -124,5 +126,4 @@ def _said(error: Exception) -> str:
 
 def _line(said: str) -> str:
     # Names and damaged files may contain control characters.
-    line = " ".join(said.split())
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
+    return text.shown(" ".join(said.split()), text.LINE)

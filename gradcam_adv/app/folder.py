@@ -19,13 +19,14 @@ from gradcam_adv.app.options import check_output
 from gradcam_adv.attacks.fgsm import FGSM
 from gradcam_adv.batching import batch_size_for
 from gradcam_adv.data import image_files, photos
-from gradcam_adv.files import read, write
+from gradcam_adv.files import read, text, write
 from gradcam_adv.graph import Layers
 from gradcam_adv.graph.flat import flatten
 from gradcam_adv.graph.layers import group
 from gradcam_adv.models.classifiers import load_model
 from gradcam_adv.plots import depth_profile, overlay, sheet
 from gradcam_adv.robustness import Dissimilarity, Explained
+from gradcam_adv.runs import locks
 
 # A sheet with more rows, or an overlay with more columns, can't be read.
 SHEET_ROWS = 40
@@ -38,9 +39,13 @@ def layers_of(path: Path) -> pd.DataFrame:
     """The layers of a saved model that have a heatmap, one per row.
 
     Columns: index, layer (its path), kind, shape (of its output, "h x w x channels"), and groups,
-    those of "conv", "blocks" and "last" that it belongs to.
+    those of "conv", "blocks" and "last" that it belongs to. ValueError if there is none.
     """
     graph = flatten(load_model(path))
+    if not graph.layers:
+        raise ValueError(
+            f"Expected a model with layers of output (N, H, W, C). Received: none in {path}"
+        )
     groups = {name: group(graph, name) for name in ("conv", "blocks", "last")}
     return pd.DataFrame(
         {
@@ -101,7 +106,7 @@ def images_of(folder: Path, model: keras.Model) -> tuple[Images, pd.DataFrame]:
     )
     with photos.quiet():
         reasons = list(threads.map_in_threads(_reason, found))
-    names = [_shown(path.relative_to(folder).as_posix()) for path in found]
+    names = [path.relative_to(folder).as_posix() for path in found]
     table = pd.DataFrame({"path": found, "image": names, "reason": reasons})
     usable = table["reason"] == ""
     if not usable.any():
@@ -110,12 +115,13 @@ def images_of(folder: Path, model: keras.Model) -> tuple[Images, pd.DataFrame]:
             + (f" of {len(found)}, the first: {names[0]}: {reasons[0]}" if found else "")
         )
     images = Images(table["path"][usable].tolist(), table["image"][usable].tolist(), shape)
-    return images, table.loc[~usable, ["image", "reason"]].reset_index(drop=True)
+    excluded = table.loc[~usable, ["image", "reason"]].reset_index(drop=True)
+    return images, excluded.assign(image=excluded["image"].map(text.escaped))
 
 
 def _reason(path: Path) -> str:
     """Why an image can't be used, by its contents or its name; results are named after it."""
-    if _shown(str(path)) != str(path):
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in str(path)):
         return "control characters or no UTF-8 in its name or a folder's"
     if len(path.name.encode()) > NAME_BYTES:
         return f"a name of more than {NAME_BYTES} bytes"
@@ -125,14 +131,6 @@ def _reason(path: Path) -> str:
     except ValueError as error:
         return str(error)
     return ""
-
-
-def _shown(name: str) -> str:
-    """A name that can be printed and written: control characters and broken UTF-8 as escapes."""
-    return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in ("Cc", "Cs") else c
-        for c in name
-    )
 
 
 EXPLAINERS: dict[str, Any] = {
@@ -179,8 +177,13 @@ class FolderWork:
         (h, w) in [0, 1]; ``overlays/<image>.png``, one row per epsilon and one column per layer;
         ``images.csv`` and ``nissim.csv`` as of :class:`gradcam_adv.Dissimilarity`; ``sheet.png``,
         the last of the layers for the first images; ``excluded.csv``. Returns one line on what was
-        written. ValueError if the output has pictures of other images.
+        written. ValueError if the output has pictures of other images, or links that lead out of
+        it; OSError if another call works there.
         """
+        with locks.alone_in(self._output):
+            return self._explain()
+
+    def _explain(self) -> str:
         images, names, layers = self._images, self._images.names, self._explainer.layers
         self._check_no_others()
         shown, scores, tiles = [], [], []
@@ -221,8 +224,13 @@ class FolderWork:
         """MOD and VID by layer, with their controls, and one line on what is missing.
 
         Writes ``mod.csv``, ``vid.csv``, ``nissim.csv``, ``images.csv`` and ``excluded.csv``, for
-        two layers or more also ``depth_profile.png``. No heatmap is kept.
+        two layers or more also ``depth_profile.png``. No heatmap is kept. OSError if another call
+        works there.
         """
+        with locks.alone_in(self._output):
+            return self._score()
+
+    def _score(self) -> tuple[Dissimilarity, str]:
         with validation.naming(self._images.names, self._file.name):
             result = robustness.dissimilarity(
                 self._model,
@@ -246,7 +254,7 @@ class FolderWork:
     def _check_no_others(self) -> None:
         """ValueError for an output with pictures of other images, which the user may still want."""
         for place, suffix in (("heatmaps", ".npz"), ("overlays", ".png")):
-            folder = self._output / place
+            folder = read.inside(self._output, place)
             expected = {folder / f"{name}{suffix}" for name in self._images.names}
             # Hidden files are those that a killed process was writing.
             listed = read.walk(folder) if folder.is_dir() else ()
@@ -263,7 +271,7 @@ class FolderWork:
         """Write the heatmaps of an image, and its overlays."""
         layers = self._explainer.layers
         write.arrays(
-            read.inside(self._output / "heatmaps", f"{image}.npz"),
+            read.inside(self._output, f"heatmaps/{image}.npz"),
             {f"{lv.epsilon:g} {name}": lv.heatmaps[name][i] for lv in levels for name in layers},
         )
         # If there are too many layers, the overlays show some, spread evenly over the depth.
@@ -273,7 +281,7 @@ class FolderWork:
         rows = [f"ε = {level.epsilon:g}\nclass {level.predicted[i]}" for level in levels]
         columns = ["image", *(name.replace("/", "/\n") for name in shown)]
         figure = sheet(_tiles(levels, i, shown), rows, columns, image)
-        _save(figure, self._output / "overlays", image)
+        _save(figure, self._output, f"overlays/{image}")
 
     def _write_tables(self, **tables: pd.DataFrame) -> None:
         """Write tables, with the names of the images in place of their numbers."""

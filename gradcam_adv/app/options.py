@@ -135,6 +135,12 @@ def for_model(options: dict[str, Any]) -> dict[str, Any] | None:
     return chosen | {"layers": layers}
 
 
+def check_apart(runs: Path, models: Path) -> None:
+    """ValueError for one folder of both: a study would have its run and its models in one place."""
+    if runs.resolve() == models.resolve():
+        raise ValueError(f"Expected two folders as --runs and --models. Received: {runs} for both")
+
+
 def check_output(folder: Path, output: Path) -> None:
     """ValueError for an output inside the folder, where a second run would find its pictures."""
     if output.resolve().is_relative_to(folder.resolve()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
@@ -17,12 +18,13 @@ from gradcam_adv.files import write
 from gradcam_adv.models import weights
 from gradcam_adv.paper import readings
 from gradcam_adv.paper.tasks import CompareReadings, CompareSeeds, summaries_of
-from gradcam_adv.report.report import WriteReport
-from gradcam_adv.runs import locks, records
+from gradcam_adv.report.report import WriteReport, keep_changed_pages
+from gradcam_adv.runs import cleaning, locks, records
+from gradcam_adv.runs.cleaning import Cleaned
 from gradcam_adv.runs.engines import Engine, Local
 from gradcam_adv.runs.runner import Runner
-from gradcam_adv.runs.tasks import Task
-from gradcam_adv.study import checks, variations
+from gradcam_adv.runs.tasks import Task, names_by_kind
+from gradcam_adv.study import checks, paths, variations
 from gradcam_adv.study.config import Study
 from gradcam_adv.study.plan import STAGES, Plan, make_plan
 
@@ -48,6 +50,7 @@ class Pipeline:
         *,
         allow_left_out: bool = False,
         given: Mapping[str, Any] | None = None,
+        download: bool = True,
         engine: Engine | None = None,
     ) -> None:
         """
@@ -56,7 +59,9 @@ class Pipeline:
             folder: of the run.
             models: folder of its ``.keras`` files.
             allow_left_out: continue however many photos can't be used.
-            given: what the user typed, for the run's manifest.
+            given: what the user typed, for the run's manifest: the path of the study's file, and
+                photos and weights in place of the file's.
+            download: whether photos and weights may be downloaded.
             engine: does the slices of the tasks; None for this process.
 
         Raises:
@@ -78,9 +83,13 @@ class Pipeline:
         if variables := machine.numeric_environment():
             self._common["environment"] = variables
         self.listing = sources.list_photos(
-            study.photos, classes=study.classes, min_photos=study.min_photos, seed=study.seed
+            study.photos,
+            classes=study.classes,
+            min_photos=study.min_photos,
+            seed=study.seed,
+            download=download,
         )
-        self.weights = weights.resolve(study.weights, study.networks)
+        self.weights = weights.resolve(study.weights, study.networks, download=download)
         self._allow_left_out = allow_left_out
         self._given = dict(given or {})
         self._engine = engine or Local()
@@ -118,13 +127,17 @@ class Pipeline:
             locks.alone_in(self.models),
             contextlib.closing(self._engine),
         ):
+            self._check_manifest()
             self._write_manifest()  # now as well, for the status of an interrupted run
             worked = self.runner.do(tasks)
             if all_readings:
                 others, over = self._readings()
                 worked = self.runner.do([*others, over]) or worked
             if until == "report":
-                worked = self.runner.do([self._report()]) or worked
+                report = self._report()
+                if not self.runner.is_done(report):
+                    keep_changed_pages(self.folder)
+                worked = self.runner.do([report]) or worked
             self._write_manifest()
         name = self.study.name
         if worked:
@@ -243,20 +256,31 @@ class Pipeline:
                 note,
             )
 
+    def _check_manifest(self) -> None:
+        """ValueError if there is a manifest of something else in the run's folder."""
+        path = self.folder / records.MANIFEST
+        if path.exists() and not records.is_of_run(path):
+            raise ValueError(
+                f"Expected {path} to be a run's, or not there; move it, or give another --runs. "
+                "Received: another file"
+            )
+
     def _write_manifest(self) -> None:
         """Record what the run is about; the manifest of each task says how its files were made."""
         report = [self._report()] if self._is_scored() else []
         write.json(
             self.folder / records.MANIFEST,
             {
-                "study": asdict(self.study),
-                "given": self._given,
+                "study": paths.to_run(asdict(self.study), self.folder),
+                "given": {
+                    **paths.to_run(self._given, self.folder),
+                    "allow_left_out": self._allow_left_out,
+                },
                 "weights": {
                     name: {"origin": chosen.origin, "sha256": chosen.sha256}
                     for name, chosen in self.weights.items()
                 },
-                "photos": str(self.listing.root),
-                "models": str(self.models),
+                "models": os.path.relpath(self.models, self.folder),
                 **self._common,
                 "tasks": {
                     task.name: str(task.folder.relative_to(self.folder))
@@ -265,6 +289,11 @@ class Pipeline:
                 },
             },
         )
+
+
+def clean_run(folder: Path, models: Path) -> Cleaned:
+    """Delete the files that the tasks of a run made, and nothing else."""
+    return cleaning.clean(folder, models, names_by_kind())  # all kinds are imported here
 
 
 def _without_repeats(tasks: Iterable[Task]) -> list[Task]:

@@ -11,13 +11,15 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from gradcam_adv.app.options import reproducing
 from gradcam_adv.app.pipeline import Pipeline
+from gradcam_adv.app.terminal import table_lines
 from gradcam_adv.files import read
 from gradcam_adv.runs import locks, records
 from gradcam_adv.runs.records import Record
 from gradcam_adv.runs.runner import Runner
 from gradcam_adv.runs.tasks import Task
-from gradcam_adv.study import config
+from gradcam_adv.study import config, paths
 
 # How many reasons are shown for stale tasks of one stage.
 SHOWN = 3
@@ -38,18 +40,17 @@ class RunState:
     def is_done(self) -> bool:
         return bool((self.stages["state"] == "done").all())
 
-    def text(self) -> str:
+    def lines(self) -> list[str]:
         """For a terminal."""
         lines = [f"{self.folder}: study {self.study}, photos {self.photos}"]
         if self.at_work:
             lines.append(f"at work: {self.at_work}")
-        table = self.stages.to_markdown(index=False, tablefmt="plain", disable_numparse=True)
-        lines += ["", table, ""]
+        lines += ["", *table_lines(self.stages, "plain"), ""]
         if self.is_done:
             lines.append("everything is done")
         elif not self.at_work:
             lines.append(f"to continue this run: {self.command}")
-        return "\n".join(lines)
+        return lines
 
 
 def of_run(folder: Path) -> RunState:
@@ -65,18 +66,24 @@ def of_run(folder: Path) -> RunState:
             f"{records.MANIFEST}"
         )
     match read.json(path):
-        case {"study": dict(content), "models": str(models), "given": dict(given)}:
+        case {"study": dict(content), "models": str(name), "given": dict(given)}:
             pass
         case _:
             raise ValueError(f"Expected the manifest of a run of this version. Received: {path}")
-    file, overrides = given.get("study"), {k: given.get(k) for k in ("photos", "weights")}
-    if isinstance(file, str) and Path(file).is_file():
-        study = config.read(Path(file), **overrides)
+    given, content = paths.from_run(given, folder), paths.from_run(content, folder)
+    models = Path(os.path.normpath(folder / name))
+    file = Path(str(given.get("file", "STUDY")))  # a run made from Python has no file
+    typed = {key: given.get(key) for key in ("photos", "weights")}
+    if file.is_file():
+        study = config.read(file, **typed)
     else:
         study = config.parse({key: v for key, v in content.items() if v is not None})
     allowed = given.get("allow_left_out") is True
-    pipeline = Pipeline(study, folder, Path(models), allow_left_out=allowed)
-    command, at_work = str(given.get("command")), locks.holder(folder)
+    pipeline = Pipeline(study, folder, models, allow_left_out=allowed, download=False)
+    # Out of the study, since a line of the manifest may be anybody's.
+    runs = Path(os.path.normpath(folder / ".."))
+    command = reproducing(file, allow_left_out=allowed, runs=runs, models=models.parent, **typed)
+    at_work = locks.holder(folder)
     return RunState(folder, study.name, study.photos, command, at_work, stages(pipeline))
 
 

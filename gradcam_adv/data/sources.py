@@ -66,7 +66,9 @@ class Source:
         return [_checked(path.relative_to(self.root).as_posix(), self.root) for path in found]
 
 
-def list_photos(photos: str, *, classes: int | None, min_photos: int, seed: int) -> Listing:
+def list_photos(
+    photos: str, *, classes: int | None, min_photos: int, seed: int, download: bool = True
+) -> Listing:
     """Choose identities of a data set, and list their photos with their SHA-256 hashes.
 
     Every file that looks like a photo is listed, at any depth of an identity's folder. Links to
@@ -78,11 +80,12 @@ def list_photos(photos: str, *, classes: int | None, min_photos: int, seed: int)
         classes: how many identities to choose at random; None for all.
         min_photos: identities with fewer files are not chosen.
         seed: of the choice.
+        download: whether "lfw" may be downloaded.
 
     Raises:
-        ValueError: the folder does not exist or holds no photos; a download failed; two names are
-            too similar, or a name is not UTF-8; there are fewer than two identities, or fewer than
-            ``classes``.
+        ValueError: the folder does not exist or holds no photos; a download failed, or would be
+            needed without ``download``; two names are too similar, or a name is not UTF-8; there
+            are fewer than two identities, or fewer than ``classes``.
 
     Example:
         >>> listing = list_photos("orl", classes=3, min_photos=3, seed=0)
@@ -98,6 +101,11 @@ def list_photos(photos: str, *, classes: int | None, min_photos: int, seed: int)
         except (OSError, ValueError):
             return ""
 
+    if not download and _needs_download(photos):
+        raise ValueError(
+            f"Expected Labeled Faces in the Wild in {_lfw_root()}, since nothing is downloaded "
+            "here. Received: no such folder"
+        )
     listing = _listed(photos, classes, min_photos, seed)
     files = listing.files
     found = threads.map_in_threads(sha256, files["photo"])
@@ -107,9 +115,13 @@ def list_photos(photos: str, *, classes: int | None, min_photos: int, seed: int)
 
 def look(photos: str, *, classes: int | None, min_photos: int, seed: int) -> Listing | None:
     """:func:`list_photos` without hashes; None if that would need a download."""
-    if photos == "lfw" and not _lfw_root().is_dir():
+    if _needs_download(photos):
         return None
     return _listed(photos, classes, min_photos, seed)
+
+
+def _needs_download(photos: str) -> bool:
+    return photos == "lfw" and not _lfw_root().is_dir()
 
 
 def _listed(photos: str, classes: int | None, min_photos: int, seed: int) -> Listing:
@@ -148,6 +160,17 @@ def _source(photos: str) -> Source:
     # The title is printed in the report, so it must not contain a tag, a link or a formula.
     name = re.sub(r"[^\w .,+=@#%()'-]", "?", os.path.basename(os.path.abspath(root)))
     return Source(f"photos in {name}", root, (root,))
+
+
+def moved(photos: str, move: Callable[[str], str]) -> str:
+    """The key ``photos`` of a study with its folder moved, if it names one."""
+    kind, _, folder = photos.partition(":")
+    if folder and f"{kind}:DIR" in SOURCES:
+        return f"{kind}:{move(folder)}"
+    if photos in SOURCES:
+        return photos
+    path = move(photos)
+    return os.path.join(".", path) if path in SOURCES or ":" in path else path
 
 
 def _folder(folder: str, photos: str) -> Path:

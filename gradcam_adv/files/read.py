@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gradcam_adv.files.text import from_cell, in_texts
+
 
 def json(path: Path) -> dict[str, Any]:
     """The JSON object in a file; ValueError if it holds anything else."""
@@ -68,7 +70,8 @@ def table(path: Path, text: Collection[str] = ()) -> pd.DataFrame:
     """The table in a CSV file; ValueError if it is damaged, or no table.
 
     The columns ``text`` are text, whatever they look like: a person may be called "NA" or "007".
-    In other columns an empty cell is a missing number.
+    In other columns an empty cell is a missing number. An apostrophe that our writer put before a
+    text is taken off.
     """
     with _reading(path, "a table"), warnings.catch_warnings():
         # With index_col=False, cells beyond the header are a warning, and do not become the index.
@@ -84,7 +87,7 @@ def table(path: Path, text: Collection[str] = ()) -> pd.DataFrame:
             na_values=[""],
             index_col=False,
         )
-    return content.fillna(dict.fromkeys(as_text, ""))
+    return in_texts(content.fillna(dict.fromkeys(as_text, "")), from_cell)
 
 
 def array(path: Path) -> np.ndarray:

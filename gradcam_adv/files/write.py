@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import json as json_format
 import os
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from gradcam_adv.files.text import as_cell, in_texts, texts_in
 
 
 class Observer:
@@ -124,16 +127,24 @@ def json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def table(path: Path, content: pd.DataFrame) -> None:
-    """Write a table as CSV."""
-    with whole_file(path) as temporary:
-        content.to_csv(temporary, index=False)
+    """Write a table as CSV; text that begins like a formula gets an apostrophe before it."""
+    table_in_parts(path, [content])
 
 
 def table_in_parts(path: Path, parts: Iterable[pd.DataFrame]) -> None:
     """Write tables with the same columns one below the other, holding one at a time."""
     with whole_file(path) as temporary:
         for number, part in enumerate(parts):
-            part.to_csv(temporary, index=False, mode="a", header=number == 0)
+            cells = in_texts(part, as_cell)
+            # Left to itself, csv quotes no "\r", which would end the row.
+            odd = any("\r" in text for text in texts_in(part))
+            cells.to_csv(
+                temporary,
+                index=False,
+                mode="a",
+                header=number == 0,
+                quoting=csv.QUOTE_NONNUMERIC if odd else csv.QUOTE_MINIMAL,
+            )
 
 
 def tables(folder: Path, **by_name: pd.DataFrame) -> list[Path]:

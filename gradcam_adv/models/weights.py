@@ -11,7 +11,7 @@ import socket
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,6 +24,8 @@ from gradcam_adv.models.backbones import Backbone, find
 PROBE_SECONDS = 3.0
 # A download stops with an error after this many seconds without data.
 STALL_SECONDS = 20.0
+# What a study's key ``weights`` may be; anything else is a directory.
+KINDS = ("imagenet", "random", "auto")
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,14 @@ def opened(path: Path, title: str) -> Iterator[Path]:
                 f"Expected weights of {title} without top. Received: {path}: {why}"
             ) from error
         yield copy
+
+
+def moved(wanted: str, move: Callable[[str], str]) -> str:
+    """The key ``weights`` of a study with its directory moved, if it names one."""
+    if wanted in KINDS:
+        return wanted
+    path = move(wanted)
+    return os.path.join(".", path) if path in KINDS else path
 
 
 def _file_in(directory: Path, backbone: Backbone) -> Path:

@@ -11,6 +11,7 @@ import pandas as pd
 from gradcam_adv.files import write
 from gradcam_adv.paper import judge, readings, seeds
 from gradcam_adv.runs.engines import Engine
+from gradcam_adv.runs.records import Names
 from gradcam_adv.runs.tasks import Task, not_an_input
 from gradcam_adv.study.config import Arm
 from gradcam_adv.study.plan import ArmPlan, Plan
@@ -41,6 +42,7 @@ class CompareSeeds(Task):
 
     kind = "seeds"
     stage = "score"
+    names = Names(r"seeds(_each|_verdicts)?\.csv")
 
     summaries: Mapping[str, SummaryTask]
     order: tuple[int, ...]
@@ -89,6 +91,7 @@ class CompareReadings(Task):
 
     kind = "readings"
     stage = "score"
+    names = Names(r"readings(_distances|_verdicts)?\.csv")
 
     summaries: Mapping[str, SummaryTask]
     by_name: Mapping[str, Arms] = not_an_input()

@@ -24,7 +24,7 @@ from gradcam_adv.report.text import (
     with_noise,
 )
 from gradcam_adv.runs.records import MANIFEST
-from gradcam_adv.study import tables
+from gradcam_adv.study import paths, tables
 from gradcam_adv.study.columns import read_table
 from gradcam_adv.study.config import Arm, Study, parse
 from gradcam_adv.study.tables import deviations, select
@@ -154,7 +154,8 @@ def open_run(folder: Path) -> Run:
     report = folder / str(manifest["tasks"]["report"])
     try:
         # A key that was not set is null in a manifest.
-        study = parse({k: v for k, v in manifest["study"].items() if v is not None})
+        content = paths.from_run(manifest["study"], folder)
+        study = parse({k: v for k, v in content.items() if v is not None})
         weights = {name: _origin(manifest["weights"].get(name)) for name in study.networks}
         files = read.json(report / MANIFEST).get("files", {})
         if not isinstance(files, dict):

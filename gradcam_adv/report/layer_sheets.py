@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
-from gradcam_adv.files import write
+from gradcam_adv.files import text, write
 from gradcam_adv.models.backbones import title
 from gradcam_adv.plots.overlays import mixed, shortened
 from gradcam_adv.plots.style import COLORMAP
@@ -68,7 +68,7 @@ def photo(plan: ArmPlan) -> str:
     """The photo of the sheets, in words."""
     row = int(next(iter(plan.explain.values())).rows[0])
     case = plan.photos.test.iloc[row]
-    return f"photo {case['photo']} of {plan.people[case['label']]}"
+    return f"photo {text.shown(case['photo'])} of {plan.people[case['label']]}"
 
 
 def sheet(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 
 from gradcam_adv.data import sources
 from gradcam_adv.files import write
+from gradcam_adv.models.backbones import BACKBONES
 from gradcam_adv.paper import judge
 from gradcam_adv.report import (
     about,
@@ -32,13 +36,31 @@ from gradcam_adv.report import (
 from gradcam_adv.report.text import caveat, caveats, render
 from gradcam_adv.runs import cleaning, records
 from gradcam_adv.runs.engines import Engine
+from gradcam_adv.runs.records import Names
 from gradcam_adv.runs.tasks import Task, counted_as, not_an_input
 from gradcam_adv.study.columns import read_tables
 from gradcam_adv.study.config import Arm, Study
 from gradcam_adv.study.plan import ArmPlan, Plan
 from gradcam_adv.study.tables import select
 
+logger = logging.getLogger(__name__)
+
 Tables = dict[str, pd.DataFrame]
+# Every file of a report, by its path in the run.
+_TABLES = (
+    "accuracy|arms_accuracy|arms_mod|claims|depth|excess|excluded|identities|layers|mod|nissim|"
+    "photos|predictions|psnr|readings(_distances|_verdicts)?|seeds(_each|_verdicts)?|shift|"
+    "table_[123]|transfer|unrelated|vid|zero_gradients"
+)
+_FIGURES = (
+    r"crops|curves|depth_profile|figure_\d|readings_(distances|curves_\w+)|seeds|transfer|"
+    rf"layers_({'|'.join(BACKBONES)})_(\d+|blocks)"
+)
+_ARM = f"({'|'.join(get_args(Arm))})"
+_FILES = (
+    rf"report\.(md|html)|tables/({_ARM}/)?({_TABLES})\.csv|"
+    rf"figures/({_ARM}/)?({_FIGURES})\.(png|svg)"
+)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -56,6 +78,7 @@ class WriteReport(Task):
     kind = "report"
     stage = "report"
     version = 1
+    names = Names(own=_FILES, run=_FILES)
 
     summaries: Mapping[str, Task]
     extra: Mapping[str, Task]
@@ -75,11 +98,14 @@ class WriteReport(Task):
         """Remove what an earlier report, of other arms or another version, published elsewhere."""
         # Paths out of records have no "..", which the run's own may have: --runs a/../b.
         kept = {Path(os.path.normpath(path)) for path in files}
+        places = (self.run, self.models)
         for place in self.run.glob(f"{self.name}/*"):
             for record in (records.manifest(place), records.journal(place)):
                 for name in record.begun if record else ():
-                    path = records.place_of(place, name, (self.run, self.models))
-                    if path is not None and path not in kept and not path.is_dir():
+                    path = records.place_of(place, name, places)
+                    if path is None or path in kept or path.is_dir():
+                        continue
+                    if self.names.fit(path, place, places):
                         path.unlink(missing_ok=True)
 
     def _write(self) -> list[Path]:
@@ -114,6 +140,29 @@ class WriteReport(Task):
                 arm, name = task.name.split("/", 1)
                 rows.append((arm, task.stage, name, record.seconds))
         return pd.DataFrame(rows, columns=["arm", "stage", "task", "seconds"])
+
+
+def keep_changed_pages(run: Path) -> None:
+    """Rename pages in a run's folder that no report of it wrote, or that somebody changed since."""
+    found = {
+        place: record
+        for place in run.glob(f"{WriteReport.kind}/*")
+        if (record := records.manifest(place) or records.journal(place))
+    }
+
+    def is_ours(file: Path) -> bool:
+        names = {place: os.path.relpath(file, place) for place in found}
+        return any(
+            names[place] in record.begun - record.files.keys() or record.holds(names[place], place)
+            for place, record in found.items()
+        )
+
+    for file in (run / "report.md", run / "report.html"):
+        if os.path.lexists(file) and not is_ours(file):
+            others = (file.with_stem(f"{file.stem}-kept-{n}") for n in itertools.count(1))
+            kept = next(other for other in others if not os.path.lexists(other))
+            file.rename(kept)
+            logger.warning("warning: %s was not as a report wrote it, and is now %s", file, kept)
 
 
 def _draw_extra(arms: Mapping[Arm, ArmPlan], common: Tables, folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from gradcam_adv.files.text import LINE, shown
 from gradcam_adv.models.backbones import title
 from gradcam_adv.paper import printed
 from gradcam_adv.study.attacks import BLACK_BOX, NOISE
@@ -23,7 +24,6 @@ NOISE_ROW = "– random-sign noise"
 UNRELATED = "unrelated photos"
 
 _MARKUP = re.compile(r"[\\`*|~]|<(?=[\w/!?])|\](?=[(\[:])|&(?=#|\w+;)|(?<!\w)_|_(?!\w)")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def caveat(plan: ArmPlan) -> str:
@@ -104,8 +104,8 @@ def with_noise(table: pd.DataFrame, names: Mapping[str, str]) -> Iterator[tuple[
 
 def markdown(rows: pd.DataFrame | Sequence[Mapping[Any, Any]]) -> str:
     """A table in Markdown; whatever names of photos and people it holds are text in it."""
-    shown = pd.DataFrame(rows).fillna("–").map(lambda cell: escaped(str(cell)))
-    return str(shown.to_markdown(index=False, disable_numparse=True))
+    cells = pd.DataFrame(rows).fillna("–").map(lambda cell: escaped(str(cell)))
+    return str(cells.to_markdown(index=False, disable_numparse=True))
 
 
 def escaped(text: str) -> str:
@@ -113,7 +113,7 @@ def escaped(text: str) -> str:
 
     Text that only looks like markup stays as it is: "block1_conv1", "0.5 [0.4, 0.6]", "p < 0.05".
     """
-    return _MARKUP.sub(r"\\\g<0>", _CONTROL.sub(" ", text))
+    return _MARKUP.sub(r"\\\g<0>", shown(text, LINE))
 
 
 def marked_source(network: str, source: str) -> str:
@@ -147,6 +147,7 @@ TEMPLATES.filters |= {
     "marked_source": marked_source,
     "network": title,
     "number": number,
+    "shown": shown,
     "quoted": lambda lines: "\n".join(f"> - {line}" for line in lines),
     "table": markdown,
     "with_caveat": with_caveat,

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from gradcam_adv.files import text
 from gradcam_adv.models.backbones import title
 from gradcam_adv.plots.overlays import mixed
 from gradcam_adv.plots.style import COLORMAP
@@ -118,7 +119,8 @@ def _network(plan: ArmPlan, network: str, summary: dict[str, pd.DataFrame]) -> N
             picture = encode_picture(example.pixels)
             nissim = [float(by_level[attack, epsilon, n]) if epsilon else 0.0 for n in names]
             levels.append(Level(attack, epsilon, picture, maps, example.predicted, tuple(nissim)))
-        photos.append(Photo(case["photo"], plan.people[case["label"]], tuple(levels)))
+        name, person = text.shown(case["photo"]), plan.people[case["label"]]
+        photos.append(Photo(name, person, tuple(levels)))
     layers = tuple(Layer(name, *size) for name, size in zip(names, sizes, strict=True))
     return Network(title(network), network == plan.study.source, layers, tuple(photos))
 

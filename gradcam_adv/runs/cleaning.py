@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradcam_adv.files import read, write
+from gradcam_adv.files import write
 from gradcam_adv.runs import locks, records
+from gradcam_adv.runs.records import Names
 
 
 @dataclass(frozen=True)
@@ -20,18 +21,19 @@ class Cleaned:
     left: list[Path]
 
 
-def clean(folder: Path, models: Path) -> Cleaned:
+def clean(folder: Path, models: Path, kinds: Mapping[str, Sequence[Names]]) -> Cleaned:
     """Delete the files that the records below a run's folder name, unless they were changed.
 
-    Files outside the run's and the models' folders are never touched, whatever a record says.
-    Folders are removed only when they are empty.
+    A record may come from anybody. It counts only in the folder of its task, and names only what a
+    task of its kind writes: see ``kinds``, by kind. Files outside the run's and the models' folders
+    are never touched. Folders are removed only when they are empty.
     """
     places = (folder, models)
     with contextlib.ExitStack() as held:
         for place in places:
             if place.is_dir():
                 held.enter_context(locks.alone_in(place))
-        found = _on_record(folder, places)
+        found = _on_record(folder, places, kinds)
         for path, ours in found.items():
             if ours:
                 path.unlink(missing_ok=True)
@@ -49,7 +51,9 @@ def remove_empty(gone: Iterable[Path], places: tuple[Path, ...]) -> None:
                 above.rmdir()
 
 
-def _on_record(folder: Path, places: tuple[Path, ...]) -> dict[Path, bool]:
+def _on_record(
+    folder: Path, places: tuple[Path, Path], kinds: Mapping[str, Sequence[Names]]
+) -> dict[Path, bool]:
     """Every existing file that is on record in a run, and whether it is unchanged."""
     found: dict[Path, bool] = {}
 
@@ -58,20 +62,26 @@ def _on_record(folder: Path, places: tuple[Path, ...]) -> dict[Path, bool]:
         if path is not None and (os.path.isfile(path) or os.path.islink(path)):
             found[path] = found.get(path, False) or ours
 
-    with contextlib.suppress(OSError, ValueError):  # no manifest of a run
-        if {"study", "tasks", "models"} <= read.json(folder / records.MANIFEST).keys():
-            add(folder, records.MANIFEST, True)
-            add(folder, write.temporary_of(Path(records.MANIFEST)).name, True)
+    if records.is_of_run(folder / records.MANIFEST):
+        add(folder, records.MANIFEST, True)
+        add(folder, write.temporary_of(Path(records.MANIFEST)).name, True)
     readers = {records.MANIFEST: records.manifest, records.JOURNAL: records.journal}
     listed = read.walk(folder) if folder.is_dir() else ()
     there = ((Path(place), name) for place, _, names in listed for name in names)
-    for place, file in there:
-        record = readers[file](place) if file in readers else None
-        if record is None or "task" not in record.about:
+    for place, name in there:
+        record = readers[name](place) if name in readers else None
+        # The name of a task, such as "plain/train/vgg16" or "report", is the path of its folders.
+        task = place.parent.relative_to(folder) if record else Path()
+        if record is None or record.about.get("task") != task.as_posix():
             continue
-        add(place, file, True)
-        for name in (*readers, *record.begun):
-            add(place, str(write.temporary_of(place / name)), True)
+        fitting = kinds.get(task.parts[min(1, len(task.parts) - 1)], ())
+        if not fitting:
+            continue
+        for file in (name, *(write.temporary_of(Path(reader)).name for reader in readers)):
+            add(place, file, True)
         for name in record.begun:
-            add(place, name, name not in record.files or record.holds(name, place))
+            file = Path(os.path.normpath(place / name))
+            if any(known.fit(file, place, places) for known in fitting):
+                add(place, name, name not in record.files or record.holds(name, place))
+                add(place, str(write.temporary_of(Path(name))), True)
     return found

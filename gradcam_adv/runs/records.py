@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,31 @@ from gradcam_adv.files.hashes import Facts
 MANIFEST = "manifest.json"
 # Beside a task's files: one JSON object per line, appended while the task works.
 JOURNAL = "journal.jsonl"
+
+
+@dataclass(frozen=True)
+class Names:
+    """The files that a kind of task writes, as regular expressions of their paths, with /.
+
+    A record may come from anybody, so it deletes only what one of these fits.
+
+    Attributes:
+        own: of paths relative to the task's folder.
+        run: relative to the run's folder.
+        models: relative to the models' folder.
+    """
+
+    own: str = ".*"
+    run: str = ""
+    models: str = ""
+
+    def fit(self, path: Path, folder: Path, places: Iterable[Path]) -> bool:
+        """Whether a task in ``folder`` writes ``path``; ``places``: the run's and the models'."""
+        tops = [Path(os.path.normpath(top)) for top in (folder, *places)]
+        return any(
+            top in path.parents and re.fullmatch(name, path.relative_to(top).as_posix())
+            for name, top in zip((self.own, self.run, self.models), tops, strict=True)
+        )
 
 
 @dataclass
@@ -34,6 +60,14 @@ class Record:
         """Whether a file was whole and has not changed since; ``folder`` is the record's."""
         path = Path(os.path.normpath(folder / name))
         return hashes.is_unchanged(path, self.files.get(name))
+
+
+def is_of_run(path: Path) -> bool:
+    """Whether this is the manifest of a run, and not of a task or of something else."""
+    try:
+        return {"study", "tasks", "models"} <= read.json(path).keys()
+    except (OSError, ValueError):
+        return False
 
 
 def manifest(folder: Path) -> Record | None:
@@ -128,13 +162,21 @@ class Journal(write.Observer):
     """The record of one task while it writes its files.
 
     Files of an earlier try are kept if ``about``, all that they depend on, is equal; otherwise they
-    are deleted. Nothing is written or deleted outside ``places``. It is an observer: see
+    are deleted. Nothing is written or deleted outside ``places``, the run's and the models' folder,
+    and nothing is deleted but what ``names`` fit. It is an observer: see
     :func:`gradcam_adv.files.write.observed`.
     """
 
-    def __init__(self, folder: Path, about: Mapping[str, Any], places: Iterable[Path]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        about: Mapping[str, Any],
+        places: tuple[Path, Path],
+        names: Names = Names(),
+    ) -> None:
         self._folder = folder
-        self._places = tuple(places)
+        self._places = places
+        self._names = names
         self._about = json.loads(json.dumps(about))
         self.record = self._left()
         self._before = self.record.seconds
@@ -160,7 +202,9 @@ class Journal(write.Observer):
             files = {name: facts for name, facts in whole if left.holds(name, self._folder)}
         for name in left.begun - files.keys():
             path = place_of(self._folder, name, self._places)
-            for left_over in () if path is None else (path, write.temporary_of(path)):
+            if path is None or not self._names.fit(path, self._folder, self._places):
+                continue
+            for left_over in (path, write.temporary_of(path)):
                 # False for a name that no file can have, on which unlink() would fail.
                 if os.path.lexists(left_over) and not left_over.is_dir():
                     left_over.unlink()

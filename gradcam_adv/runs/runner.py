@@ -55,7 +55,8 @@ class Runner:
             worked = True
             if task.runs_networks:
                 self._start()
-            with records.Journal(task.folder, self.about(task), self.places) as journal:
+            about = self.about(task)
+            with records.Journal(task.folder, about, self.places, task.names) as journal:
                 if journal.record.files:
                     there = len(journal.record.files)
                     logger.info("%s: goes on, %d files are there", task.name, there)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from gradcam_adv.files import hashes
 from gradcam_adv.runs import records
 from gradcam_adv.runs.engines import Engine
-from gradcam_adv.runs.records import Record
+from gradcam_adv.runs.records import Names, Record
 
 
 def not_an_input(*, travels: bool = True) -> Any:
@@ -45,6 +45,7 @@ class Task(abc.ABC):
         stage: that it belongs to, such as "train".
         version: raise it when the result changes for the same inputs.
         runs_networks: whether Keras' backend has to be started first.
+        names: of the files that it writes.
         run: folder of the run.
     """
 
@@ -52,6 +53,7 @@ class Task(abc.ABC):
     stage: ClassVar[str]
     version: ClassVar[int] = 1
     runs_networks: ClassVar[bool] = False
+    names: ClassVar[Names] = Names()
 
     run: Path = not_an_input()
 
@@ -124,6 +126,17 @@ class Task(abc.ABC):
         travelling = (f for f in dataclasses.fields(self) if f.metadata.get("travels", True))
         state = {field.name: getattr(self, field.name) for field in travelling}
         return state | {"fingerprint": self.fingerprint}
+
+
+def names_by_kind(kind: type[Task] = Task) -> dict[str, list[Names]]:
+    """What tasks of each kind write, by kind; of every subclass that is imported."""
+    found: dict[str, list[Names]] = {}
+    for below in kind.__subclasses__():
+        if hasattr(below, "kind"):
+            found.setdefault(below.kind, []).append(below.names)
+        for name, names in names_by_kind(below).items():
+            found.setdefault(name, []).extend(names)
+    return found
 
 
 def _fields_as_json(value: Any, tasks: list[Task]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from gradcam_adv.batching import BATCH_SIZE
 from gradcam_adv.data.sources import Listing
+from gradcam_adv.files.text import shown
 from gradcam_adv.metrics.nissim import WINDOW
 from gradcam_adv.models.weights import Weights
 from gradcam_adv.runs.tasks import Task
@@ -82,9 +83,9 @@ class ArmPlan:
 
     @property
     def people(self) -> list[str]:
-        """Names of the identities, by label."""
+        """Names of the identities as they are shown, by label."""
         name_of = self.listing.identities.set_index("identity")["name"]
-        return list(map(str, name_of.loc[self.photos.identities]))
+        return list(map(shown, name_of.loc[self.photos.identities]))
 
     def headline(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of a table as the study reads the paper: which class, at which size."""

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from gradcam_adv.files.regular import open_regular
 from gradcam_adv.untrusted import checks
 
 # Larger files are not read. The largest of Keras' applications, ConvNeXtXLarge, has 1.4 GB.
@@ -75,13 +75,10 @@ def checked(path: Path, kind: Literal["model", "weights"]) -> Iterator[tuple[Pat
 
 
 def _copy(path: Path, copy: Path) -> None:
-    # Without O_NONBLOCK, opening a pipe would wait forever.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file, copy.open("wb") as into:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("no regular file")
-        if status.st_size > MOST_BYTES:
-            raise ValueError(f"a file of {status.st_size:,} bytes, more than {MOST_BYTES:,}")
+    file, size = open_regular(path)
+    with file, copy.open("wb") as into:
+        if size > MOST_BYTES:
+            raise ValueError(f"a file of {size:,} bytes, more than {MOST_BYTES:,}")
         shutil.copyfileobj(file, into, 1 << 20)
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from gradcam_adv import validation
 from gradcam_adv.files import read, write
 from gradcam_adv.runs.engines import WriteSlice, slice_name
+from gradcam_adv.runs.records import Names
 from gradcam_adv.study.config import Precision
 from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask
 from gradcam_adv.study.stages.train import Train
@@ -25,6 +26,7 @@ class Attack(NetworkTask, SlicedTask):
 
     kind = stage = "attack"
     file = "{}.npy"
+    names = Names(r"\d{7}\.npy")
     reads_pixels = True
 
     train: Train

@@ -18,6 +18,7 @@ from gradcam_adv.data.sources import Listing
 from gradcam_adv.files import write
 from gradcam_adv.runs import records
 from gradcam_adv.runs.engines import Engine, Sliced, WriteSlice, cut
+from gradcam_adv.runs.records import Names
 from gradcam_adv.runs.tasks import Task, counted_as, not_an_input
 from gradcam_adv.study.columns import read_parts, read_table
 from gradcam_adv.study.stages.network_task import SlicedTask
@@ -40,6 +41,7 @@ class ChoosePhotos(Task):
     """
 
     kind = stage = "data"
+    names = Names(r"(checked/\d{7}|excluded|identities|photos)\.csv")
 
     listing: Listing = counted_as(
         lambda listing: {"files": listing.files.to_numpy().tolist(), "stray": listing.stray},
@@ -112,6 +114,7 @@ class FindFaces(SlicedTask):
     kind = "faces"
     stage = "data"
     file = "faces-{}.csv"
+    names = Names(r"faces-\d{7}\.csv")
     title = "detect faces"
     runs_networks = True
 
@@ -183,6 +186,7 @@ class CropFaces(Task):
     """Cuts the aligned arm's photos: crops, a table of those with a face, a list of the others."""
 
     kind = stage = "data"
+    names = Names(r"crops-\d{7}\.npy|(excluded|photos)\.csv")
 
     data: ChoosePhotos
     faces: FindFaces

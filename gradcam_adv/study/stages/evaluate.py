@@ -18,6 +18,7 @@ from gradcam_adv.explain.explainer import PREDICTED
 from gradcam_adv.files import read, write
 from gradcam_adv.models import backbones
 from gradcam_adv.runs.engines import Engine, WriteSlice, slice_name
+from gradcam_adv.runs.records import Names
 from gradcam_adv.study import tables
 from gradcam_adv.study.attacks import (
     BLACK_BOX,
@@ -56,6 +57,7 @@ class Evaluate(NetworkTask, SlicedTask):
 
     kind = stage = "evaluate"
     file = "last-{}.npz"
+    names = Names(r"\d{7}\.csv|last-\d{7}\.npz")
     reads_pixels = True
 
     train: Train
@@ -178,6 +180,7 @@ class SummarizeEvaluation(SummaryTask):
     """Accuracy, PSNR and the share of zero gradients, over all networks of an arm."""
 
     kind = stage = "evaluate"
+    names = Names(r"(predictions|accuracy|psnr|zero_gradients)\.csv")
 
     networks: Mapping[str, Evaluate]
 

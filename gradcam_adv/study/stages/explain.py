@@ -13,6 +13,7 @@ from gradcam_adv import validation
 from gradcam_adv.files import read, write
 from gradcam_adv.graph import Layers
 from gradcam_adv.runs.engines import WriteSlice, slice_name
+from gradcam_adv.runs.records import Names
 from gradcam_adv.study.attacks import FROM, condition_key
 from gradcam_adv.study.stages.evaluate import Evaluate
 from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask
@@ -33,6 +34,7 @@ class Explain(NetworkTask, SlicedTask):
 
     kind = stage = "explain"
     file = "example-{}.npz"
+    names = Names(r"example-\d{7}\.npz|blocks\.json")
     length = 1
 
     evaluate: Evaluate

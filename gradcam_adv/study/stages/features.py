@@ -16,6 +16,7 @@ from gradcam_adv.files.checkpoints import Checkpoint
 from gradcam_adv.models import bases, classifiers
 from gradcam_adv.models.weights import Weights
 from gradcam_adv.runs.engines import Engine, WriteSlice
+from gradcam_adv.runs.records import Names
 from gradcam_adv.runs.tasks import counted_as
 from gradcam_adv.study.photos import Photos
 from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask
@@ -39,6 +40,7 @@ class Features(NetworkTask, SlicedTask):
     kind = "features"
     stage = "train"
     file = "features-{}.npy"
+    names = Names(r"features-\d{7}\.npy|(batch-norm|checkpoint)\.npz")
     reads_pixels = True
 
     photos: Photos

@@ -17,6 +17,7 @@ from gradcam_adv.explain.heatmaps import resize
 from gradcam_adv.files import write
 from gradcam_adv.metrics.nissim import WINDOW
 from gradcam_adv.runs.engines import SLICE, Engine, WriteSlice
+from gradcam_adv.runs.records import Names
 from gradcam_adv.study import tables
 from gradcam_adv.study.attacks import condition_key, named_under, with_alias
 from gradcam_adv.study.columns import read_parts, read_table
@@ -71,6 +72,7 @@ class Score(_Scored):
 
     kind = "score"
     file = "nissim-{}.csv"
+    names = Names(r"(nissim-\d{7}|unrelated)\.csv")
 
     evaluate: Evaluate
     explained_class: Literal["predicted", "clean", "true"]
@@ -168,6 +170,7 @@ class ScoreLayers(_Scored):
 
     kind = "layers"
     file = "layers-{}.csv"
+    names = Names(r"(layers-\d{7}|unrelated)\.csv")
     length = 1
 
     explain: Explain
@@ -234,6 +237,7 @@ class SummarizeScores(SummaryTask):
     """
 
     kind = stage = "score"
+    names = Names(r"(excess|mod|shift|vid)\.csv")
 
     networks: Mapping[str, Score]
     vid_epsilons: tuple[float, ...]
@@ -262,6 +266,7 @@ class SummarizeLayers(SummaryTask):
 
     kind = "layers"
     stage = "score"
+    names = Names(r"(layers|depth)\.csv")
 
     networks: Mapping[str, ScoreLayers]
 

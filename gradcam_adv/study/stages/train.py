@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pandas as pd
@@ -14,14 +14,19 @@ from gradcam_adv.data.datasets import SPLITS
 from gradcam_adv.files import read, write
 from gradcam_adv.files.checkpoints import Checkpoint
 from gradcam_adv.models import classifiers
+from gradcam_adv.models.backbones import BACKBONES
 from gradcam_adv.runs.engines import Engine
+from gradcam_adv.runs.records import Names
 from gradcam_adv.runs.tasks import not_an_input
-from gradcam_adv.study.config import Precision
+from gradcam_adv.study.config import Arm, Precision
 from gradcam_adv.study.stages.features import Features
 from gradcam_adv.study.stages.network_task import NetworkTask
 
 if TYPE_CHECKING:
     import keras
+
+# In a folder of their arm; models of another seed or reading have a folder above it.
+_MODEL = rf"([^/]+/)?({'|'.join(get_args(Arm))})/({'|'.join(BACKBONES)})\.(keras|json)"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -35,6 +40,7 @@ class Train(NetworkTask):
     """
 
     kind = stage = "train"
+    names = Names(r"history\.csv|checkpoint\.npz", models=_MODEL)
 
     features: Features
     epochs: int
