@@ -40,9 +40,9 @@ from conftest import write_photo
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gradcam_adv import untrusted
 from gradcam_adv.app.cli import main
 from gradcam_adv.data import sources
-from gradcam_adv import untrusted
 from gradcam_adv.files import read
 from gradcam_adv.models import weights
 from gradcam_adv.models.classifiers import load_model

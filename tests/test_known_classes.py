@@ -25,7 +25,9 @@ KINDS = ("class", "function")
 def paths():
     """Every public path of Keras, and every name in every module of keras.src."""
     yield from api_export.REGISTERED_NAMES_TO_OBJS
-    for module in pkgutil.walk_packages(importlib.import_module("keras.src").__path__, "keras.src."):
+    for module in pkgutil.walk_packages(
+        importlib.import_module("keras.src").__path__, "keras.src."
+    ):
         if not module.name.endswith("_test"):
             with contextlib.suppress(ImportError):  # of another backend
                 names = vars(importlib.import_module(module.name))

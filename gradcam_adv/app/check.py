@@ -54,4 +54,3 @@ def check(path: Path) -> Checked:
     except (OSError, ValueError) as error:
         return Checked(path, kind, getattr(error, "strerror", None) or str(error), contents)
     return Checked(path, kind, None, contents)
-

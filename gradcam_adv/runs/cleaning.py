@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradcam_adv.files import write
+from gradcam_adv.files import read, write
 from gradcam_adv.runs import locks, records
 from gradcam_adv.runs.records import Names
 

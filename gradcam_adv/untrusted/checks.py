@@ -7,7 +7,6 @@ in HDF5. Keras is not imported. What it needs of the machine is limited.
 from __future__ import annotations
 
 import json
-import math
 import resource
 import shutil
 import sys
@@ -266,7 +265,9 @@ def _limit(size: int) -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         _, hard = resource.getrlimit(what)
-        resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+        resource.setrlimit(
+            what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard)
+        )
 
 
 def main() -> None:
