@@ -77,9 +77,9 @@ def known() -> dict[str, dict[str, list[str]]]:
     for module in FUNCTIONS:
         for path, symbol in api_export.REGISTERED_NAMES_TO_OBJS.items():
             above, name = path.rsplit(".", 1)
-            if above == f"keras.{module}" and isinstance(symbol, FunctionType):
-                if name not in NO_FUNCTIONS:
-                    functions.setdefault(above, []).append(name)
+            is_function = isinstance(symbol, FunctionType) and name not in NO_FUNCTIONS
+            if above == f"keras.{module}" and is_function:
+                functions.setdefault(above, []).append(name)
     functions["builtins"] = sorted({name for names in functions.values() for name in names})
     return {"classes": ordered(classes), "functions": ordered(functions)}
 

@@ -122,7 +122,7 @@ def _entries(content: h5py.Group) -> Iterator[h5py.Group | h5py.Dataset]:
 
 
 def _read(entry: h5py.Dataset) -> int:
-    """The bytes of a dataset in memory. It is read once, in pieces, to see that this is possible."""
+    """The bytes of a dataset in memory. It is read once, in pieces, to see that it can be."""
     shown = _shown(entry.name)
     if entry.external or entry.is_virtual:
         raise Refused(f"weights whose numbers at {shown} are in another file")
