@@ -260,7 +260,7 @@ CONFIGS = [
     ("config deep", b"[" * 100_000, "a config.json nested too deep"),
     ("config deep and whole", f'{{"a": {DEEP}, "class_name": "Dense"}}'.encode(), "Dense|deep"),
     ("config of a huge number", b'{"class_name": ' + b"9" * 5000 + b"}", "that is no JSON"),
-    ("config of more bytes than any has", b" " * 64_000_001, "grows from|of more than 64,000,000"),
+    ("config of more bytes than any has", b" " * 8_000_001, "of more than 8,000,000 bytes"),
 ]
 
 ARCHIVES = [
@@ -467,8 +467,8 @@ OBJECTS = [
     ("no UTF-8", b'{"a": "\xff"}', "decode"),
     ("UTF-16", '{"a": 1}'.encode("utf-16"), "decode"),
     ("null characters", bytes(99), "Expecting value"),
-    ("nested too deep", b'{"a":' * 100_000, "recursion"),
-    ("lists nested too deep", b"[" * 100_000, "recursion"),
+    ("nested too deep", b'{"a":' * 100_000, "nested too deep"),
+    ("lists nested too deep", b"[" * 100_000, "nested too deep"),
     ("a huge number", b'{"a": ' + b"9" * 5000 + b"}", "4300 digits"),
     ("two objects", b"{}{}", "Extra data"),
     ("a pipe", FIFO, "no regular file"),

@@ -574,7 +574,7 @@ COMMANDS = [
      ["score", "--model", "model", "--images", "people", "--output", "out"], "SavedModel"),
     ("a pickle", "model.pkl", pickle.dumps(Payload()), ["layers", "model.pkl"], "a pickle runs"),
     ("a study", "study.toml", b"a = " + b"[" * 5000, ["data", "study.toml"], "nested too deep"),
-    ("an escape sequence", "study.toml", b'"\\u001b[2J" = 1', ["data", "study.toml"], "\ufffd[2J"),
+    ("an escape sequence", "study.toml", b'"\\u001b[2J" = 1', ["data", "study.toml"], r"\x1b[2J"),
     ("a pipe", "study.toml", FIFO, ["reproduce", "study.toml"], "not a regular file"),
     ("a folder", "study.toml", FOLDER, ["clean", "study.toml"], "not a regular file"),
     ("weights", "weights/vgg16.h5", {n: c for n, c, _ in WEIGHTS}["whole model"],

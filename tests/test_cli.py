@@ -17,7 +17,7 @@ from gradcam_adv.app.cli import main
 # In the order in which a user needs them; each example uses what the ones before it made.
 COMMANDS = (
     "doctor", "data", "train", "attack", "evaluate", "explain", "score", "report", "reproduce",
-    "status", "export", "readings", "compare", "layers", "clean",
+    "status", "export", "readings", "compare", "layers", "check", "clean",
 )  # fmt: skip
 
 

@@ -65,15 +65,19 @@ def blocks(page: Path, *languages: str) -> list[Block]:
     return found
 
 
-def named(pages: list[Path]) -> list:
-    return [pytest.param(page, id=str(page.relative_to(ROOT))) for page in pages]
+def named(pages: list[Path], slow: str | None = None) -> list:
+    names = [(page, str(page.relative_to(ROOT))) for page in pages]
+    return [
+        pytest.param(page, id=name, marks=pytest.mark.slow if name == slow else [])
+        for page, name in names
+    ]
 
 
-def having(*languages: str) -> list:
-    return named([page for page in PAGES if blocks(page, *languages)])
+def having(*languages: str, slow: str | None = None) -> list:
+    return named([page for page in PAGES if blocks(page, *languages)], slow)
 
 
-@pytest.mark.parametrize("page", having("python"))
+@pytest.mark.parametrize("page", having("python", slow="docs/tutorial.md"))
 def test_python_runs_and_prints_what_the_page_shows(
     page, tmp_path, monkeypatch, small_cnn, images, labels
 ):

@@ -286,7 +286,7 @@ def test_folders_nested_too_deep_are_refused(deep, tmp_path, small_cnn):
     with pytest.raises(ValueError, match="^Expected folders nested less than 100 deep. Received"):
         folder.images_of(deep, small_cnn)
     with pytest.raises(ValueError, match="^Expected folders nested less than 100 deep. Received"):
-        cleaning.clean(deep, tmp_path / "models")
+        cleaning.clean(deep, tmp_path / "models", {})
 
 
 def test_folders_nested_a_little_are_walked(tmp_path, small_cnn):
@@ -314,7 +314,7 @@ def in_time():
 def test_a_pipe_is_no_journal(tmp_path, in_time):
     os.mkfifo(tmp_path / records.JOURNAL)
     assert records.journal(tmp_path) is None
-    assert cleaning.clean(tmp_path, tmp_path / "models").removed == 0
+    assert cleaning.clean(tmp_path, tmp_path / "models", {}).removed == 0
     with records.Journal(tmp_path, {"task": "x"}, [tmp_path]):
         assert (tmp_path / records.JOURNAL).is_file()  # in the place of the pipe
 

@@ -198,7 +198,7 @@ def test_commands_on_a_run_that_another_process_works_on(study):
     assert sorted(study.rglob("*")) == before
     said = command(study, "status", "runs/tiny").stdout
     assert "at work" not in said
-    assert "to continue this run: gradcam-adv data study.toml" in said
+    assert "to continue this run: gradcam-adv reproduce study.toml" in said
 
 
 def test_two_runs_with_one_folder_of_models_exclude_each_other(study):

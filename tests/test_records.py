@@ -321,7 +321,7 @@ near = st.dictionaries(keys, json_values | st.dictionaries(st.text(), facts | js
 
 
 @given(lines=st.lists(near | json_values))
-@settings(max_examples=200)
+@settings(max_examples=60)
 def test_any_journal_can_be_read(tmp_path_factory, lines):
     folder = tmp_path_factory.mktemp("strange")
     (folder / records.JOURNAL).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
@@ -329,7 +329,7 @@ def test_any_journal_can_be_read(tmp_path_factory, lines):
 
 
 @given(content=near | json_values)
-@settings(max_examples=200)
+@settings(max_examples=60)
 def test_any_manifest_can_be_read(tmp_path_factory, content):
     folder = tmp_path_factory.mktemp("strange")
     (folder / records.MANIFEST).write_text(json.dumps(content))
@@ -338,7 +338,7 @@ def test_any_manifest_can_be_read(tmp_path_factory, content):
 
 
 @given(content=st.binary())
-@settings(max_examples=200)
+@settings(max_examples=60)
 def test_any_bytes_record_nothing(tmp_path_factory, content):
     folder = tmp_path_factory.mktemp("strange")
     for name in (records.MANIFEST, records.JOURNAL):

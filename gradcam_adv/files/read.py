@@ -20,7 +20,10 @@ from gradcam_adv.files.text import from_cell, in_texts
 def json(path: Path) -> dict[str, Any]:
     """The JSON object in a file; ValueError if it holds anything else."""
     with _reading(path, "a JSON object"):
-        content = json_format.loads(path.read_text(encoding="utf-8"))
+        try:
+            content = json_format.loads(path.read_text(encoding="utf-8"))
+        except RecursionError:
+            raise ValueError("nested too deep") from None
         if not isinstance(content, dict):
             raise ValueError(type(content).__name__)
         check_nesting(content)

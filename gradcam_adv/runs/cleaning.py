@@ -77,8 +77,8 @@ def _on_record(
         fitting = kinds.get(task.parts[min(1, len(task.parts) - 1)], ())
         if not fitting:
             continue
-        for file in (name, *(write.temporary_of(Path(reader)).name for reader in readers)):
-            add(place, file, True)
+        for own in (name, *(write.temporary_of(Path(reader)).name for reader in readers)):
+            add(place, own, True)
         for name in record.begun:
             file = Path(os.path.normpath(place / name))
             if any(known.fit(file, place, places) for known in fitting):
