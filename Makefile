@@ -12,11 +12,15 @@ STUDY ?= studies/quick.toml
 # More options for the stages, such as ARGS="--photos DIR --weights DIR".
 ARGS ?=
 
+# For `make fuzz`.
+COUNT ?= 10000
+SEED ?= 0
+
 NOTEBOOKS := $(patsubst %.py,%.ipynb,$(wildcard notebooks/*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help install data train attack evaluate explain score report reproduce readings \
-	test test-slow test-torch test-jax known torture lint hooks notebooks lab docs bench bench-gpu bench-ray scale dist lock resolve clean
+	test test-slow test-torch test-jax known fuzz torture lint hooks notebooks lab docs bench bench-gpu bench-ray scale dist lock resolve clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/' | expand -t 14
@@ -86,6 +90,10 @@ test-slow: $(VENV)/.installed-test $(VENV)/.installed-docs $(VENV)/.installed-no
 
 known: $(VENV)/.installed-test  ## list Keras' classes again that a model file may name
 	$(BIN)/python tests/known_classes.py
+
+fuzz: $(VENV)/.installed-test  ## random and damaged models, weights and images (COUNT=10000 SEED=0)
+	$(BIN)/python tests/fuzz/models.py --count $(COUNT) --seed $(SEED)
+	$(BIN)/python tests/fuzz/images.py --count $(COUNT) --seed $(SEED)
 
 torture: $(VENV)/.installed-test  ## kill a study 50 times, resume, compare byte for byte
 	$(BIN)/python tests/torture.py --kills 50

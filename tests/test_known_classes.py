@@ -2,23 +2,16 @@
 
 import contextlib
 import importlib
-import inspect
 import pkgutil
 
 import keras
 import known_classes
 import pytest
+from fuzz import models as fuzzed
 from keras.src import api_export
-from keras.src.saving import serialization_lib
 
 from gradcam_adv.untrusted import checks
 
-# What calls functions, opens files or runs other code when a model is made of it.
-GADGETS = {
-    *("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "FeatureSpace"),
-    *("AssociativeScan", "Cond", "ForiLoop", "JVP", "Map", "Scan", "Switch", "VectorizedMap"),
-    *("WhileLoop", "MeanMetricWrapper", "Distiller", "CustomGradient", "ExportArchive"),
-}
 KINDS = ("class", "function")
 
 
@@ -56,7 +49,7 @@ def is_accepted(kind, module, name):
 
 @pytest.fixture(scope="module")
 def accepted():
-    """What is accepted of all names, and what Keras resolves it to."""
+    """What is accepted of all names."""
     tried = {
         (kind, *split)
         for path in paths()
@@ -65,13 +58,7 @@ def accepted():
         for kind in KINDS
     }
     assert len(tried) > 20_000
-    return {
-        (kind, module, name): serialization_lib._retrieve_class_or_fn(
-            name, None, module, kind, described(kind, module, name), {}
-        )
-        for kind, module, name in tried
-        if is_accepted(kind, module, name)
-    }
+    return {case for case in tried if is_accepted(*case)}
 
 
 def test_the_list_is_what_its_generator_makes():
@@ -80,17 +67,15 @@ def test_the_list_is_what_its_generator_makes():
 
 def test_only_plain_classes_and_functions_of_tensors_are_accepted(accepted):
     assert len(accepted) > 600
-    for (kind, module, name), symbol in accepted.items():
+    for kind, module, name in accepted:
         assert name.isidentifier(), (module, name)
-        assert name not in GADGETS
-        if kind == "class":
-            assert inspect.isclass(symbol), (module, name)
-            assert hasattr(symbol, "from_config")
-        else:
-            # Of tensors and numbers, in the rooms of activations, losses and metrics.
-            assert symbol.__module__.startswith(
-                ("keras.src.activations.", "keras.src.losses.", "keras.src.metrics.")
-            ), (module, name)
+        assert fuzzed.is_plain(kind, module, name), (module, name)
+
+
+def test_random_descriptions_name_nothing_else():
+    found, accepted = fuzzed.trees(range(2000))
+    assert found == []
+    assert 100 < accepted < 1900
 
 
 @pytest.mark.parametrize("kind", KINDS)
