@@ -121,7 +121,8 @@ def changed(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("chosen", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("chosen", ["not slow", "slow"])
 def test_the_recipes_work(changed, chosen):
     tests = Path(__file__).with_name("recipes.py")
     options = ["-p", "no:cacheprovider", "-c", str(TOP / "setup.cfg"), "-m", chosen]

@@ -236,9 +236,8 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n == "no space" else pytest.mark.slow) for n in FAULTS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAULTS)
 def test_each_write_of_a_run_fails_once(cheap, monkeypatch, name):
     """All writes with no space on the disk, and every fourth file with the other faults."""
     kind, fail, message = FAULTS[name]
