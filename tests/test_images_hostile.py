@@ -322,4 +322,4 @@ def test_mutated_images_are_read_or_refused():
 
 @pytest.mark.slow
 def test_many_mutated_images_are_read_or_refused():
-    assert fuzzed.faults(range(1_000_000, 1_010_000))[0] == []
+    assert fuzzed.faults(range(1_000_000, 1_002_000))[0] == []
