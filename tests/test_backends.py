@@ -82,11 +82,13 @@ def compare_with_tensorflow(folder, model, images) -> int:
         logits = theirs["logits"]
         np.testing.assert_allclose(ours["logits"], logits, rtol=0, atol=1e-4 * np.abs(logits).max())
         np.testing.assert_array_equal(ours["logits"].argmax(axis=1), logits.argmax(axis=1))
-        assert (ours["signs"] == theirs["signs"]).mean() >= 0.999
+        same = (ours["signs"] == theirs["signs"]).mean(axis=(1, 2, 3))  # per photo
+        assert np.median(same) >= 0.999, same
+        assert same.min() >= 0.98, same
         for layer in layers:
             difference = np.abs(ours[f"map {layer}"] - theirs[f"map {layer}"]).max(axis=(1, 2))
             of_scale = difference / theirs[f"scale {layer}"]
-            assert np.median(of_scale) <= 1e-4, (layer, of_scale)
+            assert np.median(of_scale) <= 1e-3, (layer, of_scale)
             assert of_scale.max() <= 1e-2, (layer, of_scale)
         assert len(theirs) == 2 + 2 * len(layers)
     return len(layers)
