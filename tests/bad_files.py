@@ -239,10 +239,11 @@ ATTACKS = [
     *[(f"a layer called {name!r}", network(described(config={"name": name})), "the name")
       for name in ("../x", "a/b", "a\\b", "..", "\x1b[2J", "a\nb", "x" * 201)],
     # constants
-    ("a constant of long texts",
-     network(described("Rescaling", config={"scale": {
-         "class_name": "__numpy__", "config": {"value": ["a"], "dtype": "<U100000000"}}})),
-     "a constant of type '<U100000000', which is not one of numbers"),
+    *[(f"a constant of type {dtype}",
+       network(described("Rescaling", config={"scale": {
+           "class_name": "__numpy__", "config": {"value": ["a"], "dtype": dtype}}})),
+       f"a constant of type '{dtype}', which is not one of numbers")
+      for dtype in ("<U100000000", "str_", "bytes_", "object_", "U", "O", "void")],
     ("an operation on constants alone",
      network(described("Arange", "keras.src.ops.numpy", {},
                        inbound_nodes=[{"args": [0, 10**9], "kwargs": {}}])), "constants alone"),

@@ -40,7 +40,8 @@ _FUNCTIONS = {(module, name) for module, names in _KNOWN["functions"].items() fo
 _VALUES = {
     *("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__"),
 }
-_NUMBERS = {"bool", "bfloat16", *np.sctypeDict} - {"object", "str", "bytes", "void"}
+# A constant of texts would take the length of its longest text for each of them.
+_NUMBERS = {"bfloat16"} | {n for n, kind in np.sctypeDict.items() if np.dtype(kind).kind in "biuf"}
 _CODE = "which is Python code that opening the file would run"
 _WHY = {
     "__lambda__": f"a lambda function, {_CODE}",
@@ -61,8 +62,8 @@ def model(path: Path, folder: Path) -> dict[str, Any]:
     """Check a ``.keras`` file, and say what it holds; Refused if it is refused.
 
     Its weights are unpacked into ``folder``. The result has ``layers`` (a count by class),
-    ``inputs`` (shapes), ``unknown`` (classes and functions that are not Keras' own: class, module,
-    and the name under which a program may have registered it with Keras) and those of
+    ``inputs`` (shapes), ``unknown`` (of each class or function that is not Keras' own: why it is
+    refused, and the name under which a program may have registered it) and those of
     :func:`weights`.
     """
     try:
