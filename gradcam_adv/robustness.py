@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -32,6 +33,8 @@ from gradcam_adv.metrics.nissim import WINDOW
 
 # The paper's levels of attack.
 EPSILONS = (0.01, 0.05, 0.075, 0.1)
+# Further sizes of noise. An attack moves heatmaps as far as noise that is several times larger.
+NOISE_EPSILONS = (0.02, 0.2, 0.3)
 # How many images of the whole set are candidates for the control "unrelated"; their clean heatmaps
 # are kept.
 CANDIDATES = 64
@@ -45,19 +48,36 @@ class Dissimilarity:
         images: one row per image and epsilon: image (its number), epsilon, label (attacked),
             predicted_clean, predicted, psnr (dB).
         nissim: one row per image, layer and epsilon: image, layer, epsilon, nissim, depth (the
-            layer's position in the network). With controls also noise (NISSIM under random signs
-            of that epsilon) and unrelated (mean NISSIM between the clean heatmaps of this image
-            and of up to five images of other classes; NaN if there are none).
+            layer's position in the network).
         mod: one row per layer and epsilon: layer, depth, epsilon, images (their count), mod
-            (equation 2). With controls also mod_noise and unrelated, the means of those.
+            (equation 2). With controls also mod_noise, mod_mirrored, unrelated and
+            unrelated_attacked, the means of these controls, and unrelated_images, the number of
+            images that have an unrelated one.
         vid: one row per layer: layer, depth, images, levels (number of epsilons), vid (equations 3
             and 4). With controls also vid_noise.
+        controls: one row per image, layer, control and epsilon: image, layer, control, epsilon,
+            nissim, depth. The controls are "noise" (NISSIM under random signs, also of further
+            sizes), "mirrored" (under the attack's own perturbation, mirrored left to right),
+            "unrelated" (the mean between the clean heatmaps of this image and of up to five images
+            of other classes; epsilon is 0) and "unrelated_attacked" (between this image's attacked
+            heatmap and the clean one of an image of another class). No rows without controls.
+        gain: what the attack is worth in a control, one row per layer, control ("noise" or
+            "mirrored") and epsilon: layer, depth, control, epsilon, images, equivalent (the epsilon
+            of the control with the same MOD), gain (that by epsilon), low, high (its 95 %
+            interval). Infinite: more than any size of the control that was tried. See
+            :func:`gradcam_adv.metrics.gain`. No rows without controls.
+        half_shift: the epsilon at which MOD is half of unrelated, one row per layer: layer, depth,
+            unrelated, attack, noise, mirrored (NaN if nothing is unrelated, infinite if no epsilon
+            is enough; below the smallest epsilon it is the line from 0). No rows without controls.
     """
 
     images: pd.DataFrame
     nissim: pd.DataFrame
     mod: pd.DataFrame
     vid: pd.DataFrame
+    controls: pd.DataFrame
+    gain: pd.DataFrame
+    half_shift: pd.DataFrame
 
 
 def dissimilarity(
@@ -72,6 +92,8 @@ def dissimilarity(
     targets: Targets | Literal["clean"] = None,
     size: Literal["input", "native"] = "input",
     controls: bool = True,
+    noise_epsilons: Sequence[float] = NOISE_EPSILONS,
+    groups: npt.ArrayLike | None = None,
     batch_size: int | None = None,
     verbose: int | str = "auto",
 ) -> Dissimilarity:
@@ -93,8 +115,11 @@ def dissimilarity(
             "clean" for the class predicted for the clean image.
         size: at which heatmaps are compared: the "input"'s, or each layer's own ("native"), at
             least 7 x 7.
-        controls: also measure noise of the same size and unrelated images, between which a MOD is
-            to be read. Nearly doubles the time.
+        controls: also measure random noise, the mirrored perturbation and unrelated images, beside
+            which a MOD is to be read, and the gain. Takes two to three times as long.
+        noise_epsilons: further sizes of noise, beside ``epsilons``, to find the gain.
+        groups: what each image belongs to, such as the person, (N,), for the intervals of the gain.
+            None: each image is a group.
         batch_size: as for :class:`gradcam_adv.GradCAM`.
         verbose: "auto" (a bar where there is a terminal), 0 or 1, as in Keras.
 
@@ -112,8 +137,10 @@ def dissimilarity(
         ... ]
         >>> images = np.random.default_rng(0).random((4, 8, 8, 3))
         >>> result = dissimilarity(keras.Sequential(parts), images, epsilons=[0.1])
-        >>> list(result.mod.columns)
-        ['layer', 'depth', 'epsilon', 'images', 'mod', 'mod_noise', 'unrelated']
+        >>> result.mod[["layer", "epsilon", "images"]].values.tolist()
+        [['conv', 0.1, 4]]
+        >>> list(result.gain.columns)
+        ['layer', 'depth', 'control', 'epsilon', 'images', 'equivalent', 'gain', 'low', 'high']
     """
     graph = flatten(model)
     pixels: Any = images if hasattr(images, "__getitem__") else np.asarray(images)
@@ -128,7 +155,14 @@ def dissimilarity(
         explainer = GradCAM(graph, "last" if layers is None else layers, batch_size=batch_size)
     if size == "native":
         _check_native(graph, getattr(explainer, "layers", []))
-    shown, scores = [], []
+    if groups is not None:
+        groups = np.asarray(groups)
+        if groups.shape != (len(pixels),):
+            raise ValueError(
+                f"Expected groups of shape ({len(pixels)},), one per image. "
+                f"Received: shape {groups.shape}"
+            )
+    shown, scores, of_controls = [], [], []
     with progress_bar("dissimilarity", len(pixels), batch_size, verbose) as bar:
         for batch in attacked_batches(
             graph,
@@ -139,17 +173,29 @@ def dissimilarity(
             explainer=explainer,
             targets=targets,
             controls=controls,
+            noise_epsilons=noise_epsilons,
             batch_size=batch_size,
         ):
             shown.append(images_of(batch))
             scores.append(nissim_of(batch, size))
+            of_controls.append(controls_of(batch, size))
             bar.update(len(batch.numbers))
-    nissim = pd.concat(scores, ignore_index=True)
+    nissim, measured = (pd.concat(parts, ignore_index=True) for parts in (scores, of_controls))
     # A name that the model does not have gets its place among the explainer's layers.
     depths = {name: order for order, name in enumerate(nissim["layer"].unique())}
     depths |= {layer.path: depth for depth, layer in enumerate(graph.layers)}
-    nissim["depth"] = nissim["layer"].map(depths)
-    return Dissimilarity(pd.concat(shown, ignore_index=True), nissim, _mod(nissim), _vid(nissim))
+    for table in (nissim, measured):
+        table["depth"] = table["layer"].map(depths)
+    mod = _mod(nissim, measured)
+    return Dissimilarity(
+        pd.concat(shown, ignore_index=True),
+        nissim,
+        mod,
+        _vid(nissim, measured),
+        measured,
+        _gain(nissim, measured, groups),
+        _half_shift(mod, measured),
+    )
 
 
 @dataclass(frozen=True)
@@ -164,13 +210,14 @@ class Explained:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some images, clean and attacked at every epsilon; without controls the last two are empty."""
+    """Some images, clean and attacked; the last three are empty without controls."""
 
     numbers: np.ndarray  # of the images in the set, int (n,)
     labels: np.ndarray  # the classes attacked, int (n,)
     clean: Explained
     attacked: list[Explained]
-    noise: list[Explained]  # under random signs at the same epsilons
+    noise: list[Explained]  # under random signs at these and further epsilons
+    mirrored: list[Explained]  # under the attack's perturbation, mirrored left to right
     # For each image the clean heatmaps, by layer (pairs, h, w), of images of other classes.
     unrelated: list[dict[str, np.ndarray]]
 
@@ -185,6 +232,7 @@ def attacked_batches(
     explainer: Explainer,
     targets: Targets | Literal["clean"],
     controls: bool,
+    noise_epsilons: Sequence[float] = (),
     batch_size: int,
 ) -> Iterator[Batch]:
     """Attack and explain images batch by batch; for the arguments see :func:`dissimilarity`."""
@@ -212,9 +260,8 @@ def attacked_batches(
         return Explained(epsilon, pixels, predicted, _checked(heatmaps, len(pixels)))
 
     def explain_clean(numbers: np.ndarray) -> Explained:
-        first, stop = numbers[0], numbers[-1] + 1
-        if len(numbers) == stop - first:
-            read = images[first:stop]
+        if (np.diff(numbers) == 1).all():
+            read = images[numbers[0] : numbers[-1] + 1]
         else:
             read = np.concatenate([images[number : number + 1] for number in numbers])
         pixels = validation.check_images(graph.input.shape, np.asarray(read))
@@ -222,10 +269,14 @@ def attacked_batches(
             return explain(0.0, pixels, wanted[numbers, 0])
 
     if controls:
-        chosen = np.sort(np.random.default_rng(0).permutation(count)[:CANDIDATES])
+        noise_levels = validation.check_epsilons([*rising, *noise_epsilons])
+        # Chosen by their content, so that the order of the images does not matter.
+        starts = range(0, count, batch_size)
+        read = (np.asarray(images[start : start + batch_size]) for start in starts)
+        keys = [_key(image) for batch in read for image in batch]
+        chosen = np.argsort(keys, kind="stable")[:CANDIDATES]
         candidates = explain_clean(chosen)
         classes_of_candidates = candidates.predicted if given is None else given[chosen]
-        pairs = metrics.UnrelatedPairs(classes_of_candidates, seed=0)
     for start in range(0, count, batch_size):
         numbers = np.arange(start, min(start + batch_size, count))
         clean = explain_clean(numbers)
@@ -233,17 +284,28 @@ def attacked_batches(
         classes = clean.predicted if of_clean else wanted[numbers, 0]
         pixels = clean.pixels
         noise: list[Explained] = []
+        mirrored: list[Explained] = []
         unrelated: list[dict[str, np.ndarray]] = []
         with validation.naming(numbers.tolist()):
             added = attack(pixels, attacked_labels, rising)
             attacked = [explain(e, perturb(pixels, added[e]), classes) for e in rising]
             if controls:
-                random = RandomSigns()(pixels, None, rising)
-                noise = [explain(e, perturb(pixels, random[e]), classes) for e in rising]
-                for others in map(pairs.draw, attacked_labels):
+                random = RandomSigns()(pixels, None, noise_levels)
+                noise = [explain(e, perturb(pixels, random[e]), classes) for e in noise_levels]
+                for e in rising:
+                    turned = np.asarray(added[e])[:, :, ::-1]
+                    mirrored.append(explain(e, perturb(pixels, turned), classes))
+                for number, label in zip(numbers, attacked_labels, strict=True):
+                    pairs = metrics.UnrelatedPairs(classes_of_candidates, seed=keys[number])
+                    others = pairs.draw(label)
                     of_others = {name: maps[others] for name, maps in candidates.heatmaps.items()}
                     unrelated.append(of_others)
-            yield Batch(numbers, attacked_labels, clean, attacked, noise, unrelated)
+            yield Batch(numbers, attacked_labels, clean, attacked, noise, mirrored, unrelated)
+
+
+def _key(image: np.ndarray) -> int:
+    """A number that depends on an image's content alone."""
+    return int(hashlib.sha256(image.tobytes()).hexdigest()[:16], 16)
 
 
 def _checked(heatmaps: Any, count: int) -> dict[str, np.ndarray]:
@@ -278,27 +340,52 @@ def images_of(batch: Batch) -> pd.DataFrame:
 
 def nissim_of(batch: Batch, size: str) -> pd.DataFrame:
     """The rows of :attr:`Dissimilarity.nissim` for a batch, without depth."""
+    return pd.concat(
+        _rows(batch, name, size, explained)
+        for name in batch.clean.heatmaps
+        for explained in batch.attacked
+    )
 
-    def at_size(maps: np.ndarray) -> np.ndarray:
-        return maps if size == "native" else resize(maps, batch.clean.pixels.shape[1:3])
 
-    rows = []
-    for name, maps in batch.clean.heatmaps.items():
-        clean = at_size(maps)
-        unrelated = np.full(len(clean), np.nan)
-        for i, others in enumerate(batch.unrelated):
-            if len(others[name]):
-                compared = at_size(others[name])
-                repeated = np.broadcast_to(clean[i], compared.shape)
-                unrelated[i] = metrics.nissim(repeated, compared).mean()
-        for i, attacked in enumerate(batch.attacked):
-            scores = {"image": batch.numbers, "layer": name, "epsilon": attacked.epsilon}
-            scores["nissim"] = metrics.nissim(clean, at_size(attacked.heatmaps[name]))
-            if batch.noise:
-                scores["noise"] = metrics.nissim(clean, at_size(batch.noise[i].heatmaps[name]))
-                scores["unrelated"] = unrelated
-            rows.append(pd.DataFrame(scores))
-    return pd.concat(rows)
+def controls_of(batch: Batch, size: str) -> pd.DataFrame:
+    """The rows of :attr:`Dissimilarity.controls` for a batch, without depth."""
+    rows = [pd.DataFrame(columns=["image", "layer", "control", "epsilon", "nissim"])]
+    for name in batch.clean.heatmaps:
+        for control, explained in (("noise", batch.noise), ("mirrored", batch.mirrored)):
+            rows += [_rows(batch, name, size, one).assign(control=control) for one in explained]
+        rows += _unrelated(batch, name, size)
+    return pd.concat(rows[1:] or rows)[rows[0].columns]
+
+
+def _rows(batch: Batch, name: str, size: str, explained: Explained) -> pd.DataFrame:
+    """NISSIM of one layer's heatmaps with the clean ones."""
+    clean, moved = (_at_size(e.heatmaps[name], batch, size) for e in (batch.clean, explained))
+    values = {"image": batch.numbers, "layer": name, "epsilon": explained.epsilon}
+    return pd.DataFrame(values | {"nissim": metrics.nissim(clean, moved)})
+
+
+def _unrelated(batch: Batch, name: str, size: str) -> list[pd.DataFrame]:
+    """Both unrelated controls of one layer: images without an unrelated one have no row."""
+    others = [_at_size(unrelated[name], batch, size) for unrelated in batch.unrelated]
+    has = [i for i, maps in enumerate(others) if len(maps)]
+    if not has:
+        return []
+    clean = _at_size(batch.clean.heatmaps[name], batch, size)
+    between = [
+        metrics.nissim(np.broadcast_to(clean[i], others[i].shape), others[i]).mean() for i in has
+    ]
+    common = {"image": batch.numbers[has], "layer": name}
+    rows = [pd.DataFrame(common | {"control": "unrelated", "epsilon": 0.0, "nissim": between})]
+    firsts = np.stack([others[i][0] for i in has])
+    for attacked in batch.attacked:
+        of_attacked = _at_size(attacked.heatmaps[name], batch, size)[has]
+        values = {"epsilon": attacked.epsilon, "nissim": metrics.nissim(firsts, of_attacked)}
+        rows.append(pd.DataFrame(common | {"control": "unrelated_attacked"} | values))
+    return rows
+
+
+def _at_size(maps: np.ndarray, batch: Batch, size: str) -> np.ndarray:
+    return maps if size == "native" else resize(maps, batch.clean.pixels.shape[1:3])
 
 
 def _check_native(graph: FlatGraph, layers: Sequence[str]) -> None:
@@ -315,23 +402,85 @@ def _check_native(graph: FlatGraph, layers: Sequence[str]) -> None:
         )
 
 
-def _mod(nissim: pd.DataFrame) -> pd.DataFrame:
-    grouped = nissim.groupby(["layer", "depth", "epsilon"], sort=False)
-    table = grouped["nissim"].agg(images="size", mod=metrics.mod)
-    if "noise" in nissim:
-        table["mod_noise"] = grouped["noise"].mean()
-        table["unrelated"] = grouped["unrelated"].mean()
+def _of(controls: pd.DataFrame, control: str) -> pd.DataFrame:
+    return controls[controls["control"] == control]
+
+
+def _mod(nissim: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
+    keys = ["layer", "depth", "epsilon"]
+    table = nissim.groupby(keys, sort=False)["nissim"].agg(images="size", mod=metrics.mod)
+    if len(controls):
+        for control, column in (("noise", "mod_noise"), ("mirrored", "mod_mirrored")):
+            table[column] = _of(controls, control).groupby(keys)["nissim"].mean()
+        of_layer = _of(controls, "unrelated").groupby("layer")["nissim"]
+        layers = table.index.get_level_values("layer")
+        table["unrelated"] = of_layer.mean().reindex(layers).to_numpy()
+        by_level = _of(controls, "unrelated_attacked").groupby(keys)["nissim"]
+        table["unrelated_attacked"] = by_level.mean().reindex(table.index)
+        counts = of_layer.size().reindex(layers, fill_value=0)
+        table["unrelated_images"] = counts.to_numpy()
     return table.reset_index()
 
 
-def _vid(nissim: pd.DataFrame) -> pd.DataFrame:
+def _vid(nissim: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
     rows = []
+    same_levels = controls[controls["epsilon"].isin(nissim["epsilon"].unique())]
     for (layer, depth), group in nissim.groupby(["layer", "depth"], sort=False):
         row = {"layer": layer, "depth": depth, "images": group["image"].nunique()}
         row["levels"] = group["epsilon"].nunique()
-        for name, column in (("vid", "nissim"), ("vid_noise", "noise")):
-            if column in group:
-                values = group.pivot(index="epsilon", columns="image", values=column)
-                row[name] = metrics.vid(values.to_numpy())
+        row["vid"] = metrics.vid(_by_epsilon(group))
+        if len(controls):
+            noise = _of(same_levels, "noise")
+            row["vid_noise"] = metrics.vid(_by_epsilon(noise[noise["layer"] == layer]))
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _by_epsilon(nissim: pd.DataFrame) -> pd.DataFrame:
+    """NISSIM of one layer: one row per epsilon, rising, and one column per image."""
+    return nissim.pivot(index="epsilon", columns="image", values="nissim")
+
+
+def _gain(nissim: pd.DataFrame, controls: pd.DataFrame, groups: np.ndarray | None) -> pd.DataFrame:
+    columns = [
+        "layer",
+        "depth",
+        "control",
+        "epsilon",
+        "images",
+        "equivalent",
+        "gain",
+        "low",
+        "high",
+    ]
+    tables = [pd.DataFrame(columns=columns)]
+    for (layer, depth), group in nissim.groupby(["layer", "depth"], sort=False):
+        attack = _by_epsilon(group)
+        of_layer = controls[controls["layer"] == layer]
+        for control in ("noise", "mirrored") if len(controls) else ():
+            curve = _by_epsilon(_of(of_layer, control))
+            found = metrics.gain(attack, attack.index, curve, curve.index, groups)
+            about = {"layer": layer, "depth": depth, "control": control}
+            table = pd.DataFrame(vars(found) | about)
+            tables.append(table.assign(epsilon=attack.index, images=attack.shape[1]))
+    return pd.concat(tables[1:] or tables, ignore_index=True)[columns]
+
+
+def _half_shift(mod: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for (layer, depth), of_layer in mod.groupby(["layer", "depth"], sort=False):
+        if "unrelated" not in of_layer:
+            break
+        unrelated = of_layer["unrelated"].iloc[0]
+        row = {"layer": layer, "depth": depth, "unrelated": unrelated}
+        curves = {"attack": of_layer.set_index("epsilon")["mod"]}
+        for control in ("noise", "mirrored"):
+            rows_of = _of(controls[controls["layer"] == layer], control)
+            curves[control] = _by_epsilon(rows_of).mean(axis=1)
+        for name, curve in curves.items():
+            half = metrics.size_reaching([unrelated / 2], curve.index, curve)[0]
+            row[name] = half if np.isfinite(unrelated) else np.nan
+        rows.append(row)
+    return pd.DataFrame(
+        rows, columns=["layer", "depth", "unrelated", "attack", "noise", "mirrored"]
+    )

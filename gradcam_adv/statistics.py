@@ -99,6 +99,45 @@ def _resampled_mean(
     )
 
 
+def resampled_means(values: npt.ArrayLike, groups: npt.ArrayLike, seed: int) -> np.ndarray:
+    """Means of several rows under one resampling of whole groups: (RESAMPLES, rows).
+
+    For numbers that are made of several means, such as a ratio: all means of a draw are over the
+    same images.
+
+    Args:
+        values: one number per row and image, (rows, N).
+        groups: what each image belongs to, (N,).
+        seed: of the resampling.
+
+    Returns:
+        Without any draw, (0, rows), if there are fewer than two groups.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    names, group = np.unique(np.asarray(groups), return_inverse=True)
+    if len(names) < 2:
+        return np.empty((0, len(values)))
+    sums = np.stack([np.bincount(group, weights=row) for row in values])
+    chance = np.random.default_rng(seed)
+    # How often each group is in each draw.
+    times = chance.multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
+    return (times @ sums.T) / (times @ np.bincount(group))[:, None]
+
+
+def percentile_interval(draws: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """The two ends of the 95 % percentile interval of each column of (draws, columns).
+
+    Draws may be infinite, so the ends are draws themselves. NaN without any draw.
+    """
+    draws = np.asarray(draws)
+    if len(draws) == 0:
+        low, high = np.full((2, *draws.shape[1:]), np.nan)
+        return low, high
+    tail = (1 - CONFIDENCE) / 2
+    low = np.quantile(draws, tail, axis=0, method="lower")
+    return low, np.quantile(draws, 1 - tail, axis=0, method="higher")
+
+
 def t_mean_interval(values: npt.ArrayLike) -> tuple[float, float]:
     """95 % interval of the mean by Student's t, of independent values.
 

@@ -1,6 +1,7 @@
 """A saved model and a folder of images, from the command line and from Python."""
 
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 
 from gradcam_adv import FGSM, GradCAM, LayerCAM, dissimilarity, load_model, overlay, perturb
 from gradcam_adv.app.cli import main
-from gradcam_adv.app.folder import FolderWork, images_of, layers_of
+from gradcam_adv.app.folder import FolderWork, gain_by_layer, images_of, layers_of
 from gradcam_adv.plots import sheet
 
 
@@ -109,7 +110,9 @@ def test_score_gives_mod_and_vid_by_layer(folder):
     arguments = ["--model", "my.keras", "--images", "photos", "--output", "scores"]
     result = command(folder, "score", *arguments, "--layers", "all", "--epsilon", "0.05")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("| base/") == 6
+    mods, gains = result.stdout.split("\n\n")
+    assert mods.count("| base/") == gains.count("| base/") == 6
+    assert "gain [95 %], ε = 0.05" in gains
     assert "VID" not in result.stdout  # of one epsilon it is always 0
     assert "11 images; tables in scores, 1 left out (excluded.csv)" in result.stderr
     model = load_model(folder / "my.keras")
@@ -117,7 +120,11 @@ def test_score_gives_mod_and_vid_by_layer(folder):
     expected = dissimilarity(model, images[0:11], epsilons=[0.05], layers="all", verbose=0)
     mod = pd.read_csv(folder / "scores" / "mod.csv")
     np.testing.assert_allclose(mod["mod"], expected.mod["mod"], atol=1e-4)
-    assert (folder / "scores" / "vid.csv").is_file()
+    gain = pd.read_csv(folder / "scores" / "gain.csv").query("control == 'noise'")
+    shown = [f"| {row.gain:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in gain.itertuples()]
+    assert all(one in gains for one in shown)
+    for name in ("vid", "nissim", "controls", "half_shift"):
+        assert (folder / "scores" / f"{name}.csv").is_file()
     assert not list((folder / "scores").rglob("*.npz"))
     with Image.open(folder / "scores" / "depth_profile.png") as picture:
         assert picture.width > 800
@@ -139,7 +146,7 @@ def test_score_with_another_explainer(folder):
     np.testing.assert_allclose(mod["mod"], expected.mod["mod"], atol=1e-4)
     told = json.loads(result.stdout)
     pd.testing.assert_frame_equal(pd.DataFrame(told["mod"]).astype(mod.dtypes), mod, rtol=1e-12)
-    assert set(told) == {"mod", "vid"} and len(told["vid"]) == 1
+    assert set(told) == {"mod", "vid", "gain", "half_shift"} and len(told["vid"]) == 1
     assert not (folder / "other" / "depth_profile.png").exists()  # of one layer
 
 
@@ -212,3 +219,13 @@ def test_a_sheet_has_a_label_for_each_row_and_column(shape):
     expected = r"Expected tiles \(2, 3, H, W, 3\).*Received: shape \("
     with pytest.raises(ValueError, match=expected):
         sheet(np.zeros(shape), ["a", "b"], ["c", "d", "e"], "title")
+
+
+def test_a_gain_beyond_all_noise_is_shown_as_a_bound():
+    gain = pd.DataFrame(
+        {"layer": ["a", "b"], "control": "noise", "epsilon": 0.1, "gain": [np.inf, 2.0]}
+    ).assign(low=[2.5, 1.5], high=[np.inf, np.nan])
+    controls = pd.DataFrame({"control": ["noise", "noise", "mirrored"], "epsilon": [0.1, 0.3, 0.5]})
+    result = SimpleNamespace(gain=gain, controls=controls, vid=pd.DataFrame({"layer": ["a", "b"]}))
+    table = gain_by_layer(result).set_index("layer")["gain [95 %], ε = 0.1"]
+    assert table.to_dict() == {"a": "> 3.0 [2.5, > 3.0]", "b": "2.0 [1.5, –]"}

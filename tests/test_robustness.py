@@ -1,5 +1,7 @@
 """MOD and VID of any model: the numbers of the single functions, in batches, with controls."""
 
+import itertools
+
 import keras
 import numpy as np
 import pandas as pd
@@ -129,65 +131,149 @@ def test_given_classes_and_functions_of_the_logits(small_cnn, images, labels, pr
     np.testing.assert_allclose(third.nissim["nissim"], same.nissim["nissim"], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("candidates", [64, 4])
-def test_controls_are_those_of_the_single_functions(
-    monkeypatch, small_cnn, images, labels, candidates
+def control(result, name, epsilon=None):
+    """NISSIM of one control by image."""
+    rows = result.controls[result.controls["control"] == name]
+    if epsilon is not None:
+        rows = rows[rows["epsilon"] == epsilon]
+    return rows.sort_values(["layer", "epsilon", "image"])["nissim"].to_numpy()
+
+
+def test_noise_and_the_mirrored_perturbation_are_those_of_the_single_functions(
+    small_cnn, images, labels
 ):
-    monkeypatch.setattr(robustness, "CANDIDATES", candidates)
     result = measure(small_cnn, images, labels, epsilons=[0.1, 0.02], batch_size=4)
-    noise = RandomSigns()(images, None, [0.1, 0.02])
-    clean = resize(GradCAM(small_cnn)(images)["relu_b"], 24)
-    # Each image against up to five candidates of other labels, drawn from the whole set.
-    chosen = np.sort(np.random.default_rng(0).permutation(11)[:candidates])
-    pairs = metrics.UnrelatedPairs(labels[chosen], seed=0)
-    unrelated = []
-    for number, label in enumerate(labels):
-        others = chosen[pairs.draw(label)]
-        assert len(others) and (labels[others] != label).all()
-        compared = [metrics.nissim(clean[number], clean[other]) for other in others]
-        unrelated.append(np.mean(compared))
-    for epsilon in (0.02, 0.1):
-        rows = result.nissim.query("epsilon == @epsilon")
-        expected = nissim_at_input(small_cnn, images, perturb(images, noise[epsilon]))
-        np.testing.assert_allclose(rows["noise"], expected, rtol=0, atol=1e-5)
-        np.testing.assert_allclose(rows["unrelated"], unrelated, rtol=0, atol=1e-5)
-        mod = result.mod.query("epsilon == @epsilon").squeeze()
-        assert mod["mod_noise"] == pytest.approx(np.mean(expected), abs=1e-5)
-        assert mod["unrelated"] == pytest.approx(np.mean(unrelated), abs=1e-5)
-    by_level = result.nissim.pivot(index="epsilon", columns="image", values="noise")
+    sizes = [0.02, 0.1, 0.2, 0.3]
+    noise = RandomSigns()(images, None, sizes)
+    signs = FGSM(small_cnn)(images, labels, [0.02, 0.1])
+    for size in sizes:
+        expected = nissim_at_input(small_cnn, images, perturb(images, noise[size]))
+        np.testing.assert_allclose(control(result, "noise", size), expected, rtol=0, atol=1e-5)
+        if size <= 0.1:
+            mod = result.mod.query("epsilon == @size").squeeze()
+            assert mod["mod_noise"] == pytest.approx(np.mean(expected), abs=1e-5)
+            mirrored = perturb(images, signs[size][:, :, ::-1])
+            expected = nissim_at_input(small_cnn, images, mirrored)
+            found = control(result, "mirrored", size)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+            assert mod["mod_mirrored"] == pytest.approx(np.mean(expected), abs=1e-5)
+    assert sorted(result.controls.query("control == 'mirrored'")["epsilon"].unique()) == [0.02, 0.1]
+    of_attack = result.controls.query("control == 'noise' and epsilon <= 0.1")
+    by_level = of_attack.pivot(index="epsilon", columns="image", values="nissim")
     assert result.vid["vid_noise"].item() == pytest.approx(by_level.std(ddof=0).mean())
 
 
-def test_no_number_depends_on_the_batch_size(small_cnn, images):
-    tables = [
-        measure(small_cnn, images, layers="all", batch_size=size).nissim.sort_values(
-            ["image", "layer"], ignore_index=True
+@pytest.mark.parametrize("candidates", [64, 3])
+def test_unrelated_images_are_of_other_classes_out_of_the_whole_set(
+    monkeypatch, small_cnn, images, labels, candidates
+):
+    monkeypatch.setattr(robustness, "CANDIDATES", candidates)
+    result = measure(small_cnn, images, labels, batch_size=4)
+    clean = resize(GradCAM(small_cnn)(images)["relu_b"], 24)
+    attacked = perturb(images, FGSM(small_cnn)(images, labels, [0.1])[0.1])
+    moved = resize(GradCAM(small_cnn)(attacked)["relu_b"], 24)
+    # Each value is one that a mean over others of another label can have.
+    between = np.array([[float(metrics.nissim(a, b)) for b in clean] for a in clean])
+    with_attacked = np.array([[float(metrics.nissim(a, b)) for b in clean] for a in moved])
+    drawn = set()
+    for name, matrix in (("unrelated", between), ("unrelated_attacked", with_attacked)):
+        rows = result.controls[result.controls["control"] == name]
+        for image, value in zip(rows["image"], rows["nissim"], strict=True):
+            others = np.flatnonzero(labels != labels[image])
+            possible = {
+                some: matrix[image, list(some)].mean()
+                for count in (range(1, 6) if name == "unrelated" else (1,))
+                for some in itertools.combinations(others, count)
+            }
+            near = [some for some, mean in possible.items() if abs(mean - value) < 1e-5]
+            assert near, (name, image)
+            if len(near) == 1:
+                drawn |= set(near[0])
+    assert len(drawn) <= candidates
+    mod = result.mod.squeeze()
+    assert mod["unrelated_images"] == len(control(result, "unrelated"))
+    assert mod["unrelated"] == pytest.approx(control(result, "unrelated").mean())
+    assert mod["unrelated_attacked"] == pytest.approx(control(result, "unrelated_attacked").mean())
+
+
+def test_the_gain_is_that_of_the_curves(small_cnn, images, labels):
+    groups = np.arange(11) // 2
+    options = {"epsilons": [0.02, 0.1], "noise_epsilons": [0.005, 0.5], "groups": groups}
+    result = measure(small_cnn, images, labels, layers=LAYERS, **options)
+    for layer in LAYERS:
+        of_layer = result.controls[result.controls["layer"] == layer]
+        attack = result.nissim.query("layer == @layer").pivot(
+            index="epsilon", columns="image", values="nissim"
         )
-        for size in (1, 3, 11)
+        curves = {
+            name: of_layer[of_layer["control"] == name].pivot(
+                index="epsilon", columns="image", values="nissim"
+            )
+            for name in ("noise", "mirrored")
+        }
+        assert list(curves["noise"].index) == [0.005, 0.02, 0.1, 0.5]
+        for name in curves:
+            curve = curves[name]
+            rows = result.gain.query("layer == @layer and control == @name")
+            expected = metrics.gain(attack, [0.02, 0.1], curve, curve.index, groups)
+            np.testing.assert_allclose(rows["gain"], expected.gain)
+            np.testing.assert_allclose(rows["low"], expected.low)
+            np.testing.assert_allclose(rows["high"], expected.high)
+            np.testing.assert_allclose(rows["equivalent"], expected.gain * [0.02, 0.1])
+        half = result.half_shift.set_index("layer").loc[layer]
+        target = [half["unrelated"] / 2]
+        for name, curve in {"attack": attack, **curves}.items():
+            means = curve.mean(axis=1)
+            assert half[name] == metrics.size_reaching(target, curve.index, means)[0]
+
+
+def test_an_attack_that_is_the_noise_has_a_gain_of_one(small_cnn, images):
+    gain = measure(small_cnn, images, attack=RandomSigns()).gain.set_index("control")
+    assert gain.loc["noise", ["gain", "low", "high"]].tolist() == pytest.approx([1, 1, 1])
+
+
+def test_no_number_depends_on_the_batch_size(small_cnn, images):
+    measured = [measure(small_cnn, images, layers="all", batch_size=size) for size in (1, 3, 11)]
+    keys = ["control", "layer", "epsilon", "image"]
+    for other in measured[1:]:
+        for name, by in (("nissim", keys[1:]), ("controls", keys)):
+            tables = [
+                vars(m)[name].set_index(by)["nissim"].sort_index() for m in (measured[0], other)
+            ]
+            pd.testing.assert_series_equal(*tables, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("candidates", [64, 4])
+def test_controls_do_not_depend_on_the_order_of_the_images(
+    monkeypatch, small_cnn, images, labels, candidates
+):
+    """Also of images sorted by class, in batches of which each has one class only."""
+    monkeypatch.setattr(robustness, "CANDIDATES", candidates)
+    order = np.argsort(labels)
+    first = measure(small_cnn, images, labels, batch_size=4).controls
+    then = measure(small_cnn, images[order], labels[order], batch_size=2).controls
+    then["image"] = order[then["image"].astype(int)]
+    tables = [
+        t.set_index(["control", "epsilon", "image"])["nissim"].sort_index() for t in (first, then)
     ]
-    for other in tables[1:]:
-        for column in ("nissim", "noise", "unrelated"):
-            np.testing.assert_allclose(other[column], tables[0][column], rtol=0, atol=1e-4)
-
-
-def test_noise_does_not_depend_on_the_order_of_the_images(small_cnn, images, usual):
-    turned = measure(small_cnn, images[::-1], batch_size=4)
-    np.testing.assert_allclose(
-        turned.nissim["noise"], usual.nissim["noise"][::-1], rtol=0, atol=1e-5
-    )
+    pd.testing.assert_series_equal(*tables, rtol=0, atol=1e-5)
 
 
 def test_images_of_one_class_have_no_unrelated_ones(small_cnn, images):
     result = measure(small_cnn, images, np.full(11, 2))
-    assert result.nissim["unrelated"].isna().all()
-    assert result.mod["unrelated"].isna().all()
+    assert set(result.controls["control"]) == {"noise", "mirrored"}
+    assert result.mod[["unrelated", "unrelated_attacked"]].isna().all(axis=None)
+    assert result.mod["unrelated_images"].tolist() == [0]
     assert result.mod["mod_noise"].notna().all()
+    assert result.half_shift[["attack", "noise", "mirrored"]].isna().all(axis=None)
+    assert result.gain["gain"].notna().all()
 
 
 def test_without_controls(small_cnn, images, usual):
     result = measure(small_cnn, images, controls=False)
     assert list(result.mod.columns) == ["layer", "depth", "epsilon", "images", "mod"]
     assert list(result.nissim.columns) == ["image", "layer", "epsilon", "nissim", "depth"]
+    assert [len(t) for t in (result.controls, result.gain, result.half_shift)] == [0, 0, 0]
     pd.testing.assert_frame_equal(result.mod, usual.mod[result.mod.columns])
     pd.testing.assert_frame_equal(result.vid, usual.vid[result.vid.columns])
 
@@ -222,11 +308,11 @@ def test_images_on_the_disk_are_read_batch_by_batch(
     found = measure(small_cnn, watched, controls=False, batch_size=4)
     assert watched.read == [4, 4, 3]
     np.testing.assert_allclose(found.mod["mod"], usual.mod["mod"], rtol=0, atol=1e-5)
-    # The candidates for unrelated images are read first.
+    # The candidates for unrelated images are chosen by the content of all, and read first.
     monkeypatch.setattr(robustness, "CANDIDATES", 3)
     watched = Watched(tmp_path / "images.npy")
     from_disk = measure(small_cnn, watched, batch_size=4)
-    assert watched.read == [1, 1, 1, 4, 4, 3]
+    assert watched.read == [4, 4, 3, 1, 1, 1, 4, 4, 3]
     in_memory = measure(small_cnn, images, batch_size=4)
     pd.testing.assert_frame_equal(from_disk.nissim, in_memory.nissim)
 
@@ -253,7 +339,7 @@ def test_an_attack_made_with_another_model_is_a_transfer_attack(
     predicted = small_cnn.predict(attacked, verbose=0).argmax(axis=1)
     assert result.images["predicted"].tolist() == predicted.tolist()
     # The control is the same noise.
-    np.testing.assert_array_equal(result.nissim["noise"], usual.nissim["noise"])
+    np.testing.assert_array_equal(control(result, "noise"), control(usual, "noise"))
 
 
 def test_an_attack_of_the_user_s_own(small_cnn, images, predicted):
@@ -386,6 +472,10 @@ REFUSED = {
     "epsilons as a list of numbers. Received: 0.1": {"epsilons": 0.1},
     "targets as None .*Received: 'true'": {"targets": "true"},
     "targets as 11 integers.*Received: shape \\(2,\\)": {"targets": [1, 2]},
+    "epsilons above 0, at most 1. Received: \\[0.1, 2\\]": {"noise_epsilons": [2]},
+    "groups of shape \\(11,\\), one per image. Received: shape \\(2,\\)": {
+        "groups": ["ann", "bob"]
+    },
     "size as one of input, native. Received: 'small'": {"size": "small"},
     "labels as 11 integers": {"labels": [1, 2]},
     "at least one layer. Received: none": {"layers": []},

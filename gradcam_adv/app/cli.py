@@ -180,7 +180,9 @@ def explain(**options: Any) -> None:
 
 @_command(*MODEL, click.option("--json", "as_json", is_flag=True, help="With --model: print JSON."))
 def score(as_json: bool, **options: Any) -> None:
-    """MOD and VID with their controls, of a study or of a saved model on a folder of images.
+    """MOD, VID and gain with their controls, of a study or of a saved model and a folder of images.
+
+    The gain says how many times larger random noise must be to move the heatmaps as far.
 
     Example: gradcam-adv score studies/quick.toml
 
@@ -193,9 +195,10 @@ def score(as_json: bool, **options: Any) -> None:
     folder = _for_saved_models()
     result, said = folder.FolderWork(**chosen).score()
     if as_json:
-        say_json({"mod": result.mod, "vid": result.vid})
+        say_json({name: getattr(result, name) for name in ("mod", "vid", "gain", "half_shift")})
     else:
-        say(*table_lines(folder.by_layer(result)))
+        say(*table_lines(folder.by_layer(result)), "")
+        say(*table_lines(folder.gain_by_layer(result)))
     say(said, err=True)
 
 

@@ -221,10 +221,11 @@ class FolderWork:
         return f"{counts} in {self._output}{self._left_out()}"
 
     def score(self) -> tuple[Dissimilarity, str]:
-        """MOD and VID by layer, with their controls, and one line on what is missing.
+        """MOD, VID and gain by layer, with their controls, and one line on what is missing.
 
-        Writes ``mod.csv``, ``vid.csv``, ``nissim.csv``, ``images.csv`` and ``excluded.csv``, for
-        two layers or more also ``depth_profile.png``. No heatmap is kept. OSError if another call
+        Writes a table for each attribute of :class:`gradcam_adv.Dissimilarity`, such as
+        ``mod.csv``; ``excluded.csv``; and for two layers or more ``depth_profile.png``. No heatmap
+        is kept. OSError if another call
         works there.
         """
         with locks.alone_in(self._output):
@@ -339,3 +340,20 @@ def by_layer(result: Dissimilarity) -> pd.DataFrame:
     if vid["levels"].max() > 1:
         table["VID (noise)"] = with_noise(vid["vid"], vid["vid_noise"])
     return table.loc[vid.index].reset_index()
+
+
+def gain_by_layer(result: Dissimilarity) -> pd.DataFrame:
+    """The gain of each layer against random noise at each epsilon, with its interval, as text."""
+    noise = result.controls.query("control == 'noise'")
+    largest = noise["epsilon"].max()
+    table = result.gain.query("control == 'noise'")
+
+    # A single image has no interval.
+    numbers = table[["gain", "low", "high"]].map("{:.1f}".format).replace("nan", "–")
+    bounds = (largest / table["epsilon"]).map("> {:.1f}".format)
+    for column in numbers:
+        numbers[column] = numbers[column].mask(np.isinf(table[column]), bounds)
+    texts = numbers["gain"] + " [" + numbers["low"] + ", " + numbers["high"] + "]"
+    wide = table.assign(text=texts).pivot(index="layer", columns="epsilon", values="text")
+    wide.columns = [f"gain [95 %], ε = {epsilon:g}" for epsilon in wide.columns]
+    return wide.loc[result.vid["layer"]].reset_index()

@@ -1,5 +1,6 @@
-"""What is measured on heatmaps and images: NISSIM, MOD, VID, PSNR, and the shift of a region."""
+"""What is measured on heatmaps and images: NISSIM, MOD, VID, gain, PSNR, the shift of a region."""
 
+from gradcam_adv.metrics.gain import Gain, gain, size_reaching
 from gradcam_adv.metrics.mod_vid import deviations, mod, vid
 from gradcam_adv.metrics.nissim import nissim
 from gradcam_adv.metrics.psnr import psnr
@@ -7,14 +8,17 @@ from gradcam_adv.metrics.regions import RegionShift, centroid, region, region_sh
 from gradcam_adv.metrics.unrelated import UnrelatedPairs
 
 __all__ = [
+    "Gain",
     "RegionShift",
     "UnrelatedPairs",
     "centroid",
     "deviations",
+    "gain",
     "mod",
     "nissim",
     "psnr",
     "region",
     "region_shift",
+    "size_reaching",
     "vid",
 ]
