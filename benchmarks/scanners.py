@@ -1,11 +1,12 @@
 """What ``gradcam-adv check``, modelscan and modelaudit say of files of published attacks.
 
-``python -m benchmarks.scanners`` prints the table of SECURITY.md. It takes ten minutes on two
-cores. ``make bench-scanners`` makes the scanners' environment first.
+``python -m benchmarks.scanners`` prints the table of SECURITY.md. It takes five minutes on
+two cores. ``make bench-scanners`` makes the scanners' environment first.
 """
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import subprocess
@@ -24,11 +25,10 @@ from bad_files import PUBLISHED
 SCANNERS = checking.ROOT / ".venv-scanners" / "bin"
 # The scanners' names for how bad a finding is, from the worst.
 SEVERITIES = ("critical", "high", "medium", "low", "warning", "info")
-GOOD = "good: MobileNetV2"
 
 
 def written(folder: Path) -> list[tuple[str, Path]]:
-    """A file of each published attack, and of a good model and its weights."""
+    """A file of each published attack, and good files as Keras writes them."""
     import keras
 
     cases = []
@@ -36,10 +36,17 @@ def written(folder: Path) -> list[tuple[str, Path]]:
         path = folder / f"{number}{suffix}"
         path.write_bytes(content)
         cases.append((name, path))
-    model = keras.applications.MobileNetV2(weights=None)
-    model.save(folder / "good.keras")
-    model.save_weights(folder / "good.weights.h5")
-    return [*cases, (GOOD, folder / "good.keras"), (GOOD, folder / "good.weights.h5")]
+    network = keras.applications.MobileNetV2(weights=None)
+    inputs = keras.Input((8, 8, 3))
+    for name, model in (
+        ("good: MobileNetV2", network),
+        ("good: operations", keras.Model(inputs, keras.ops.relu(inputs * 2))),
+    ):
+        cases.append((name, folder / f"{len(cases)}.keras"))
+        model.save(cases[-1][1])
+    cases.append(("good: MobileNetV2", folder / "good.weights.h5"))
+    network.save_weights(cases[-1][1])
+    return cases
 
 
 def _run(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
@@ -76,13 +83,25 @@ def _worst(issues: list[dict[str, str]]) -> str:
     return "found: " + min((i["severity"].lower() for i in issues), key=SEVERITIES.index)
 
 
+def versions() -> str:
+    """The versions of the scanners, and of our Keras."""
+    import keras
+
+    asked = "import importlib.metadata as m; print(m.version('{0}'), end='')"
+    found = {name: _run("python", "-c", asked.format(name)) for name in ("modelscan", "modelaudit")}
+    scanners = [f"{name} {done.stdout.decode()}" for name, done in found.items()]
+    return ", ".join([*scanners, f"Keras {keras.__version__}"])
+
+
 def main() -> None:
+    if not SCANNERS.is_dir():
+        raise ValueError(f"Expected {SCANNERS}, made by `make bench-scanners`. Received: no folder")
     with tempfile.TemporaryDirectory(prefix="scanners-") as place:
         cases = written(Path(place))
         ours = checking.checked(path for _, path in cases)
         rows = [
             {
-                "file": f"{name} (`{path.suffix}`)",
+                "file": f"{name} (`{''.join(path.suffixes)}`)",
                 "gradcam-adv check": "opens" if check.refused is None else "refused",
                 "memory (MB)": f"{check.memory:.0f}",
                 "time (s)": f"{check.seconds:.2f}",
@@ -92,6 +111,7 @@ def main() -> None:
             for (name, path), check in zip(tqdm(cases, disable=None), ours, strict=True)
         ]
     print(pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True))
+    print(f"\n{versions()}, {datetime.date.today()}")
 
 
 if __name__ == "__main__":

@@ -48,18 +48,22 @@ def hdf5(fill=lambda file: None):
     return buffer.getvalue()
 
 
+# A place where Keras looks for weights.
+BIAS = "layers/dense/vars/1"
+
+
 def _external_data(file):
-    file.create_dataset("layers/x", (4,), "u1", external=[("/etc/passwd", 0, 4)])
+    file.create_dataset(BIAS, (4,), "u1", external=[("/etc/passwd", 0, 4)])
 
 
 def _virtual_data(file):
     layout = h5py.VirtualLayout((4,), "u1")
     layout[:] = h5py.VirtualSource("/tmp/other.h5", "x", (4,))
-    file.create_virtual_dataset("layers/x", layout)
+    file.create_virtual_dataset(BIAS, layout)
 
 
 def _bomb(file):
-    file.create_dataset("layers/x", (2**40,), "f4", chunks=(2**20,), compression="gzip")
+    file.create_dataset(BIAS, (2**40,), "f4", chunks=(2**20,), compression="gzip")
 
 
 def _circle(file):
@@ -77,9 +81,9 @@ HDF5 = [
     ("soft link", hdf5(lambda f: f.__setitem__("a", h5py.SoftLink("/layers"))), "a link at '/"),
     ("dangling link", hdf5(lambda f: f.__setitem__("a", h5py.SoftLink("/no"))), "a link at"),
     ("soft link in a circle of hard ones", hdf5(_circle), "a link at '/layers/x'"),
-    ("numbers in another file", hdf5(_external_data), "numbers at '/layers/x' are in another file"),
-    ("virtual numbers", hdf5(_virtual_data), "numbers at '/layers/x' are in another file"),
-    ("bomb", hdf5(_bomb), "grow at '/layers/x' from [0-9,]+ to 4,398,046,511,104 bytes"),
+    ("numbers in another file", hdf5(_external_data), f"numbers at '/{BIAS}' are in another file"),
+    ("virtual numbers", hdf5(_virtual_data), f"numbers at '/{BIAS}' are in another file"),
+    ("bomb", hdf5(_bomb), f"grow at '/{BIAS}' from [0-9,]+ to 4,398,046,511,104 bytes"),
     ("no HDF5", b"no weights at all", "damaged or no HDF5"),
     ("empty", b"", "damaged or no HDF5"),
     ("truncated", hdf5()[:-500], "damaged or no HDF5"),
@@ -351,6 +355,10 @@ def _whole_model(file):
     file.create_group("model_weights")
 
 
+def _zeros(file):
+    file[BIAS] = np.zeros(5_000_000)
+
+
 CODE_LAYER = described("Lambda", config={"function": _marshalled()})
 PICKLE_LAYER = described(
     "TorchModuleWrapper", config={"module": base64.b64encode(pickle.dumps(Payload())).decode()}
@@ -381,25 +389,27 @@ PUBLISHED = [
      archive(network(PICKLE_LAYER)), "which is a pickle"),
     ("CVE-2026-0897, CVE-2026-12570: 4 TB of weights", ".keras",
      archive(weights=hdf5(_bomb)), "as a bomb does"),
-    ("CVE-2026-0897, CVE-2026-12570: 4 TB of weights", ".h5", hdf5(_bomb), "as a bomb does"),
+    ("CVE-2026-0897, CVE-2026-12570: 4 TB of weights", ".weights.h5", hdf5(_bomb),
+     "as a bomb does"),
     ("CVE-2026-1462: a TFSMLayer", ".keras",
      archive(network(described("TFSMLayer", config={"filepath": "/tmp/x"}))), "opens another"),
     ("CVE-2026-1669: numbers in another file", ".keras",
      archive(weights=hdf5(_external_data)), "are in another file"),
-    ("CVE-2026-1669: numbers in another file", ".h5", hdf5(_external_data), "are in another file"),
-    ("CVE-2026-9335: a link to another file", ".h5",
-     hdf5(lambda f: f.__setitem__("layers/x", h5py.ExternalLink("/tmp/x.h5", "/"))), "a link at"),
+    ("CVE-2026-1669: numbers in another file", ".weights.h5",
+     hdf5(_external_data), "are in another file"),
+    ("CVE-2026-9335: a link to another file", ".weights.h5",
+     hdf5(lambda f: f.__setitem__(BIAS, h5py.ExternalLink("/tmp/x.h5", "/"))), "a link at"),
     ("CVE-2026-12479: a path for a layer's name", ".keras",
      archive(network(described(config={"units": 2, "name": "../../ran"}))), "the name"),
     ("CVE-2026-12480: numbers of another HDF5 file", ".keras",
      archive(weights=hdf5(_virtual_data)), "are in another file"),
-    ("CVE-2026-12480: numbers of another HDF5 file", ".h5",
+    ("CVE-2026-12480: numbers of another HDF5 file", ".weights.h5",
      hdf5(_virtual_data), "are in another file"),
     ("GHSA-hqp4-2352-xf5r: a path in the archive", ".keras",
      archive(extra=[("../../ran", b"")]), "which Keras never writes"),
     ("an archive that grows by a thousand", ".keras",
-     archive(weights=bytes(50_000_000), compression=zipfile.ZIP_DEFLATED), "as a bomb does"),
-    ("__numpy__: a text of 400 MB", ".keras",
+     archive(weights=hdf5(_zeros), compression=zipfile.ZIP_DEFLATED), "as a bomb does"),
+    ("allocation: a `__numpy__` text of 400 MB", ".keras",
      archive(network(described("Rescaling", config={"scale": TEXTS}))), "not one of numbers"),
     ("allocation: a billion numbers at once", ".keras",
      archive(network(ARANGE)), "constants alone"),

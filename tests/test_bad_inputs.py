@@ -97,7 +97,7 @@ def first_of_archive(path):
 
 
 def published(suffix):
-    return [(name, content, why) for name, of, content, why in PUBLISHED if of == suffix]
+    return [(name, content, why) for name, of, content, why in PUBLISHED if of.endswith(suffix)]
 
 
 # The name of the file, its reader, the error (with the file's name and the reason), and the cases.

@@ -312,7 +312,6 @@ def test_files_that_are_none_or_too_large_are_refused(tmp_path, monkeypatch):
         checked(untrusted.checked(tmp_path / "large.h5", "weights"))
 
 
-@pytest.mark.slow
 def test_the_child_refuses_published_attacks_with_little_memory_and_time(tmp_path):
     """Memory is the peak of the whole child, with Python and HDF5; time is the processor's."""
     paths = [tmp_path / f"{i}{suffix}" for i, (_, suffix, *_) in enumerate(PUBLISHED)]
