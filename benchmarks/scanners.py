@@ -102,7 +102,7 @@ def main() -> None:
         rows = [
             {
                 "file": f"{name} (`{''.join(path.suffixes)}`)",
-                "gradcam-adv check": "opens" if check.refused is None else "refused",
+                "gradcam-adv check": "accepted" if check.refused is None else "refused",
                 "memory (MB)": f"{check.memory:.0f}",
                 "time (s)": f"{check.seconds:.2f}",
                 "modelscan": modelscan(path),
