@@ -20,7 +20,7 @@ NOTEBOOKS := $(patsubst %.py,%.ipynb,$(wildcard notebooks/*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help install data train attack evaluate explain score report reproduce readings \
-	test test-slow test-torch test-jax known fuzz torture lint hooks notebooks lab docs bench bench-gpu bench-ray scale dist lock resolve clean
+	test test-slow test-torch test-jax known fuzz torture lint hooks notebooks lab docs bench bench-gpu bench-ray bench-scanners scale dist lock resolve clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/' | expand -t 14
@@ -143,11 +143,20 @@ $(VENV)-torch/.installed: benchmarks/torch-constraints.txt
 	$(VENV)-torch/bin/python -m pip install --quiet --constraint $< --requirement benchmarks/torch.in
 	@touch $@
 
+# modelscan and modelaudit, scanners of model files.
+$(VENV)-scanners/.installed: benchmarks/scanners-constraints.txt
+	$(PYTHON) -m venv $(VENV)-scanners
+	$(VENV)-scanners/bin/python -m pip install --quiet --constraint $< --requirement benchmarks/scanners.in
+	@touch $@
+
 bench: $(VENV)/.installed-test $(VENV)-torch/.installed  ## measure the ratios of docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
 bench-ray: $(VENV)/.installed-test $(VENV)/.installed-ray  ## one and two Ray workers against this process
 	$(BIN)/python -m benchmarks.engines
+
+bench-scanners: $(VENV)/.installed-test $(VENV)-scanners/.installed  ## what we and two scanners say of published attacks (SECURITY.md)
+	$(BIN)/python -m benchmarks.scanners
 
 # KERAS_BACKEND=torch measures PyTorch, where that is installed.
 bench-gpu: $(VENV)/.installed  ## photos per second on whatever device Keras finds, and a study's time
@@ -165,6 +174,9 @@ lock: $(VENV)/.installed-lock  ## resolve setup.cfg's ranges again into constrai
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-emit-options --no-header \
 		--output-file benchmarks/torch-constraints.txt benchmarks/torch.in
+	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links \
+		--no-emit-trusted-host --no-emit-options --no-header \
+		--output-file benchmarks/scanners-constraints.txt benchmarks/scanners.in
 	# An index may have its own build of PyTorch.
 	sed -i.bak 's/+cpu//' constraints.txt benchmarks/torch-constraints.txt
 	rm constraints.txt.bak benchmarks/torch-constraints.txt.bak

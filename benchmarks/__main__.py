@@ -61,6 +61,8 @@ Written by `make bench` (`python -m benchmarks`) on {datetime.date.today()}.
 - First call: compiling and the first run; for training, the first whole run. It is in no ratio.
 - On the sampled layers the maps of tf-keras-vis and ours differ by at most
   {explaining.TOLERANCE:g} of each map's scale; otherwise this page is not written.
+- SECURITY.md says what two scanners and our own check say of published attacks
+  (`make bench-scanners`).
 
 {rows.to_markdown(index=False, disable_numparse=True)}
 """

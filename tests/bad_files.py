@@ -3,8 +3,10 @@
 A case is a name, the file's content, and a pattern for the reason why it is refused.
 """
 
+import base64
 import io
 import json
+import marshal
 import os
 import pickle
 import struct
@@ -46,18 +48,22 @@ def hdf5(fill=lambda file: None):
     return buffer.getvalue()
 
 
+# A place where Keras looks for weights.
+BIAS = "layers/dense/vars/1"
+
+
 def _external_data(file):
-    file.create_dataset("layers/x", (4,), "u1", external=[("/etc/passwd", 0, 4)])
+    file.create_dataset(BIAS, (4,), "u1", external=[("/etc/passwd", 0, 4)])
 
 
 def _virtual_data(file):
     layout = h5py.VirtualLayout((4,), "u1")
     layout[:] = h5py.VirtualSource("/tmp/other.h5", "x", (4,))
-    file.create_virtual_dataset("layers/x", layout)
+    file.create_virtual_dataset(BIAS, layout)
 
 
 def _bomb(file):
-    file.create_dataset("layers/x", (2**40,), "f4", chunks=(2**20,), compression="gzip")
+    file.create_dataset(BIAS, (2**40,), "f4", chunks=(2**20,), compression="gzip")
 
 
 def _circle(file):
@@ -75,9 +81,9 @@ HDF5 = [
     ("soft link", hdf5(lambda f: f.__setitem__("a", h5py.SoftLink("/layers"))), "a link at '/"),
     ("dangling link", hdf5(lambda f: f.__setitem__("a", h5py.SoftLink("/no"))), "a link at"),
     ("soft link in a circle of hard ones", hdf5(_circle), "a link at '/layers/x'"),
-    ("numbers in another file", hdf5(_external_data), "numbers at '/layers/x' are in another file"),
-    ("virtual numbers", hdf5(_virtual_data), "numbers at '/layers/x' are in another file"),
-    ("bomb", hdf5(_bomb), "grow at '/layers/x' from [0-9,]+ to 4,398,046,511,104 bytes"),
+    ("numbers in another file", hdf5(_external_data), f"numbers at '/{BIAS}' are in another file"),
+    ("virtual numbers", hdf5(_virtual_data), f"numbers at '/{BIAS}' are in another file"),
+    ("bomb", hdf5(_bomb), f"grow at '/{BIAS}' from [0-9,]+ to 4,398,046,511,104 bytes"),
     ("no HDF5", b"no weights at all", "damaged or no HDF5"),
     ("empty", b"", "damaged or no HDF5"),
     ("truncated", hdf5()[:-500], "damaged or no HDF5"),
@@ -116,12 +122,16 @@ def network(*layers):
     return described("Sequential", "keras", config, build_config={"input_shape": [None, 4]})
 
 
+# A version with most of the published holes; scanners read it.
+METADATA = {"keras_version": "3.11.1", "date_saved": "2025-08-12@12:00:00"}
+
+
 def archive(config=None, weights=None, extra=(), change=lambda file: None, **how):
     """A .keras file; ``extra`` are more members, ``change`` may write lies into its directory."""
     config = network(described()) if config is None else config
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", **how) as file:
-        members = [("metadata.json", b"{}"), ("config.json", config), *extra]
+        members = [("metadata.json", METADATA), ("config.json", config), *extra]
         members.append(("model.weights.h5", hdf5() if weights is None else weights))
         for name, content in members:
             if content is not None:
@@ -323,6 +333,88 @@ MODELS = [
     *ARCHIVES,
     *[(f"{i} {name}", content, why, name) for i, (name, content, why) in enumerate(FILES)],
 ]
+
+# Published attacks as whole files. What they reach for is harmless: a file "ran" in the working
+# directory, a port where nobody listens, /etc/passwd.
+
+
+def _marshalled():
+    """A lambda as Keras stores it, which makes a file "ran"."""
+    code = marshal.dumps((lambda x: (open("ran", "w").close(), x)[1]).__code__)
+    text = base64.b64encode(code).decode()
+    return {"class_name": "__lambda__", "config": {"code": text, "defaults": None, "closure": None}}
+
+
+def _called(name, module, *given):
+    return function(name, module) | {"name": "x", "inbound_nodes": [{"args": given, "kwargs": {}}]}
+
+
+def _whole_model(file):
+    file.attrs["keras_version"] = METADATA["keras_version"]
+    file.attrs["model_config"] = json.dumps(network(CODE_LAYER))
+    file.create_group("model_weights")
+
+
+def _zeros(file):
+    file[BIAS] = np.zeros(5_000_000)
+
+
+CODE_LAYER = described("Lambda", config={"function": _marshalled()})
+PICKLE_LAYER = described(
+    "TorchModuleWrapper", config={"module": base64.b64encode(pickle.dumps(Payload())).decode()}
+)
+UNSAFE = _called("enable_unsafe_deserialization", "keras.config")
+TEXTS = {"class_name": "__numpy__", "config": {"value": ["a"], "dtype": "<U100000000"}}
+ARANGE = described(
+    "Arange", "keras.src.ops.numpy", {}, inbound_nodes=[{"args": [0, 10**9], "kwargs": {}}]
+)
+# What it is, the file's suffix, its content, why it is refused. A function's arguments are refused
+# before the function is looked at; FUNCTIONS have none.
+PUBLISHED = [
+    ("CVE-2024-3660, CVE-2026-12481: a Lambda", ".keras", archive(network(CODE_LAYER)), CODE),
+    ("CVE-2025-1550: a function of os", ".keras",
+     archive(network(_called("system", "os", "touch ran"))), "constants alone"),
+    ("CVE-2025-8747: a download by Keras", ".keras",
+     archive(network(_called("get_file", "keras.utils", "ran", "http://127.0.0.1:9/"))),
+     "constants alone"),
+    ("CVE-2025-9905: a Lambda in an .h5 model", ".h5", hdf5(_whole_model), "a whole model"),
+    ("CVE-2025-9906: safe mode off, then a Lambda", ".keras",
+     archive(network(UNSAFE, CODE_LAYER)), CODE),
+    ("CVE-2025-9906: safe mode off", ".keras", archive(network(UNSAFE)), "constants alone"),
+    ("CVE-2025-12058: a vocabulary in a file", ".keras",
+     archive(lookup("StringLookup", "/etc/passwd")), "reads the file"),
+    ("CVE-2025-12058: a vocabulary at an address", ".keras",
+     archive(lookup("StringLookup", "http://127.0.0.1:9/")), "reads the file"),
+    ("CVE-2025-49655, CVE-2026-12484: a pickle", ".keras",
+     archive(network(PICKLE_LAYER)), "which is a pickle"),
+    ("CVE-2026-0897, CVE-2026-12570: 4 TB of weights", ".keras",
+     archive(weights=hdf5(_bomb)), "as a bomb does"),
+    ("CVE-2026-0897, CVE-2026-12570: 4 TB of weights", ".weights.h5", hdf5(_bomb),
+     "as a bomb does"),
+    ("CVE-2026-1462: a TFSMLayer", ".keras",
+     archive(network(described("TFSMLayer", config={"filepath": "/tmp/x"}))), "opens another"),
+    ("CVE-2026-1669: numbers in another file", ".keras",
+     archive(weights=hdf5(_external_data)), "are in another file"),
+    ("CVE-2026-1669: numbers in another file", ".weights.h5",
+     hdf5(_external_data), "are in another file"),
+    ("CVE-2026-9335: a link to another file", ".weights.h5",
+     hdf5(lambda f: f.__setitem__(BIAS, h5py.ExternalLink("/tmp/x.h5", "/"))), "a link at"),
+    ("CVE-2026-12479: a path for a layer's name", ".keras",
+     archive(network(described(config={"units": 2, "name": "../../ran"}))), "the name"),
+    ("CVE-2026-12480: numbers of another HDF5 file", ".keras",
+     archive(weights=hdf5(_virtual_data)), "are in another file"),
+    ("CVE-2026-12480: numbers of another HDF5 file", ".weights.h5",
+     hdf5(_virtual_data), "are in another file"),
+    ("GHSA-hqp4-2352-xf5r: a path in the archive", ".keras",
+     archive(extra=[("../../ran", b"")]), "which Keras never writes"),
+    ("an archive that grows by a thousand", ".keras",
+     archive(weights=hdf5(_zeros), compression=zipfile.ZIP_DEFLATED), "as a bomb does"),
+    ("allocation: a `__numpy__` text of 400 MB", ".keras",
+     archive(network(described("Rescaling", config={"scale": TEXTS}))), "not one of numbers"),
+    ("allocation: a billion numbers at once", ".keras",
+     archive(network(ARANGE)), "constants alone"),
+]  # fmt: skip
+
 
 # Studies.
 

@@ -24,6 +24,7 @@ from bad_files import (
     LAMBDA,
     MODELS,
     OBJECTS,
+    PUBLISHED,
     STUDIES,
     TABLES,
     WEIGHTS,
@@ -95,19 +96,23 @@ def first_of_archive(path):
         return arrays["a"]
 
 
+def published(suffix):
+    return [(name, content, why) for name, of, content, why in PUBLISHED if of.endswith(suffix)]
+
+
 # The name of the file, its reader, the error (with the file's name and the reason), and the cases.
 READERS = {
     "weights": (
         "vgg16.h5",
         open_weights,
         "^Expected weights of VGG16 .*Received: .*FILE: .*WHY",
-        WEIGHTS,
+        [*WEIGHTS, *published(".h5")],
     ),
     "model": (
         "model.keras",
         load_model,
         r"(?s)^Expected a .keras model file.*Received: \S*FILE.*WHY",
-        MODELS,
+        [*MODELS, *published(".keras")],
     ),
     "study": ("study.toml", config.read, "(?s)^(?=Expected ).*(WHY)", STUDIES),
     "array": ("a.npy", read.array, "(?i)^Expected an array in .*FILE. Received: .*(WHY)", ARRAYS),

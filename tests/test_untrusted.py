@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -11,9 +12,11 @@ import click.testing
 import keras
 import numpy as np
 import pytest
+from bad_files import PUBLISHED
 from keras.src.backend.common import global_state
 from test_bad_inputs import archive, described, network
 
+from benchmarks import checking
 from gradcam_adv import untrusted
 from gradcam_adv.app.cli import main
 from gradcam_adv.models import classifiers
@@ -307,6 +310,17 @@ def test_files_that_are_none_or_too_large_are_refused(tmp_path, monkeypatch):
     (tmp_path / "large.h5").write_bytes(bytes(11))
     with pytest.raises(ValueError, match="a file of 11 bytes, more than 10"):
         checked(untrusted.checked(tmp_path / "large.h5", "weights"))
+
+
+def test_the_child_refuses_published_attacks_with_little_memory_and_time(tmp_path):
+    """Memory is the peak of the whole child, with Python and HDF5; time is the processor's."""
+    paths = [tmp_path / f"{i}{suffix}" for i, (_, suffix, *_) in enumerate(PUBLISHED)]
+    for path, (_, _, content, _) in zip(paths, PUBLISHED, strict=True):
+        path.write_bytes(content)
+    for (name, _, _, why), found in zip(PUBLISHED, checking.checked(paths), strict=True):
+        assert found.refused and re.search(why, found.refused), (name, found)
+        assert found.memory < 300, (name, found)
+        assert found.seconds < 5, (name, found)
 
 
 # The command.
