@@ -77,11 +77,11 @@ HDF5 = [
     ("soft link in a circle of hard ones", hdf5(_circle), "a link at '/layers/x'"),
     ("numbers in another file", hdf5(_external_data), "numbers at '/layers/x' are in another file"),
     ("virtual numbers", hdf5(_virtual_data), "numbers at '/layers/x' are in another file"),
-    ("bomb", hdf5(_bomb), "grow at '/layers/x' from [0-9,]+ to 4,398,046,511,104 bytes"),
-    ("no HDF5", b"no weights at all", "damaged or no HDF5"),
-    ("empty", b"", "damaged or no HDF5"),
-    ("truncated", hdf5()[:-500], "damaged or no HDF5"),
-    ("signature alone", hdf5()[:8], "damaged or no HDF5"),
+    ("bomb", hdf5(_bomb), "'/layers/x', which grows from [0-9,]+ to 4,398,046,511,104 bytes"),
+    ("no HDF5", b"no weights at all", "damaged"),
+    ("empty", b"", "damaged"),
+    ("truncated", hdf5()[:-500], "damaged"),
+    ("signature alone", hdf5()[:8], "damaged"),
 ]
 
 WEIGHTS = [
@@ -92,9 +92,9 @@ WEIGHTS = [
         'a whole model.* may hold code; where it was made, model.save_weights\\("x.weights.h5"\\)',
     ),
     ("whole model by its group", hdf5(lambda f: f.create_group("model_weights")), "a whole model"),
-    ("pickle", pickle.dumps(Payload()), "damaged or no HDF5"),
-    ("archive", b"PK\x03\x04" + bytes(40), "damaged or no HDF5"),
-    ("address beyond all numbers", hdf5()[:40] + b"\xff" * 8 + hdf5()[48:], "damaged or no HDF5"),
+    ("pickle", pickle.dumps(Payload()), "damaged"),
+    ("archive", b"PK\x03\x04" + bytes(40), "damaged"),
+    ("address beyond all numbers", hdf5()[:40] + b"\xff" * 8 + hdf5()[48:], "damaged"),
 ]
 
 
@@ -217,7 +217,7 @@ ATTACKS = [
     ("FlaxLayer", network(described("FlaxLayer")), CODE),
     # CVE-2025-12058: files read, or fetched, for a vocabulary
     ("StringLookup of a file", lookup("StringLookup", "/etc/passwd"),
-     "a lookup layer that reads the file '/etc/passwd'; give the layer a list of words"),
+     "a lookup layer that reads the file '/etc/passwd'; give it a list of words"),
     ("IntegerLookup of a file", lookup("IntegerLookup", "/etc/passwd"), "reads the file"),
     ("TextVectorization of a page", lookup("TextVectorization", "http://x.org/"), "reads the file"),
     ("a very long name of a vocabulary", lookup("StringLookup", "a\n" * 999), r"'a\\na\\n.*\.\.\."),
@@ -258,7 +258,7 @@ CONFIGS = [
     ("config a number", b"1", "a config.json that describes no model"),
     ("config of nothing", {}, "a config.json that describes no model"),
     ("config of weights", {"a": 1}, "a config.json that describes no model"),
-    ("config deep", b"[" * 100_000, "a config.json nested too deep"),
+    ("config deep", b"[" * 100_000, "nested too deep"),
     ("config deep and whole", f'{{"a": {DEEP}, "class_name": "Dense"}}'.encode(), "Dense|deep"),
     ("config of a huge number", b'{"class_name": ' + b"9" * 5000 + b"}", "that is no JSON"),
     ("config of more bytes than any has", b" " * 8_000_001, "of more than 8,000,000 bytes"),
@@ -279,7 +279,7 @@ ARCHIVES = [
      archive(weights=bytes(50_000_000), compression=zipfile.ZIP_DEFLATED), "grows from .* 50,000"),
     ("bomb among the assets",
      archive(extra=[("assets/x", bytes(50_000_000))], compression=zipfile.ZIP_DEFLATED),
-     "'assets/x' grows from"),
+     "'assets/x', which grows from"),
     ("a lie of its size", archive(change=_set(file_size=2**40)), "grows from .* 1,099,511,627,776"),
     ("with a password", archive(change=_set(flag_bits=1)), "damaged archive: .*password"),
     ("of an unknown compression", archive(change=_set(compress_type=99)), "damaged archive"),
