@@ -81,7 +81,7 @@ def known() -> dict[str, dict[str, list[str]]]:
             if above == f"keras.{module}" and is_function:
                 functions.setdefault(above, []).append(name)
     functions["builtins"] = sorted({name for names in functions.values() for name in names})
-    return {"classes": ordered(classes), "functions": ordered(functions)}
+    return {"class": ordered(classes), "function": ordered(functions)}
 
 
 def ordered(names: dict[str, list[str]]) -> dict[str, list[str]]:

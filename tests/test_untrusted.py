@@ -12,9 +12,8 @@ import click.testing
 import keras
 import numpy as np
 import pytest
-from bad_files import PUBLISHED
+from bad_files import PUBLISHED, archive, described, network
 from keras.src.backend.common import global_state
-from test_bad_inputs import archive, described, network
 
 from benchmarks import checking
 from gradcam_adv import untrusted

@@ -98,7 +98,8 @@ def array(path: Path) -> np.ndarray:
 
     It stays on the disk, read-only, and parts of it are read as they are used.
     """
-    with _reading(path, "an array"):
+    # NumPy would warn of a shape that is too large to count, and go on.
+    with _reading(path, "an array"), np.errstate(over="raise"):
         content = np.load(path, mmap_mode="r", allow_pickle=False)
         if not isinstance(content, np.ndarray):
             raise ValueError("an archive")

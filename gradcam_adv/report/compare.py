@@ -168,9 +168,9 @@ def open_run(folder: Path) -> Run:
 
 
 def _origin(weights: object) -> str:
-    if not isinstance(weights, dict) or "origin" not in weights:
+    sha256 = weights.get("sha256") if isinstance(weights, dict) else None
+    if not (isinstance(weights, dict) and "origin" in weights and isinstance(sha256, str | None)):
         raise ValueError(f"Expected the origin of weights. Received: {weights!r}")
-    sha256 = weights.get("sha256")
     return f"{weights['origin']} {sha256[:8]}" if sha256 else str(weights["origin"])
 
 

@@ -69,7 +69,8 @@ def _on_record(
     listed = read.walk(folder) if folder.is_dir() else ()
     there = ((Path(place), name) for place, _, names in listed for name in names)
     for place, name in there:
-        record = readers[name](place) if name in readers else None
+        # The folder of a run is no task's, whatever its manifest says.
+        record = readers[name](place) if name in readers and place != folder else None
         # The name of a task, such as "plain/train/vgg16" or "report", is the path of its folders.
         task = place.parent.relative_to(folder) if record else Path()
         if record is None or record.about.get("task") != task.as_posix():

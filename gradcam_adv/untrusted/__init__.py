@@ -62,14 +62,13 @@ def checked(path: Path, kind: Literal["model", "weights"]) -> Iterator[tuple[Pat
             for its own layers; the message is only the reason, without the path.
     """
     with tempfile.TemporaryDirectory(prefix="gradcam-adv-") as name:
-        folder = Path(name)
-        copy = folder / ("copy.keras" if kind == "model" else "copy.weights.h5")
+        copy = Path(name, "copy.keras" if kind == "model" else "copy.weights.h5")
         _copy(path, copy)
-        found = _look_at(kind, copy, folder)
-        (folder / checks.WEIGHTS).unlink(missing_ok=True)
+        found = _look_at(kind, copy)
         unknown = found.pop("unknown", [])
+        keras = sys.modules.get("keras")  # without it, the program has registered nothing
         for why, registered in unknown:
-            if not _is_registered(registered):
+            if keras is None or keras.saving.get_registered_object(registered) is None:
                 raise ValueError(why)
         yield copy, Contents(**found, registered=bool(unknown))
 
@@ -82,9 +81,9 @@ def _copy(path: Path, copy: Path) -> None:
         shutil.copyfileobj(file, into, 1 << 20)
 
 
-def _look_at(kind: str, copy: Path, folder: Path) -> dict[str, Any]:
+def _look_at(kind: str, copy: Path) -> dict[str, Any]:
     """What the program :mod:`gradcam_adv.untrusted.checks` says of a file."""
-    program = [sys.executable, "-P", checks.__file__, kind, str(copy), str(folder)]
+    program = [sys.executable, "-P", checks.__file__, kind, str(copy)]
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # each thread would take memory
     try:
         done = subprocess.run(
@@ -98,9 +97,3 @@ def _look_at(kind: str, copy: Path, folder: Path) -> dict[str, Any]:
     if "refused" in found:
         raise ValueError(found["refused"])
     return found
-
-
-def _is_registered(name: str) -> bool:
-    """Whether the program has registered a class or function with Keras under this name."""
-    keras = sys.modules.get("keras")
-    return keras is not None and keras.saving.get_registered_object(name) is not None

@@ -6,10 +6,11 @@ in HDF5. Keras is not imported. What it needs of the machine is limited.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
-import shutil
 import sys
+import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -33,23 +34,18 @@ _EXPANSION, _SMALL = 20, 1_000_000
 # Datasets are read in pieces of about this many bytes.
 _PIECE = 16_000_000
 
+# Names by module, by kind.
 _KNOWN = json.loads(Path(__file__).with_name("known.json").read_text())
-_CLASSES = {(module, name) for module, names in _KNOWN["classes"].items() for name in names}
-_FUNCTIONS = {(module, name) for module, names in _KNOWN["functions"].items() for name in names}
 # Values that Keras writes as if they were classes.
-_VALUES = {
-    *("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__"),
-}
+_CONSTANTS = ("__numpy__", "__tensor__")
+_VALUES = (*_CONSTANTS, "__keras_tensor__", "__bytes__", "__ellipsis__", "__slice__")
 # A constant of texts would take the length of its longest text for each of them.
 _NUMBERS = {"bfloat16"} | {n for n, kind in np.sctypeDict.items() if np.dtype(kind).kind in "biuf"}
 _CODE = "which is Python code that opening the file would run"
-_WHY = {
+_WHY = {name: f"a {name} layer, {_CODE}" for name in ("Lambda", "JaxLayer", "FlaxLayer")} | {
     "__lambda__": f"a lambda function, {_CODE}",
-    "Lambda": f"a Lambda layer, {_CODE}",
     "TorchModuleWrapper": "a TorchModuleWrapper layer, which is a pickle that may run any code",
     "TFSMLayer": "a TFSMLayer, which opens another file with another graph",
-    "JaxLayer": f"a JaxLayer, {_CODE}",
-    "FlaxLayer": f"a FlaxLayer, {_CODE}",
 }
 _REMEDY = "build the model again from Keras layers or operations"
 
@@ -58,81 +54,73 @@ class Refused(ValueError):
     """A file is refused. The message holds only the reason, without the path."""
 
 
-def model(path: Path, folder: Path) -> dict[str, Any]:
-    """Check a ``.keras`` file, and say what it holds; Refused if it is refused.
+def look(kind: str, path: Path) -> dict[str, Any]:
+    """What a file holds; ``refused`` alone, with the reason, if it is refused.
 
-    Its weights are unpacked into ``folder``. The result has ``layers`` (a count by class),
-    ``inputs`` (shapes), ``unknown`` (of each class or function that is not Keras' own: why it is
-    refused, and the name under which a program may have registered it) and those of
-    :func:`weights`.
+    Of each kind there are ``arrays``, the number of its weights, and ``bytes``, their size in
+    memory. A model also has ``layers`` (a count by class), ``inputs`` (shapes) and ``unknown`` (of
+    each class or function that is not Keras' own: why it is refused, and the name under which a
+    program may have registered it).
+
+    Args:
+        kind: "model" for a ``.keras`` file, "weights" for HDF5.
+        path: of a file that nobody changes. Weights in a model are unpacked beside it meanwhile.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            _check_members(archive, path.stat().st_size)
-            found = _description(archive.read(CONFIG))
-            unpacked = folder / WEIGHTS
-            with archive.open(WEIGHTS) as packed, unpacked.open("wb") as file:
-                shutil.copyfileobj(packed, file, _PIECE)
-    except Refused:
-        raise
-    except Exception as error:  # zipfile raises errors of many types for damaged archives
-        raise Refused(f"a damaged archive: {error}") from None
-    return found | weights(unpacked)
+        return _model(path) if kind == "model" else _weights(path)
+    except Refused as error:
+        return {"refused": str(error)}
+    except MemoryError:
+        return {"refused": f"a file that takes more than {MEMORY:,} bytes of memory to look at"}
+    except Exception as error:  # zipfile and h5py raise errors of many types for damaged files
+        what = "a damaged archive" if kind == "model" else "damaged or no HDF5"
+        return {"refused": f"{what}: {error}"}
 
 
-def weights(path: Path) -> dict[str, Any]:
-    """Check an HDF5 file: ``arrays``, how many it holds, and ``bytes``, their size in memory.
+def _model(path: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        _check_members(archive.infolist(), path.stat().st_size)
+        found = _description(archive.read(CONFIG))
+        return found | _weights(Path(archive.extract(WEIGHTS, folder)))
 
-    Refused for links, numbers in other files, a bomb, what can't be read, and whole models.
+
+def _weights(path: Path) -> dict[str, int]:
+    """Refused for links, numbers in other files, a bomb, and whole models.
+
+    Keras refuses some of this too, but only where it looks, and bombs from 4 GB on.
     """
     sizes = []
-    try:
-        with h5py.File(path, "r") as content:
-            if "model_config" in content.attrs or "model_weights" in content:
-                raise Refused(
-                    "a whole model, but only its weights are allowed, because the rest may hold "
-                    'code; where it was made, model.save_weights("x.weights.h5") writes them'
-                )
-            for entry in _entries(content):
-                dict(entry.attrs)  # Keras reads them
-                if isinstance(entry, h5py.Dataset):
-                    sizes.append(_read(entry))
-    except (Refused, MemoryError):
-        raise
-    except Exception as error:  # h5py raises errors of many types for damaged files
-        raise Refused(f"damaged or no HDF5: {error}") from None
+
+    def look_at(_: str, entry: h5py.HLObject) -> None:
+        dict(entry.attrs)  # Keras reads them
+        if isinstance(entry, h5py.Dataset):
+            sizes.append(_read(entry))
+        elif isinstance(entry, h5py.Group):
+            _check_links(entry)
+
+    with h5py.File(path, "r") as content:
+        if "model_config" in content.attrs or "model_weights" in content:
+            raise Refused(
+                "a whole model, but only its weights are allowed, because the rest may hold code; "
+                'where it was made, model.save_weights("x.weights.h5") writes them'
+            )
+        look_at("/", content)
+        content.visititems(look_at)  # each once, even if hard links form a circle; no other links
     return {"arrays": len(sizes), "bytes": sum(sizes)}
 
 
-def _entries(content: h5py.Group) -> Iterator[h5py.Group | h5py.Dataset]:
-    """All groups and datasets, each once, even if hard links form a circle."""
-    waiting, seen = [content], set()
-    while waiting:
-        entry = waiting.pop()
-        address = h5py.h5o.get_info(entry.id).addr
-        if address in seen:
-            continue
-        seen.add(address)
-        yield entry
-        if isinstance(entry, h5py.Group):
-            for name in entry:
-                if not isinstance(entry.get(name, getlink=True), h5py.HardLink):
-                    shown = _shown(f"{entry.name}/{name}")
-                    raise Refused(f"weights with a link at {shown} that may lead to another file")
-                waiting.append(entry[name])
+def _check_links(group: h5py.Group) -> None:
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            link = _shown(f"{group.name}/{name}")
+            raise Refused(f"weights with a link at {link} that may lead to another file")
 
 
 def _read(entry: h5py.Dataset) -> int:
     """The bytes of a dataset in memory. It is read once, in pieces, to see that it can be."""
-    shown = _shown(entry.name)
     if entry.external or entry.is_virtual:
-        raise Refused(f"weights whose numbers at {shown} are in another file")
-    stored = entry.id.get_storage_size()
-    if entry.nbytes > max(_SMALL, _EXPANSION * stored):
-        raise Refused(
-            f"weights that grow at {shown} from {stored:,} to {entry.nbytes:,} bytes, as a bomb "
-            "does"
-        )
+        raise Refused(f"weights whose numbers at {_shown(entry.name)} are in another file")
+    _check_growth(entry.name, entry.id.get_storage_size(), entry.nbytes)
     rows = entry.shape[0] if entry.shape else 1
     step = max(1, _PIECE * rows // max(1, entry.nbytes))
     for start in range(0, rows, step):
@@ -140,38 +128,37 @@ def _read(entry: h5py.Dataset) -> int:
     return int(entry.nbytes)
 
 
-def _check_members(archive: zipfile.ZipFile, size: int) -> None:
-    members = archive.infolist()
-    names = Counter(member.filename for member in members)
+def _check_growth(name: str, stored: int, size: int) -> None:
+    if size > max(_SMALL, _EXPANSION * stored):
+        raise Refused(
+            f"{_shown(name)}, which grows from {stored:,} to {size:,} bytes, as a bomb does"
+        )
+
+
+def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
     if len(members) > _MOST_MEMBERS:
         raise Refused(f"an archive of {len(members):,} files")
-    for name in names:
+    for member in members:
+        name = member.filename
         inside = name.startswith("assets/") and ".." not in name.split("/") and "\\" not in name
         if name not in _MEMBERS and not inside:
             raise Refused(f"an archive that holds {_shown(name)}, which Keras never writes")
+        _check_growth(name, member.compress_size, member.file_size)
+        if name == CONFIG and member.file_size > _CONFIG_BYTES:
+            raise Refused(f"a {CONFIG} of more than {_CONFIG_BYTES:,} bytes")
     for name in (CONFIG, WEIGHTS):
-        if names[name] != 1:
-            raise Refused(f"an archive with {names[name]} files {name}, not one")
+        if (count := sum(member.filename == name for member in members)) != 1:
+            raise Refused(f"an archive with {count} files {name}, not one")
     if sum(member.compress_size for member in members) > size:
         raise Refused("an archive whose files overlap, as those of a bomb do")
-    for member in members:
-        if member.file_size > max(_SMALL, _EXPANSION * member.compress_size):
-            raise Refused(
-                f"an archive in which {_shown(member.filename)} grows from "
-                f"{member.compress_size:,} to {member.file_size:,} bytes, as a bomb does"
-            )
-    if archive.getinfo(CONFIG).file_size > _CONFIG_BYTES:
-        raise Refused(f"a {CONFIG} of more than {_CONFIG_BYTES:,} bytes")
 
 
 def _description(content: bytes) -> dict[str, Any]:
     """Check the description of a model: classes, functions, names, and constants."""
     try:
         config = json.loads(content)
-    except RecursionError:
-        raise Refused(f"a {CONFIG} nested too deep") from None
-    except ValueError as error:
-        raise Refused(f"a {CONFIG} that is no JSON: {error}") from None
+    except (RecursionError, ValueError) as error:
+        raise Refused(f"a {CONFIG} that is no JSON, or nested too deep: {error}") from None
     if not isinstance(config, dict) or "class_name" not in config:
         raise Refused(f"a {CONFIG} that describes no model")
     # compile_config may hold anything, because Keras does not read it: compile=False.
@@ -179,13 +166,11 @@ def _description(content: bytes) -> dict[str, Any]:
     unknown = [part for part in map(_unknown, parts) if part]
     for part in parts:
         _check_part(part)
-    classes = [part for part in parts if "module" in part and "class_name" in part]
+    classes = [part for part in parts if "class_name" in part]
     return {
-        "layers": Counter(c["class_name"] for c in classes if c["module"] == "keras.layers"),
+        "layers": Counter(c["class_name"] for c in classes if c.get("module") == "keras.layers"),
         "inputs": [
-            c["config"].get("batch_shape")
-            for c in classes
-            if c["class_name"] == "InputLayer" and isinstance(c.get("config"), dict)
+            c["config"].get("batch_shape") for c in classes if c["class_name"] == "InputLayer"
         ],
         "unknown": unknown,
     }
@@ -214,37 +199,31 @@ def _unknown(part: dict[str, Any]) -> list[str] | None:
         raise Refused(f"{_WHY[name]}; {_REMEDY}")
     if name in _VALUES:
         return None
-    is_function = name == "function"
-    called = part.get("config") if is_function else name
-    known = _FUNCTIONS if is_function else _CLASSES
-    if isinstance(module, str) and isinstance(called, str) and (module, called) in known:
-        return None
-    registered = called if is_function else part.get("registered_name") or name
-    said = f"{_shown(called)} of {_shown(module)}, which is"
-    if is_function:
-        why = f"a function {said} not one of Keras' activations and the like"
+    if name == "function":
+        kind, called, registered = "function", part.get("config"), part.get("config")
+        strange = "not one of Keras' activations and the like"
     else:
-        why = f"a class {said} not part of Keras and whose code is not in the file"
-    return [f"{why}; {_REMEDY}", registered if isinstance(registered, str) else ""]
+        kind, called, registered = "class", name, part.get("registered_name") or name
+        strange = "not part of Keras and whose code is not in the file"
+    if isinstance(module, str) and called in _KNOWN[kind].get(module, ()):
+        return None
+    why = f"a {kind} {_shown(called)} of {_shown(module)}, which is {strange}; {_REMEDY}"
+    return [why, registered if isinstance(registered, str) else ""]
 
 
 def _check_part(part: dict[str, Any]) -> None:
     """Check what an object of the description holds beside its class."""
-    if isinstance(part.get("vocabulary"), str):
+    words, name = part.get("vocabulary"), part.get("name")
+    if isinstance(words, str):
         raise Refused(
-            f"a lookup layer that reads the file {_shown(part['vocabulary'])}; "
-            "give the layer a list of words instead"
+            f"a lookup layer that reads the file {_shown(words)}; give it a list of words instead"
         )
-    name = part.get("name")
     if isinstance(name, str) and (
         not name.isprintable() or len(name) > 200 or "/" in name or "\\" in name or name[:2] == ".."
     ):
         raise Refused(f"a layer with the name {_shown(name)}, which can't be the name of a file")
-    config = part.get("config")
-    if part.get("class_name") in ("__numpy__", "__tensor__"):
-        dtype = config.get("dtype") if isinstance(config, dict) else None
-        if not isinstance(dtype, str) or dtype not in _NUMBERS:
-            raise Refused(f"a constant of type {_shown(dtype)}, which is not one of numbers")
+    if part.get("class_name") in _CONSTANTS and (dtype := part["config"]["dtype"]) not in _NUMBERS:
+        raise Refused(f"a constant of type {_shown(dtype)}, which is not one of numbers")
     for node in part.get("inbound_nodes") or ():
         # Keras would calculate with constants at once, instead of adding an operation to the graph.
         if not any(p.get("class_name") == "__keras_tensor__" for p in _objects(node)):
@@ -265,23 +244,15 @@ def _limit(size: int) -> None:
         (resource.RLIMIT_FSIZE, _EXPANSION * size + _SMALL),
         (resource.RLIMIT_CORE, 0),
     ):
-        _, hard = resource.getrlimit(what)
-        resource.setrlimit(
-            what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard)
-        )
+        with contextlib.suppress(ValueError):  # less is allowed already
+            resource.setrlimit(what, (most, most))
 
 
 def main() -> None:
     """Print the result of a check, or the reason of a refusal, as JSON."""
-    kind, path, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    kind, path = sys.argv[1], Path(sys.argv[2])
     _limit(path.stat().st_size)
-    try:
-        found = model(path, folder) if kind == "model" else weights(path)
-    except Refused as error:
-        found = {"refused": str(error)}
-    except (MemoryError, RecursionError):
-        found = {"refused": f"a file that takes more than {MEMORY:,} bytes of memory to look at"}
-    json.dump(found, sys.stdout)
+    json.dump(look(kind, path), sys.stdout)
 
 
 if __name__ == "__main__":
