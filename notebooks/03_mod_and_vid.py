@@ -126,11 +126,12 @@ print(f"Gaussian window of 11: {(1 - ssim) / 2:.4f}, uniform window of 7: {ours:
 #
 # MOD (equation 2) is the mean NISSIM of all photos at one epsilon. VID (equations 3 and 4) is how
 # much NISSIM varies over the epsilons: the standard deviation for each photo, then the mean over
-# photos. `dissimilarity` measures all of it. It also measures two controls, which come in below.
+# photos. `dissimilarity` measures all of it. It also measures controls, which come in below.
+# `groups` says which photos are of one person, for the intervals.
 
 # %%
 EPSILONS = (0.01, 0.05, 0.075, 0.1)
-result = dissimilarity(model, photos, labels, epsilons=EPSILONS, layers=LAYER)
+result = dissimilarity(model, photos, labels, epsilons=EPSILONS, layers=LAYER, groups=labels)
 result.mod.round(3)
 
 # %% [markdown]
@@ -183,7 +184,9 @@ vgg16, _ = train(
     epochs=20,
     seed=0,
 )
-other = dissimilarity(vgg16, photos, labels, epsilons=EPSILONS, layers="block5_conv3")
+other = dissimilarity(
+    vgg16, photos, labels, epsilons=EPSILONS, layers="block5_conv3", groups=labels
+)
 
 # %% [markdown]
 # Compare the distance between the blue and the orange line. On the left the attack moves the
@@ -215,6 +218,18 @@ for name, mod in tables.items():
     last = mod.iloc[-1]
     share = last["mod_noise"] / last["mod"]
     print(f"{name}: MOD {last['mod']:.3f} at ε = 0.1; noise alone gives {share:.0%} of it")
+
+# %% [markdown]
+# The gain says the same in one number that does not saturate: how many times larger noise must be
+# to move the heatmaps as far as the attack does. 1 means that the attack is worth no more than
+# noise. `inf` means that no noise that was tried moves them so far. `low` and `high` are the ends
+# of a 95 % interval over people.
+
+# %%
+for name, measured in (("small network, trained", result), ("VGG16, random base", other)):
+    gain = measured.gain.query("control == 'noise'")
+    print(name)
+    print(gain[["epsilon", "gain", "low", "high"]].round(1).to_string(index=False))
 
 # %% [markdown]
 # ## 2. Whether the prediction changed
