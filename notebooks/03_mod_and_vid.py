@@ -227,9 +227,9 @@ for name, mod in tables.items():
 
 # %%
 for name, measured in (("small network, trained", result), ("VGG16, random base", other)):
-    gain = measured.gain.query("control == 'noise'")
+    gain = measured.gain.query("control == 'noise'").set_index("epsilon")
     print(name)
-    print(gain[["epsilon", "gain", "low", "high"]].round(1).to_string(index=False))
+    print(gain[["gain", "low", "high"]].round(1))
 
 # %% [markdown]
 # ## 2. Whether the prediction changed
