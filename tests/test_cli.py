@@ -10,7 +10,7 @@ import click
 import keras
 import pytest
 from click.testing import CliRunner
-from conftest import write_photo
+from conftest import command, write_photo
 
 from gradcam_adv.app.cli import main
 
@@ -89,9 +89,7 @@ def folder(tmp_path, small_cnn) -> Path:
 
 
 @pytest.mark.slow
-def test_every_example_works(folder, monkeypatch):
-    """In this process, since TensorFlow takes seconds to start."""
-    monkeypatch.chdir(folder)
+def test_every_example_works(folder):
     for name in COMMANDS:
         if name == "compare":
             shutil.copytree(folder / "runs" / "quick", folder / "runs" / "other")
@@ -99,8 +97,8 @@ def test_every_example_works(folder, monkeypatch):
             if "--output" in arguments:
                 output = folder / arguments[arguments.index("--output") + 1]
                 shutil.rmtree(output, ignore_errors=True)
-            done = CliRunner().invoke(main, arguments)
-            assert done.exit_code == 0, (arguments, done.output)
+            done = command(folder, *arguments)
+            assert done.returncode == 0, (arguments, done.stderr)
             assert "--output" not in arguments or any(output.iterdir())
     assert not (folder / "runs" / "quick").exists()  # the last command is clean
     assert (folder / "runs" / "two" / "report.html").exists()
