@@ -263,6 +263,8 @@ ATTACKS = [
 ]  # fmt: skip
 
 CONFIGS = [
+    ("config no JSON", b"{", "a config.json that is no JSON"),
+    ("config deep", b"[" * 100_000, "a config.json that is no JSON, or nested too deep"),
     ("config of nothing", {}, "a config.json that describes no model"),
     ("config of weights", {"a": 1}, "a config.json that describes no model"),
     ("config deep and whole", f'{{"a": {DEEP}, "class_name": "Dense"}}'.encode(), "Dense|deep"),
@@ -515,7 +517,7 @@ REPORTS = _changed({}, "files", [
 ])  # fmt: skip
 TASKS = [
     *_changed(TASK, "files", [
-        *([], None, "x", 1),
+        *([], None, "x", 1, {"a\0": FACTS}),
         *({"a": facts} for facts in (1, None, {}, FACTS | {"size": "1"}, FACTS | {"sha256": None})),
     ]),
     *_changed(TASK, "seconds", ["x", None, [], {}]),
@@ -566,6 +568,7 @@ DAMAGE = {
     "huge number": b'{"a": ' + b"9" * 5000 + b"}",
     "deep lists": b"[" * 100_000,
     "deep objects": b'{"a":' * 100_000,
+    "deep objects, whole": b'{"a":' * 500 + b"1" + b"}" * 500,
     "deep lists in TOML": b"a = " + b"[" * 5000,
     "deep tables in TOML": b"a = " + b"{b=" * 5000,
     "pipe": FIFO,
