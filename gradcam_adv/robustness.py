@@ -442,17 +442,8 @@ def _by_epsilon(nissim: pd.DataFrame) -> pd.DataFrame:
 
 
 def _gain(nissim: pd.DataFrame, controls: pd.DataFrame, groups: np.ndarray | None) -> pd.DataFrame:
-    columns = [
-        "layer",
-        "depth",
-        "control",
-        "epsilon",
-        "images",
-        "equivalent",
-        "gain",
-        "low",
-        "high",
-    ]
+    keys = ["layer", "depth", "control", "epsilon", "images"]
+    columns = [*keys, "equivalent", "gain", "low", "high"]
     tables = [pd.DataFrame(columns=columns)]
     for (layer, depth), group in nissim.groupby(["layer", "depth"], sort=False):
         attack = _by_epsilon(group)

@@ -220,10 +220,11 @@ for name, mod in tables.items():
     print(f"{name}: MOD {last['mod']:.3f} at ε = 0.1; noise alone gives {share:.0%} of it")
 
 # %% [markdown]
-# The gain says the same in one number that does not saturate: how many times larger noise must be
-# to move the heatmaps as far as the attack does. 1 means that the attack is worth no more than
-# noise. `inf` means that no noise that was tried moves them so far. `low` and `high` are the ends
-# of a 95 % interval over people.
+# The gain says it in one number: how many times larger noise must be to move the heatmaps as far
+# as the attack does. 1 means that the attack is worth no more than noise. `inf` means that no noise
+# that was tried moves them so far. `low` and `high` are the ends of a 95 % interval over people.
+# On the right, from ε = 0.05 on, noise saturates as well: the intervals have no end, and the gain
+# is not known.
 
 # %%
 for name, measured in (("small network, trained", result), ("VGG16, random base", other)):

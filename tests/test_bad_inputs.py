@@ -9,7 +9,7 @@ import os
 import shutil
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import bad_files as bad
@@ -72,7 +72,7 @@ class Reader(NamedTuple):
     file: str
     read: Callable
     error: str
-    cases: list = []  # noqa: RUF012
+    cases: Sequence = ()
     within: Callable = lambda content: content  # from a part of the file to the whole
 
 

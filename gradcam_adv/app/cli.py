@@ -182,7 +182,8 @@ def explain(**options: Any) -> None:
 def score(as_json: bool, **options: Any) -> None:
     """MOD, VID and gain with their controls, of a study or of a saved model and a folder of images.
 
-    The gain says how many times larger random noise must be to move the heatmaps as far.
+    The gain says how many times larger random noise must be to move the heatmaps as far. In JSON an
+    infinite gain, more than any noise that was tried, is null.
 
     Example: gradcam-adv score studies/quick.toml
 

@@ -225,8 +225,7 @@ class FolderWork:
 
         Writes a table for each attribute of :class:`gradcam_adv.Dissimilarity`, such as
         ``mod.csv``; ``excluded.csv``; and for two layers or more ``depth_profile.png``. No heatmap
-        is kept. OSError if another call
-        works there.
+        is kept. OSError if another call works there.
         """
         with locks.alone_in(self._output):
             return self._score()

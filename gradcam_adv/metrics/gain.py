@@ -1,7 +1,8 @@
 """The gain: how many times larger random noise must be to move the heatmaps as far as an attack.
 
 NISSIM saturates: under strong attack, strong noise and between unrelated images it is about the
-same. The size of the noise that does the same does not saturate.
+same. The size of the noise that does the same says more, as long as the noise does not saturate,
+too; there the interval is wide or has no end.
 """
 
 from __future__ import annotations

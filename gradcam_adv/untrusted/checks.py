@@ -6,7 +6,6 @@ in HDF5. Keras is not imported. What it needs of the machine is limited.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import resource
 import sys
@@ -244,8 +243,9 @@ def _limit(size: int) -> None:
         (resource.RLIMIT_FSIZE, _EXPANSION * size + _SMALL),
         (resource.RLIMIT_CORE, 0),
     ):
-        with contextlib.suppress(ValueError):  # less is allowed already
-            resource.setrlimit(what, (most, most))
+        _, hard = resource.getrlimit(what)  # the machine's own limit may be lower
+        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(what, (least, least))
 
 
 def main() -> None:
