@@ -67,8 +67,9 @@ class Dissimilarity:
             interval). Infinite: more than any size of the control that was tried. See
             :func:`gradcam_adv.metrics.gain`. No rows without controls.
         half_shift: the epsilon at which MOD is half of unrelated, one row per layer: layer, depth,
-            unrelated, attack, noise, mirrored (NaN if nothing is unrelated, infinite if no epsilon
-            is enough; below the smallest epsilon it is the line from 0). No rows without controls.
+            images (that have an unrelated one), unrelated, attack, noise and ratio (noise by
+            attack), each with its 95 % interval, attack_low, attack_high and so on. See
+            :func:`gradcam_adv.metrics.half_shift`. No rows without unrelated images.
     """
 
     images: pd.DataFrame
@@ -194,7 +195,7 @@ def dissimilarity(
         _vid(nissim, measured),
         measured,
         _gain(nissim, measured, groups),
-        _half_shift(mod, measured),
+        _half_shift(nissim, measured, groups),
     )
 
 
@@ -452,26 +453,33 @@ def _gain(nissim: pd.DataFrame, controls: pd.DataFrame, groups: np.ndarray | Non
             curve = _by_epsilon(_of(of_layer, control))
             found = metrics.gain(attack, attack.index, curve, curve.index, groups)
             about = {"layer": layer, "depth": depth, "control": control}
-            table = pd.DataFrame(vars(found) | about)
+            numbers = {name: getattr(found, name) for name in columns[len(keys) :]}
+            table = pd.DataFrame(numbers | about)
             tables.append(table.assign(epsilon=attack.index, images=attack.shape[1]))
     return pd.concat(tables[1:] or tables, ignore_index=True)[columns]
 
 
-def _half_shift(mod: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
+def _half_shift(
+    nissim: pd.DataFrame, controls: pd.DataFrame, groups: np.ndarray | None
+) -> pd.DataFrame:
+    names = ("attack", "noise", "ratio")
+    ends = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
     rows = []
-    for (layer, depth), of_layer in mod.groupby(["layer", "depth"], sort=False):
-        if "unrelated" not in of_layer:
-            break
-        unrelated = of_layer["unrelated"].iloc[0]
-        row = {"layer": layer, "depth": depth, "unrelated": unrelated}
-        curves = {"attack": of_layer.set_index("epsilon")["mod"]}
-        for control in ("noise", "mirrored"):
-            rows_of = _of(controls[controls["layer"] == layer], control)
-            curves[control] = _by_epsilon(rows_of).mean(axis=1)
-        for name, curve in curves.items():
-            half = metrics.size_reaching([unrelated / 2], curve.index, curve)[0]
-            row[name] = half if np.isfinite(unrelated) else np.nan
-        rows.append(row)
-    return pd.DataFrame(
-        rows, columns=["layer", "depth", "unrelated", "attack", "noise", "mirrored"]
-    )
+    for (layer, depth), group in nissim.groupby(["layer", "depth"], sort=False):
+        of_layer = controls[controls["layer"] == layer]
+        unrelated = _of(of_layer, "unrelated").set_index("image")["nissim"]
+        if unrelated.empty:
+            continue
+        images = unrelated.index
+        attack, noise = (_by_epsilon(table)[images] for table in (group, _of(of_layer, "noise")))
+        found = metrics.half_shift(
+            attack,
+            attack.index,
+            noise,
+            noise.index,
+            unrelated,
+            None if groups is None else groups[images],
+        )
+        numbers = [*found.attack, *found.noise, *found.ratio]
+        rows.append((layer, depth, len(images), unrelated.mean(), *numbers))
+    return pd.DataFrame(rows, columns=["layer", "depth", "images", "unrelated", *ends])

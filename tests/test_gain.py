@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.interpolate import interp1d
 from scipy.optimize import isotonic_regression
 
-from gradcam_adv.metrics import gain, size_reaching
+from gradcam_adv.metrics import gain, half_shift, size_reaching
 from gradcam_adv.metrics.gain import _isotonic
 
 SIZES = [0.01, 0.02, 0.04]
@@ -114,6 +114,50 @@ def test_the_interval_covers_the_true_gain():
     assert 0.93 <= hits / runs <= 0.985
 
 
+def test_the_half_shift_by_hand():
+    # Unrelated images are 0.4 apart. The attack gives 20 times its epsilon, noise 5 times.
+    attack, noise = one_image(0.1, 0.4), one_image(0.05, 0.1, 0.3)
+    found = half_shift(attack, [0.005, 0.02], noise, [0.01, 0.02, 0.06], [0.4])
+    np.testing.assert_allclose([found.attack[0], found.noise[0]], [0.01, 0.04])
+    assert found.ratio[0] == pytest.approx(4)
+    assert np.isnan([found.attack[1:], found.noise[1:], found.ratio[1:]]).all()  # of one image
+
+
+def test_the_half_shift_of_what_moves_too_little_is_infinite():
+    found = half_shift(one_image(0.19), [0.1], one_image(0.2), [0.1], [0.4])
+    assert (found.attack[0], found.noise[0], found.ratio[0]) == (np.inf, 0.1, 0)
+    neither = half_shift(one_image(0.19), [0.1], one_image(0.1), [0.1], [0.4])
+    assert np.isinf([neither.attack[0], neither.noise[0]]).all() and np.isnan(neither.ratio[0])
+
+
+def test_the_half_shift_of_an_attack_equal_to_noise_has_a_ratio_of_one_in_every_draw():
+    _, noise = random_images()
+    found = half_shift(noise, SIZES, noise, SIZES, np.full(30, 0.8))
+    np.testing.assert_allclose(found.ratio, 1)
+    np.testing.assert_array_equal(found.attack, found.noise)
+    assert found.attack[1] < found.attack[0] < found.attack[2]
+
+
+def test_the_half_shift_s_interval_covers_the_truth():
+    """The same photos are drawn for the curves and for the unrelated ones."""
+    people, runs, hits = 40, 300, np.zeros(3)
+    for run in range(runs):
+        chance = np.random.default_rng(run)
+        groups = np.repeat(np.arange(people), chance.integers(1, 5, people))
+        level = chance.lognormal(0, 0.4, people)[groups]
+
+        def measured(size, level=level, chance=chance):
+            return size * level * chance.lognormal(0, 0.3, len(level))
+
+        noise = np.stack([measured(size) for size in SIZES])
+        attack = np.stack([measured(3 * size) for size in SIZES])
+        found = half_shift(attack, SIZES, noise, SIZES, measured(0.04), groups, seed=run)
+        for at, truth in enumerate((0.02 / 3, 0.02, 3.0)):
+            _, low, high = (found.attack, found.noise, found.ratio)[at]
+            hits[at] += low <= truth <= high
+    assert ((hits / runs >= 0.92) & (hits / runs <= 0.985)).all(), hits / runs
+
+
 GOOD = {
     "attack": np.full((1, 4), 0.2),
     "epsilons": [0.01],
@@ -138,3 +182,17 @@ GOOD = {
 def test_refuses(change, message):
     with pytest.raises(ValueError, match=message):
         gain(**GOOD | change)
+    with pytest.raises(ValueError, match=message):
+        half_shift(**GOOD | {"unrelated": np.full(4, 0.2)} | change)
+
+
+@pytest.mark.parametrize(
+    ("unrelated", "message"),
+    [
+        (np.full(5, 0.2), "of the same images. Received: 4 and 4 and 5 images"),
+        ([0.1, 0.1, -0.1, 0.1], "unrelated of 0 or more. Received: least -0.1"),
+    ],
+)
+def test_the_half_shift_refuses(unrelated, message):
+    with pytest.raises(ValueError, match=message):
+        half_shift(**GOOD, unrelated=unrelated)

@@ -1,12 +1,14 @@
 """Study files: defaults, the files shipped, and errors that name the wrong key."""
 
+import dataclasses
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from gradcam_adv.paper import printed
 from gradcam_adv.study import checks, config
-from gradcam_adv.study.attacks import attacks_on, makers_of
+from gradcam_adv.study.attacks import attacks_on, makers_of, of_study
 
 SHIPPED = Path(__file__).parents[1] / "studies"
 
@@ -74,8 +76,8 @@ THREE = {"networks": ["vgg16", "resnet50", "xception"], "epsilons": [0.05, 0.1]}
 @pytest.mark.parametrize(
     ("network", "made", "at_every_epsilon", "at_the_largest"),
     [
-        ("vgg16", ["transfer"], ["black-box", "white-box", "noise"], ["from xception"]),
-        ("vgg16", [], ["black-box", "white-box", "noise"], []),
+        ("vgg16", ["transfer"], ["black-box", "noise", "white-box"], ["from xception"]),
+        ("vgg16", [], ["black-box", "noise", "white-box"], []),
         # On the source the black-box attack is the white-box attack.
         ("resnet50", ["transfer"], ["black-box", "noise"], ["from vgg16", "from xception"]),
     ],
@@ -83,14 +85,41 @@ THREE = {"networks": ["vgg16", "resnet50", "xception"], "epsilons": [0.05, 0.1]}
 def test_the_attacks_on_a_network_and_their_epsilons(
     network, made, at_every_epsilon, at_the_largest
 ):
-    study = parse(attacks=["white-box", *made], **THREE)
+    none = {key: [] for key in ("gain_epsilons", "noise_epsilons", "control_epsilons")}
+    study = parse(attacks=["white-box", *made], **THREE, **none)
     expected = dict.fromkeys(at_every_epsilon, (0.0, 0.05, 0.1))
     expected |= dict.fromkeys(at_the_largest, (0.1,))
-    assert list(attacks_on(study, network).items()) == list(expected.items())
+    attacks = attacks_on(study, network)
+    assert {name: levels for name, levels in attacks.items() if levels} == expected
+
+
+@pytest.mark.parametrize(
+    ("network", "own"), [("vgg16", (0.0, 0.01, 0.05, 0.1)), ("resnet50", (0.01,))]
+)
+def test_the_further_epsilons_of_the_gain(network, own):
+    """On the source the white-box attack at the study's epsilons is the black-box attack."""
+    further = {"gain_epsilons": [0.05, 0.01], "noise_epsilons": [0.3, 0.01]}
+    study = parse(attacks=["white-box"], **THREE, **further, control_epsilons=[0.2])
+    assert attacks_on(study, network) == {
+        "black-box": (0.0, 0.05, 0.1),
+        "noise": (0.0, 0.01, 0.05, 0.1, 0.3),
+        "white-box": own,
+        "mirrored": (0.2,),
+        "other photo": (0.2,),
+    }
+    variation = dataclasses.replace(study, attacks=())
+    assert attacks_on(variation, network) == dict.fromkeys(("black-box", "noise"), study.epsilons)
+
+
+def test_the_rows_of_the_study_are_at_its_epsilons_and_not_the_gain_s_controls():
+    attacks = ["noise", "noise", "mirrored", "other photo", "white-box"]
+    table = pd.DataFrame({"attack": attacks, "epsilon": [0.1, 0.3, 0.1, 0.1, 0.1]})
+    assert of_study(table, (0.0, 0.1)).index.tolist() == [0, 4]
 
 
 def test_the_network_on_which_an_attack_is_made():
-    made_on = {"black-box": "resnet50", "white-box": "vgg16", "from xception": "xception"}
+    made_on = {"black-box": "resnet50", "from xception": "xception"}
+    made_on |= dict.fromkeys(("white-box", "mirrored", "other photo"), "vgg16")
     assert makers_of(parse(**THREE), "vgg16") == made_on
 
 
@@ -185,6 +214,9 @@ REFUSED = [
     ({"epsilons": 0.1}, "epsilons as numbers"),
     ({"epsilons": [0]}, "at least one above 0"),
     ({"epsilons": [2]}, "from 0 to 1"),
+    ({"gain_epsilons": 0.1}, "gain_epsilons as a list of numbers above 0"),
+    ({"noise_epsilons": [0.1, 0]}, "noise_epsilons as numbers above 0, at most 1. Received: 0"),
+    ({"control_epsilons": [1.5]}, "control_epsilons as numbers above 0, at most 1. Received: 1.5"),
     ({"networks": ["vgg61"]}, "network out of vgg16, .*Received: 'vgg61'. Nearest: .*vgg16"),
     ({"networks": []}, "networks as a list"),
     ({"networks": [["vgg16"]]}, r"a network out of .*Received: \['vgg16'\]"),

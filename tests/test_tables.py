@@ -309,13 +309,74 @@ def test_depth_by_hand():
     depth = tables.depth(pd.concat([noise, layers]), unrelated)
     assert depth["mod"].tolist() == pytest.approx([0.2, 0.5, 0.7])
     assert depth["mod_noise"].tolist() == pytest.approx([0.02, 0.05, 0.07])
+    assert np.isposinf(depth["gain"]).all()  # noise never moves the maps so far
+    # Ten times the noise: 0.2 is reached at 0.02, which is a fifth of 0.1.
+    swapped = [layers.assign(attack="noise"), noise.assign(attack="black-box")]
+    assert tables.depth(pd.concat(swapped), unrelated)["gain"].tolist() == pytest.approx(
+        [0.1, 0.1, 0.175]
+    )
     assert depth["unrelated"].tolist() == pytest.approx([0.5, 0.8, 0.5])
     assert depth["layer"].tolist() == ["layer0", "layer1", "layer0"]
     assert depth["photos"].tolist() == [2, 2, 2]
     assert set(depth["attack"]) == {"black-box"}
     # A single example photo has no unrelated one.
     none = unrelated[:0].astype(object)  # as an empty file is read
-    assert tables.depth(layers, none)["unrelated"].isna().all()
+    assert tables.depth(pd.concat([noise, layers]), none)["unrelated"].isna().all()
+
+
+@pytest.fixture
+def with_controls():
+    """Two photos of a network at 10 times epsilon by its attack, 5 times by noise; its controls."""
+    by_attack = {
+        ("black-box", 2): [0.01], ("white-box", 10): [0.002, 0.01], ("noise", 5): [0.01, 0.02],
+        ("mirrored", 20): [0.01], ("from xception", 1): [0.01],
+    }  # fmt: skip
+    rows = [
+        (attack, epsilon, photo, photo[0], times * epsilon + change)
+        for (attack, times), epsilons in by_attack.items()
+        for epsilon in epsilons
+        for photo, change in (("a1", -0.001), ("b1", 0.001))
+    ]
+    table = pd.DataFrame(rows, columns=["attack", "epsilon", "photo", "identity", "nissim"])
+    return table.assign(network="vgg16", target="predicted", size="input")
+
+
+def test_the_gain_over_each_control_by_hand(with_controls):
+    table = tables.gain(with_controls.sample(frac=1, random_state=0), seed=0)
+    found = table.set_index(["attack", "control", "epsilon"])
+    assert set(found.index) == {
+        ("black-box", "noise", 0.01), ("white-box", "noise", 0.002), ("white-box", "noise", 0.01),
+        ("white-box", "mirrored", 0.002), ("white-box", "mirrored", 0.01),
+    }  # fmt: skip
+    gains = found["gain"].sort_index()
+    assert gains.tolist() == pytest.approx([0.4, 0.5, 0.5, 2, 2])
+    row = found.loc["white-box", "noise", 0.01]
+    assert row[["photos", "mod", "mod_control", "most", "equivalent"]].tolist() == pytest.approx(
+        [2, 0.1, 0.05, 0.02, 0.02]
+    )
+    assert row["low"] <= 2 + 1e-9 and row["high"] >= 2 - 1e-9
+    assert np.isnan(found.loc[("white-box", "noise", 0.002), "mod_control"])
+
+
+def test_the_half_shift_of_a_study_by_hand(with_controls):
+    apart = [("a1", "a", 0.05), ("a1", "a", 0.03), ("b1", "b", 0.04)]
+    unrelated = pd.DataFrame(apart, columns=["photo", "identity", "nissim"])
+    unrelated = unrelated.assign(network="vgg16", target="predicted", size="input")
+    table = tables.half_shift(with_controls, unrelated, seed=0).set_index("attack")
+    assert list(table.index) == ["black-box", "white-box"]
+    row = table.loc["white-box"]  # half of 0.04 is reached at 0.002 and at 0.004
+    assert row[["unrelated", "half_shift", "noise", "ratio"]].tolist() == pytest.approx(
+        [0.04, 0.002, 0.004, 2]
+    )
+    assert (row["least"], row["photos"]) == (0.002, 2)
+    assert row["noise_low"] <= row["noise"] <= row["noise_high"]
+
+
+def test_the_curves_of_the_gain(with_controls):
+    table = tables.gain_curves(with_controls, seed=0)
+    assert set(table["attack"]) == {"white-box", "noise", "mirrored"}
+    mod = table.set_index(["attack", "epsilon"])["mod"]
+    assert mod["noise"].tolist() == pytest.approx([0.05, 0.1])
 
 
 def test_excess_is_mod_less_that_of_noise_photo_by_photo(nissim):

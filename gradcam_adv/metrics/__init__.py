@@ -1,6 +1,6 @@
 """What is measured on heatmaps and images: NISSIM, MOD, VID, gain, PSNR, the shift of a region."""
 
-from gradcam_adv.metrics.gain import Gain, gain, size_reaching
+from gradcam_adv.metrics.gain import Gain, HalfShift, gain, half_shift, size_reaching
 from gradcam_adv.metrics.mod_vid import deviations, mod, vid
 from gradcam_adv.metrics.nissim import nissim
 from gradcam_adv.metrics.psnr import psnr
@@ -9,11 +9,13 @@ from gradcam_adv.metrics.unrelated import UnrelatedPairs
 
 __all__ = [
     "Gain",
+    "HalfShift",
     "RegionShift",
     "UnrelatedPairs",
     "centroid",
     "deviations",
     "gain",
+    "half_shift",
     "mod",
     "nissim",
     "psnr",

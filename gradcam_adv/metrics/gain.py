@@ -7,7 +7,7 @@ too; there the interval is wide or has no end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +26,15 @@ class Gain:
         equivalent: the epsilon of noise with the same mean dissimilarity.
         gain: that by the attack's epsilon; 1 if the attack is worth no more than noise.
         low, high: the ends of the 95 % interval of the gain; NaN with fewer than two groups.
+        draws: the gain in each draw of the bootstrap, float64 (draws, E). With equal groups and
+            seed the draws of two models are of the same groups, and can be compared one by one.
     """
 
     equivalent: np.ndarray
     gain: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    draws: np.ndarray = field(repr=False)
 
 
 def gain(
@@ -73,25 +76,78 @@ def gain(
     """
     of_attack, sizes = _checked(attack, epsilons, "attack", "epsilons")
     of_noise, noise_sizes = _checked(noise, noise_epsilons, "noise", "noise_epsilons")
-    count = of_attack.shape[1]
-    if of_noise.shape[1] != count:
-        raise ValueError(
-            "Expected attack and noise of the same images. "
-            f"Received: {count} and {of_noise.shape[1]} images"
-        )
-    names = np.arange(count) if groups is None else np.asarray(groups)
-    if names.shape != (count,):
-        raise ValueError(f"Expected groups of shape ({count},). Received: shape {names.shape}")
+    both = _of_same_images(of_attack, of_noise)
+    names = _groups(groups, both.shape[1])
 
     def gains(means: np.ndarray) -> np.ndarray:
         """From the means of the attack, then the noise, (..., E + K), to gains, (..., E)."""
         by_attack, by_noise = np.split(means, [len(sizes)], axis=-1)
         return size_reaching(by_attack, noise_sizes, by_noise) / sizes
 
-    both = np.concatenate([of_attack, of_noise])
     found = gains(both.mean(axis=1))
-    low, high = statistics.percentile_interval(gains(statistics.resampled_means(both, names, seed)))
-    return Gain(found * sizes, found, low, high)
+    draws = gains(statistics.resampled_means(both, names, seed))
+    return Gain(found * sizes, found, *statistics.percentile_interval(draws), draws)
+
+
+@dataclass(frozen=True)
+class HalfShift:
+    """The epsilon at which heatmaps have moved half as far as those of unrelated images are apart.
+
+    Attributes:
+        attack, noise: of the attack and of noise; each the epsilon and the ends of its 95 %
+            interval, float64 (3,). Infinite where no epsilon that was tried is enough. Below the
+            smallest epsilon it is on the line from (0, 0).
+        ratio: that of noise by that of the attack, float64 (3,); NaN if both are infinite.
+    """
+
+    attack: np.ndarray
+    noise: np.ndarray
+    ratio: np.ndarray
+
+
+def half_shift(
+    attack: npt.ArrayLike,
+    epsilons: npt.ArrayLike,
+    noise: npt.ArrayLike,
+    noise_epsilons: npt.ArrayLike,
+    unrelated: npt.ArrayLike,
+    groups: npt.ArrayLike | None = None,
+    *,
+    seed: int = 0,
+) -> HalfShift:
+    """The epsilon at which MOD is half of that of unrelated images, for an attack and for noise.
+
+    The curves and the bootstrap are those of :func:`gain`.
+
+    Args:
+        attack, epsilons, noise, noise_epsilons, groups, seed: as for :func:`gain`.
+        unrelated: mean dissimilarity of each image's heatmap and those of unrelated images, (N,).
+
+    Raises:
+        ValueError: arrays that do not fit together, or values outside their range.
+
+    Example:
+        >>> found = half_shift([[0.1, 0.1]], [0.01], [[0.1, 0.1]], [0.04], [0.1, 0.1])
+        >>> float(found.attack[0]), float(found.noise[0]), float(found.ratio[0])
+        (0.005, 0.02, 4.0)
+    """
+    of_attack, sizes = _checked(attack, epsilons, "attack", "epsilons")
+    of_noise, noise_sizes = _checked(noise, noise_epsilons, "noise", "noise_epsilons")
+    of_unrelated, _ = _checked([unrelated], [1.0], "unrelated", "images")
+    every = _of_same_images(of_attack, of_noise, of_unrelated)
+    names = _groups(groups, every.shape[1])
+
+    def halves(means: np.ndarray) -> np.ndarray:
+        """From the means of the attack, noise and unrelated, (..., E + K + 1), to (..., 3)."""
+        by_attack, by_noise, level = np.split(means, [len(sizes), len(every) - 1], axis=-1)
+        first = size_reaching(level / 2, sizes, by_attack)
+        second = size_reaching(level / 2, noise_sizes, by_noise)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.concatenate([first, second, second / first], axis=-1)
+
+    draws = halves(statistics.resampled_means(every, names, seed))
+    ends = statistics.percentile_interval(draws)
+    return HalfShift(*np.stack([halves(every.mean(axis=1)), *ends], axis=-1))
 
 
 def size_reaching(
@@ -141,6 +197,23 @@ def _isotonic(y: np.ndarray) -> np.ndarray:
     means = np.where(first <= last, means, np.inf)
     from_i = np.minimum.accumulate(means[..., ::-1], axis=-1)[..., ::-1]
     return np.where(first <= last, from_i, -np.inf).max(axis=-2)
+
+
+def _of_same_images(*rows: np.ndarray) -> np.ndarray:
+    counts = [len(row[0]) for row in rows]
+    if len(set(counts)) > 1:
+        raise ValueError(
+            "Expected attack and controls of the same images. "
+            f"Received: {' and '.join(map(str, counts))} images"
+        )
+    return np.concatenate(rows)
+
+
+def _groups(groups: npt.ArrayLike | None, count: int) -> np.ndarray:
+    names = np.arange(count) if groups is None else np.asarray(groups)
+    if names.shape != (count,):
+        raise ValueError(f"Expected groups of shape ({count},). Received: shape {names.shape}")
+    return names
 
 
 def _checked(

@@ -66,7 +66,7 @@ def judge_plan(arms: Mapping[Arm, ArmPlan], *, variation: bool = False) -> pd.Da
         if variation:
             predictions = predictions[predictions["attack"].isin((BLACK_BOX, NOISE))]
         # One network at a time: of a large study only the needed rows fit into memory.
-        nissim = [needed(score.nissim(), plan.study) for score in plan.score.values()]
+        nissim = [needed(score.of_study(), plan.study) for score in plan.score.values()]
         found[arm] = Evidence(predictions, pd.concat(nissim, ignore_index=True))
     first = next(iter(arms.values()))
     origins = {network: weights.origin for network, weights in first.weights.items()}

@@ -42,7 +42,7 @@ class CompareSeeds(Task):
 
     kind = "seeds"
     stage = "score"
-    names = Names(r"seeds(_each|_verdicts)?\.csv")
+    names = Names(r"seeds(_each|_gain|_verdicts)?\.csv")
 
     summaries: Mapping[str, SummaryTask]
     order: tuple[int, ...]
@@ -50,13 +50,15 @@ class CompareSeeds(Task):
     by_seed: Mapping[int, Arms] = not_an_input()
 
     def make(self, engine: Engine) -> list[Path]:
-        across, each = [], []
+        across, each, gains = [], [], []
         for arm, plan in self.by_seed[self.order[0]].items():
             tables = {seed: _per_photo(arms[arm]) for seed, arms in self.by_seed.items()}
             epsilons = plan.study.vid_epsilons
             found = seeds.across(tables, epsilons, plan.study.seed)
             across.append(found.assign(arm=arm))
             each.append(seeds.each(tables, epsilons).assign(arm=arm))
+            for seed, arms in self.by_seed.items():
+                gains.append(arms[arm].mod.table("gain").assign(arm=arm, seed=seed))
         judged = {
             seed: judge.judge_plan(arms, variation=True) for seed, arms in self.by_seed.items()
         }
@@ -64,6 +66,7 @@ class CompareSeeds(Task):
             self.folder,
             seeds=pd.concat(across, ignore_index=True),
             seeds_each=pd.concat(each, ignore_index=True),
+            seeds_gain=pd.concat(gains, ignore_index=True),
             seeds_verdicts=seeds.verdict_counts(judged),
         )
 
@@ -71,7 +74,7 @@ class CompareSeeds(Task):
 def _per_photo(plan: ArmPlan) -> dict[str, pd.DataFrame]:
     """One row per photo or pair of photos, all networks, as the study reads the paper."""
     scores = plan.score.values()
-    nissim = [plan.headline(score.nissim()) for score in scores]
+    nissim = [plan.headline(score.of_study()) for score in scores]
     unrelated = [plan.headline(score.unrelated()) for score in scores]
     return {
         "predictions": plan.accuracy.table("predictions"),

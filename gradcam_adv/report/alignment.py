@@ -32,7 +32,7 @@ def compared(arms: Mapping[Arm, ArmPlan], summaries: Mapping[Arm, Tables]) -> Ta
     mods = []
     for network in arms["plain"].study.networks:  # one at a time, which bounds the memory
         scores = arms["plain"].score[network], arms["aligned"].score[network]
-        unaligned, cropped = (score.nissim() for score in scores)
+        unaligned, cropped = (score.of_study() for score in scores)
         mods.append(tables.paired(unaligned, cropped, [*keys, "target", "size"], "nissim", seed))
     mod = pd.concat(mods, ignore_index=True)
     of_maps = ["network", "target", "size"]

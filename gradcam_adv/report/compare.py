@@ -25,6 +25,7 @@ from gradcam_adv.report.text import (
 )
 from gradcam_adv.runs.records import MANIFEST
 from gradcam_adv.study import paths, tables
+from gradcam_adv.study.attacks import of_study
 from gradcam_adv.study.columns import read_table
 from gradcam_adv.study.config import Arm, Study, parse
 from gradcam_adv.study.tables import deviations, select
@@ -231,6 +232,7 @@ def _of_photos(run: Run, arm: Arm, common: set[float]) -> dict[str, pd.DataFrame
     predicted = run.table(f"{arm}/predictions.csv", OF_PHOTO, ["label", "predicted"])
     right = (predicted["predicted"] == predicted["label"]).astype(float)
     table = run.table(f"{arm}/nissim.csv", [*OF_PHOTO, "target", "size"], ["nissim"])
+    table = of_study(table, run.study.epsilons)
     nissim = select(table, target=readings.explained_class, size=readings.heatmap_size)
     epsilons = [epsilon for epsilon in run.study.vid_epsilons if epsilon in common]
     # A VID of 0 over one epsilon would be no finding.

@@ -12,7 +12,7 @@ import seaborn as sns
 
 from gradcam_adv.models.backbones import title
 from gradcam_adv.plots import depth, style
-from gradcam_adv.report import curves, drawing, sheets, transfer
+from gradcam_adv.report import curves, drawing, gain, sheets, transfer
 from gradcam_adv.report.example_photos import photo_of
 from gradcam_adv.report.text import UNRELATED, counted
 from gradcam_adv.study.attacks import BLACK_BOX, NOISE
@@ -34,6 +34,7 @@ def write_all(
     predictions = summary["predictions"]
     drawn = {
         "figure_1": sheets.shift_on_examples(plan, predictions, summary["mod"]),
+        "gain": gain.figure(plan, summary["gain"], summary["gain_curves"], summary["half_shift"]),
         "curves": curves.accuracy_and_mod(plan, summary["accuracy"], summary["mod"]),
         "transfer": transfer.matrix(plan, summary["transfer"], summary["accuracy"]),
         "figure_2": successful_attack(plan, predictions),
@@ -132,7 +133,7 @@ def nissim_density(plan: ArmPlan, vid: pd.DataFrame, mod: pd.DataFrame) -> Figur
     figure, (axes,) = drawing.panels(networks, plan.study.source, size, sharey=False)
     furthest = [unrelated.max()]
     for axis, network in zip(axes, networks, strict=True):
-        scored = plan.headline(plan.score[network].nissim())
+        scored = plan.headline(plan.score[network].of_study())
         # Noise only of the largest: twice as many curves could not be told apart.
         noise = select(scored, attack=NOISE, epsilon=levels[-1])["nissim"]
         attacked = [select(scored, attack=BLACK_BOX, epsilon=e)["nissim"] for e in levels]

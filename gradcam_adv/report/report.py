@@ -24,6 +24,7 @@ from gradcam_adv.report import (
     curves,
     drawing,
     figures,
+    gain,
     layer_sheets,
     page,
     reading_figures,
@@ -48,12 +49,13 @@ logger = logging.getLogger(__name__)
 Tables = dict[str, pd.DataFrame]
 # Every file of a report, by its path in the run.
 _TABLES = (
-    "accuracy|arms_accuracy|arms_mod|claims|depth|excess|excluded|identities|layers|mod|nissim|"
-    "photos|predictions|psnr|readings(_distances|_verdicts)?|seeds(_each|_verdicts)?|shift|"
+    "accuracy|arms_accuracy|arms_mod|claims|depth|excess|excluded|gain(_curves|_order)?|half_shift|"
+    "identities|layers|mod|nissim|"
+    "photos|predictions|psnr|readings(_distances|_verdicts)?|seeds(_each|_gain|_verdicts)?|shift|"
     "table_[123]|transfer|unrelated|vid|zero_gradients"
 )
 _FIGURES = (
-    r"crops|curves|depth_profile|figure_\d|readings_(distances|curves_\w+)|seeds|transfer|"
+    r"crops|curves|depth_profile|figure_\d|gain|readings_(distances|curves_\w+)|seeds|transfer|"
     rf"layers_({'|'.join(BACKBONES)})_(\d+|blocks)"
 )
 _ARM = f"({'|'.join(get_args(Arm))})"
@@ -250,7 +252,10 @@ def _parts(
             if getattr(readings, field.name) != field.default
         ],
         in_short={
-            arm: attention.in_short(arms[arm], summary["excess"])
+            arm: [
+                gain.in_short(arms[arm], summary["gain"], summary["half_shift"]),
+                attention.in_short(arms[arm], summary["excess"]),
+            ]
             for arm, summary in summaries.items()
         },
         readings=about_readings,
@@ -261,5 +266,6 @@ def _parts(
     parts += alignment.section(arms, common)
     if "seeds" in common:
         across, counts = common["seeds"], common["seeds_verdicts"]
-        parts += seeds.section(study.seeds, across, counts, caveats(arms), study.source)
+        gains = plan.headline(common["seeds_gain"])
+        parts += seeds.section(study.seeds, across, counts, gains, caveats(arms), study.source)
     return [*parts, *of_readings, *about.section(plan, common, summaries, seconds)]

@@ -10,7 +10,7 @@ import pandas as pd
 from gradcam_adv.metrics.nissim import WINDOW
 from gradcam_adv.models.backbones import title
 from gradcam_adv.paper import printed
-from gradcam_adv.report import attention, layer_sheets, transfer
+from gradcam_adv.report import attention, gain, layer_sheets, transfer
 from gradcam_adv.report.text import (
     NOISE_ROW,
     by_epsilon,
@@ -57,6 +57,9 @@ def of_arm(plan: ArmPlan, summary: Tables) -> list[str]:
         psnr=_psnr(plan, summary["psnr"]),
         mod=_mod(plan, summary["table_3"]),
         white_box_mod=_mod(plan, select(plan.headline(summary["mod"]), attack=WHITE_BOX)),
+        gain=gain.rows(plan, summary["gain"]),
+        half_shift=gain.half_shift_rows(plan, summary["half_shift"]),
+        gain_order=gain.order_rows(plan, summary["gain_order"]),
         transfer=transfer.values(plan, summary),
         window=WINDOW,
         controls=_controls(plan, summary["mod"]),

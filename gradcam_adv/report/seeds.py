@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from gradcam_adv.models.backbones import title
+from gradcam_adv.report import gain
 from gradcam_adv.report.text import (
+    by_epsilon,
     by_value,
     interval,
     marked_source,
@@ -18,6 +20,7 @@ from gradcam_adv.report.text import (
     render,
     rows_of,
 )
+from gradcam_adv.study.attacks import NOISE, WHITE_BOX
 from gradcam_adv.study.tables import select
 
 
@@ -25,13 +28,15 @@ def section(
     seeds: Sequence[int],
     table: pd.DataFrame,
     verdicts: pd.DataFrame,
+    gains: pd.DataFrame,
     caveats: Sequence[str],
     source: str,
 ) -> list[str]:
     """The report's part on the seeds; nothing for a single seed.
 
-    ``table`` and ``verdicts`` are those of :mod:`gradcam_adv.paper.seeds`, all arms one below the
-    other; ``caveats`` are in the order of the arms.
+    ``table`` and ``verdicts`` are those of :mod:`gradcam_adv.paper.seeds`, and ``gains`` those of
+    the summaries of the seeds, all arms one below the other; ``caveats`` are in the order of the
+    arms.
     """
     if len(seeds) < 2:
         return []
@@ -48,6 +53,7 @@ def section(
         judged=len(several),
         changed=[f"{r.says.rstrip('.')} ({r.arm})" for r in rows_of(several) if _disagree(r)],
         of_arms=[(arm, caveat, *_tables(of_arm, source)) for (arm, of_arm), caveat in by_arm],
+        gains=_gains(gains),
         verdicts=[
             {
                 "Claim": row.says,
@@ -58,6 +64,15 @@ def section(
             for row in rows_of(verdicts)
         ],
     )
+
+
+def _gains(gains: pd.DataFrame) -> list[dict[str, str]]:
+    """Of each arm, network and seed: the gain of the network's own attack over noise."""
+    own = select(gains, attack=WHITE_BOX, control=NOISE)
+    return [
+        {"Arm": arm, "Network": title(network), "Seed": str(seed)} | by_epsilon(rows, gain.cell)
+        for (arm, network, seed), rows in own.groupby(["arm", "network", "seed"], sort=False)
+    ]
 
 
 def _furthest(rows: pd.DataFrame) -> str:

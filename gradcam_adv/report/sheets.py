@@ -55,7 +55,7 @@ def shift_on_examples(plan: ArmPlan, predictions: pd.DataFrame, mod: pd.DataFram
     examples = [at_last_layer(plan, network, row, (0.0, epsilon), predictions) for row in rows]
     # At the size at which the outlines are drawn.
     target = plan.study.readings.explained_class
-    nissim = select(plan.score[network].nissim(), **attacked, target=target, size="input")
+    nissim = select(plan.score[network].of_study(), **attacked, target=target, size="input")
     shifts = nissim.set_index("photo").loc[test["photo"].iloc[rows]]
     captions = [_predicted(pair, person) for pair, person in zip(examples, people, strict=True)]
     for caption, (_, shift) in zip(captions, shifts.iterrows(), strict=True):

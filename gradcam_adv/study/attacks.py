@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pandas as pd
 
 from gradcam_adv.study.config import Study
@@ -10,18 +12,29 @@ from gradcam_adv.study.config import Study
 BLACK_BOX = "black-box"
 # Made on the network that gets it.
 WHITE_BOX = "white-box"
-# Random signs, the control.
+# Controls: random signs; the white-box attack's signs mirrored left to right; and those that it has
+# for a photo of another person. All but random signs have the attack's spectrum, but no aim.
 NOISE = "noise"
+MIRRORED = "mirrored"
+OTHER_PHOTO = "other photo"
+CONTROLS = (NOISE, MIRRORED, OTHER_PHOTO)
 # "from X": made on network X, neither the source nor the network that gets it.
 FROM = "from "
 
 
 def attacks_on(study: Study, network: str) -> dict[str, tuple[float, ...]]:
-    """Every attack on a network, with the epsilons at which it is evaluated and scored."""
-    names = [BLACK_BOX, NOISE]
-    if network != study.source and "white-box" in study.attacks:
-        names.insert(1, WHITE_BOX)
-    levels = dict.fromkeys(names, study.epsilons)
+    """Every attack and control on a network, with the epsilons at which it is evaluated and scored.
+
+    The white-box attack and noise also have the sizes of which only the gain is made.
+    """
+    levels = {BLACK_BOX: study.epsilons, NOISE: study.epsilons}
+    if "white-box" in study.attacks:
+        # The source has the study's own sizes as its black-box attack.
+        own = () if network == study.source else study.epsilons
+        further = set(study.gain_epsilons) - set(study.epsilons)
+        levels[WHITE_BOX] = tuple(sorted({*own, *further}))
+        levels[NOISE] = tuple(sorted({*study.epsilons, *further, *study.noise_epsilons}))
+        levels |= dict.fromkeys((MIRRORED, OTHER_PHOTO), study.control_epsilons)
     if "transfer" in study.attacks:
         others = [other for other in study.networks if other not in (network, study.source)]
         levels |= {f"{FROM}{other}": study.epsilons[-1:] for other in others}
@@ -30,9 +43,15 @@ def attacks_on(study: Study, network: str) -> dict[str, tuple[float, ...]]:
 
 def makers_of(study: Study, network: str) -> dict[str, str]:
     """By attack on a network, the network on which it is made; random signs need none."""
-    by_name = {BLACK_BOX: study.source, WHITE_BOX: network}
+    by_name = {BLACK_BOX: study.source}
+    by_name |= dict.fromkeys((WHITE_BOX, MIRRORED, OTHER_PHOTO), network)
     names = [name for name in attacks_on(study, network) if name != NOISE]
     return {name: by_name.get(name) or name.removeprefix(FROM) for name in names}
+
+
+def of_study(table: pd.DataFrame, epsilons: Collection[float]) -> pd.DataFrame:
+    """The rows at the study's ``epsilons``, without those of which only the gain is made."""
+    return table[table["epsilon"].isin(epsilons) & ~table["attack"].isin((MIRRORED, OTHER_PHOTO))]
 
 
 def with_alias(table: pd.DataFrame) -> pd.DataFrame:

@@ -79,6 +79,11 @@ class Study:
         seeds: the heads are trained once with each seed. Results are those of the first seed unless
             they say otherwise.
         epsilons: sizes of the attack, in the unit that the readings say; 0 is always among them.
+        gain_epsilons: further sizes of the white-box attack, at which only its gain is measured:
+            how many times larger noise must be to move the heatmaps as far.
+        noise_epsilons: further sizes of noise to find the gain; noise also has all sizes above.
+        control_epsilons: sizes of the other controls, the signs of the photo mirrored and the signs
+            of another photo; an empty list leaves them out.
         source: the network on which the black-box attack is made.
         attacks: which attacks are made beside the black-box attack and its control, random signs:
             "white-box" (each network's attack on itself; only variations of a study leave it out)
@@ -110,6 +115,9 @@ class Study:
     epochs: int = 60
     seeds: tuple[int, ...] = (0,)
     epsilons: tuple[float, ...] = (0.0, 0.01, 0.05, 0.075, 0.1)
+    gain_epsilons: tuple[float, ...] = (0.001, 0.002, 0.005)
+    noise_epsilons: tuple[float, ...] = (0.02, 0.2, 0.3)
+    control_epsilons: tuple[float, ...] = (0.01, 0.05, 0.2)
     source: str = "resnet50"
     attacks: tuple[Extra, ...] = get_args(Extra)
     layers: Layers | dict[str, Layers] = "all"
@@ -290,6 +298,15 @@ def _epsilons(key: str, value: object) -> tuple[float, ...]:
     return levels
 
 
+def _further_epsilons(key: str, value: object) -> tuple[float, ...]:
+    if not isinstance(value, list | tuple):
+        raise _wrong(key, "a list of numbers above 0, at most 1", value)
+    for epsilon in value:
+        if not _is_number(epsilon, 0, 1) or epsilon == 0:
+            raise _wrong(key, "numbers above 0, at most 1", epsilon)
+    return tuple(sorted({*map(float, value)}))
+
+
 def _networks(key: str, value: object) -> tuple[str, ...]:
     names = [backbones.find(name).name for name in value] if _is_list(value) else []
     if not _is_list(names, unique=True):
@@ -351,6 +368,9 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "epochs": _at_least(1),
     "seeds": _seeds,
     "epsilons": _epsilons,
+    "gain_epsilons": _further_epsilons,
+    "noise_epsilons": _further_epsilons,
+    "control_epsilons": _further_epsilons,
     # One of the networks, which is checked with them.
     "source": lambda _, value: value,
     "attacks": _attacks,

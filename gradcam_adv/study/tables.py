@@ -13,6 +13,7 @@ and a size. The functions return one row per condition with ``photos``, their nu
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -21,11 +22,12 @@ import pandas as pd
 import scipy.stats
 
 from gradcam_adv import metrics, statistics
-from gradcam_adv.study.attacks import BLACK_BOX, FROM, NOISE, WHITE_BOX
+from gradcam_adv.study.attacks import BLACK_BOX, CONTROLS, FROM, NOISE, WHITE_BOX
 
 _CONDITION = ["network", "attack", "epsilon"]
 _OF_MAPS = ["network", "target", "size"]
 _SCORED = [*_CONDITION, "target", "size"]
+_OF_GAIN = ["equivalent", "gain", "low", "high"]
 
 
 def select(table: pd.DataFrame, **values: object) -> pd.DataFrame:
@@ -189,6 +191,127 @@ def excess(nissim: pd.DataFrame, unrelated: pd.DataFrame, seed: int) -> pd.DataF
     return found.join(_means(unrelated, _OF_MAPS).rename("unrelated"), on=_OF_MAPS)
 
 
+def _by_photo(nissim: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """By attack, NISSIM of one network, target and size: a row per epsilon above 0, and a column
+    per photo."""
+    several = nissim[(nissim["epsilon"] > 0) & ~nissim["attack"].str.startswith(FROM)]
+    return {
+        str(attack): rows.pivot(index="epsilon", columns=["identity", "photo"], values="nissim")
+        for attack, rows in several.groupby("attack", sort=False)
+    }
+
+
+def gain_curves(nissim: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """MOD of the white-box attack and of its controls at every epsilon, also those of the gain.
+
+    Returns:
+        Columns network, attack, epsilon, target, size, photos, mod, low, high.
+    """
+    shown = nissim[(nissim["epsilon"] > 0) & nissim["attack"].isin((WHITE_BOX, *CONTROLS))]
+    table = _by(
+        _SCORED,
+        shown,
+        lambda group: {"photos": len(group), **_mean(group, "nissim", seed, "mod")},
+    )
+    return table.sort_values([*_OF_MAPS, "attack", "epsilon"], ignore_index=True)
+
+
+def gain(nissim: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """What the white-box attack is worth in each control, and the black-box attack in noise.
+
+    Returns:
+        Columns network, target, size, attack, control ("noise", "mirrored" or "other photo"),
+        epsilon, photos, mod, mod_control (of the control at the same epsilon; NaN if it was not
+        tried there), most (the largest size of the control), equivalent (the size of the control
+        that gives the same MOD; infinite: more than the largest), gain (equivalent by epsilon),
+        low, high. See :func:`gradcam_adv.metrics.gain`.
+    """
+    parts = []
+    for key, group in nissim.groupby(_OF_MAPS, sort=False):
+        by_photo = _by_photo(group)
+        # The other controls are made of the white-box attack.
+        for attack, control in ((BLACK_BOX, NOISE), *((WHITE_BOX, c) for c in CONTROLS)):
+            if not {attack, control} <= by_photo.keys():
+                continue
+            moved = by_photo[attack]
+            curve = by_photo[control][moved.columns]
+            people = moved.columns.get_level_values("identity")
+            found = metrics.gain(moved, moved.index, curve, curve.index, people, seed=seed)
+            of_both: dict[str, Any] = dict(zip(_OF_MAPS, key, strict=True))
+            of_both |= {"attack": attack, "control": control, "epsilon": moved.index}
+            of_both |= {"photos": moved.shape[1], "mod": moved.mean(axis=1).to_numpy()}
+            at_same = curve.mean(axis=1).reindex(moved.index).to_numpy()
+            of_both |= {"mod_control": at_same, "most": curve.index.max()}
+            of_both |= {name: getattr(found, name) for name in _OF_GAIN}
+            parts.append(pd.DataFrame(of_both))
+    return pd.concat(parts, ignore_index=True)
+
+
+def gain_order(nissim: Iterable[pd.DataFrame], seed: int) -> pd.DataFrame:
+    """Of every two networks, which one's own attack is worth more in noise, and how surely.
+
+    Args:
+        nissim: a table per network, of the same photos; held one at a time.
+        seed: of the bootstrap; the same people are drawn for all networks.
+
+    Returns:
+        Columns first, second (networks), target, size, epsilon, share: that of the draws in which
+        the gain of the first is greater; equal ones, as two that are infinite, count half.
+    """
+    draws: dict[tuple[Any, ...], dict[Any, np.ndarray]] = {}
+    for table in nissim:
+        for (network, *of_maps), group in table.groupby(_OF_MAPS, sort=False):
+            by_photo = _by_photo(group)
+            if WHITE_BOX not in by_photo:  # as in variations of a study
+                continue
+            moved = by_photo[WHITE_BOX].sort_index(axis=1)
+            curve = by_photo[NOISE][moved.columns]
+            people = moved.columns.get_level_values("identity")
+            found = metrics.gain(moved, moved.index, curve, curve.index, people, seed=seed)
+            for epsilon, drawn in zip(moved.index, found.draws.T, strict=True):
+                draws.setdefault((*of_maps, epsilon), {})[network] = drawn
+    rows = [
+        (first, second, *key, ((a > b) + 0.5 * (a == b)).mean() if len(a) else np.nan)
+        for key, of_networks in draws.items()
+        for (first, a), (second, b) in itertools.combinations(of_networks.items(), 2)
+    ]
+    return pd.DataFrame(rows, columns=["first", "second", "target", "size", "epsilon", "share"])
+
+
+def half_shift(nissim: pd.DataFrame, unrelated: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The epsilon at which MOD is half of that of unrelated photos, by attack and by noise.
+
+    Returns:
+        Columns network, target, size, attack, photos, unrelated, least (the smallest epsilon of the
+        attack; a value below it is on the line from 0), half_shift, noise (the same of noise) and
+        ratio (noise by half_shift), each with its interval: half_shift_low and so on. See
+        :func:`gradcam_adv.metrics.half_shift`.
+    """
+    rows = []
+    for key, group in nissim.groupby(_OF_MAPS, sort=False):
+        network, target, size = key
+        pairs = select(unrelated, network=network, target=target, size=size)
+        apart = pairs.groupby(["identity", "photo"])["nissim"].mean()
+        by_photo = _by_photo(group)
+        for attack in (BLACK_BOX, WHITE_BOX):
+            if attack not in by_photo:
+                continue
+            moved, noise = by_photo[attack][apart.index], by_photo[NOISE][apart.index]
+            people = apart.index.get_level_values("identity")
+            found = metrics.half_shift(
+                moved, moved.index, noise, noise.index, apart, people, seed=seed
+            )
+            row: dict[str, Any] = dict(zip(_OF_MAPS, key, strict=True))
+            row |= {"attack": attack, "photos": len(apart), "unrelated": apart.mean()}
+            row |= {"least": moved.index.min()}
+            for name in ("attack", "noise", "ratio"):
+                column = "half_shift" if name == "attack" else name
+                values = getattr(found, name)
+                row |= dict(zip((column, f"{column}_low", f"{column}_high"), values, strict=True))
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def over_networks(nissim: Iterable[pd.DataFrame], keys: list[str]) -> pd.DataFrame:
     """Mean NISSIM over networks, for each row that all of them have; network is "all".
 
@@ -281,17 +404,23 @@ def depth(layers: pd.DataFrame, unrelated: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns network, attack (except noise), epsilon, depth, layer, photos, mod, mod_noise (of
-        random signs of the same epsilon), unrelated (of unrelated photos; NaN without a pair).
+        random signs of the same epsilon), gain (over noise; infinite: more than any size of noise
+        that was tried), unrelated (of unrelated photos; NaN without a pair).
     """
     same = ["network", "epsilon", "depth", "layer"]
     grouped = layers.groupby([*_CONDITION, "depth", "layer"], sort=False)["nissim"]
     mods = grouped.agg(photos="size", mod=metrics.mod).reset_index()
     is_noise = mods["attack"] == NOISE
     noise = mods[is_noise].set_index(same)["mod"].rename("mod_noise")
+    curves = dict(iter(mods[is_noise].sort_values("epsilon").groupby(["network", "depth"])))
+    found = mods[~is_noise].copy()
+    for key, rows in found.groupby(["network", "depth"]):
+        equivalent = metrics.size_reaching(rows["mod"], curves[key]["epsilon"], curves[key]["mod"])
+        found.loc[rows.index, "gain"] = equivalent / rows["epsilon"]
     # A table without rows loses its types in a file.
     typed = unrelated.astype({"depth": np.int64, "nissim": np.float64})
     means = _means(typed, ["network", "depth"]).rename("unrelated")
-    return mods[~is_noise].join(noise, on=same).join(means, on=["network", "depth"])
+    return found.join(noise, on=same).join(means, on=["network", "depth"])
 
 
 def paired(

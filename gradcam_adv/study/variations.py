@@ -7,7 +7,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from gradcam_adv.study.config import Study, reading_choices
+from gradcam_adv.study.config import Extra, Study, reading_choices
 
 # Readings varied one at a time, in the order of the report. Not pooling: flattened features make
 # another network, which is a study of its own.
@@ -34,8 +34,14 @@ NATIVE_SIZE = 299
 
 
 def of_seeds(study: Study) -> dict[int, Study]:
-    """By seed except the first, the study with heads of that seed and only the attacks needed."""
-    return {seed: dataclasses.replace(study, seeds=(seed,), attacks=()) for seed in study.seeds[1:]}
+    """By seed except the first, the study with heads of that seed and only the attacks needed.
+
+    The white-box attack is needed for the gain.
+    """
+    attacks: tuple[Extra, ...] = ("white-box",) if "white-box" in study.attacks else ()
+    return {
+        seed: dataclasses.replace(study, seeds=(seed,), attacks=attacks) for seed in study.seeds[1:]
+    }
 
 
 def of_readings(study: Study, *, native_fits: bool) -> dict[str, Study]:

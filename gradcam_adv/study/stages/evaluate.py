@@ -22,10 +22,12 @@ from gradcam_adv.runs.records import Names
 from gradcam_adv.study import tables
 from gradcam_adv.study.attacks import (
     BLACK_BOX,
+    MIRRORED,
     NOISE,
-    WHITE_BOX,
+    OTHER_PHOTO,
     condition_key,
     named_under,
+    of_study,
     with_alias,
 )
 from gradcam_adv.study.columns import read_parts
@@ -73,6 +75,11 @@ class Evaluate(NetworkTask, SlicedTask):
     def last_layer(self) -> str:
         return backbones.find(self.network).last_activation
 
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The study's own epsilons; at the others only the gain is measured."""
+        return self.epsilons[BLACK_BOX]
+
     def predictions(self) -> pd.DataFrame:
         """What was predicted: one row per test photo, attack and epsilon."""
         # Files that a killed process was writing begin with a dot.
@@ -106,9 +113,18 @@ class Evaluate(NetworkTask, SlicedTask):
         if attack == NOISE:
             shape = (self.photos.image_size, self.photos.image_size, 3)
             return np.stack([random_signs(shape, self.seed, sha256) for sha256 in rows["sha256"]])
-        # The source's attack on itself is kept as the black-box attack.
-        name = BLACK_BOX if attack == WHITE_BOX and self.alias else attack
-        return self.attacks[name].signs(row, len(rows))
+        made = self.attacks[attack]
+        if attack == OTHER_PHOTO:
+            places = range(row, row + len(rows))
+            return np.concatenate([made.signs(self._of_another(place), 1) for place in places])
+        signs = made.signs(row, len(rows))
+        return signs[:, :, ::-1] if attack == MIRRORED else signs
+
+    def _of_another(self, row: int) -> int:
+        """A test photo of another person than the one in ``row``, half of the set away."""
+        people = self.photos.test["identity"].to_numpy()
+        order = np.roll(np.arange(len(people)), -(row + len(people) // 2))
+        return int(order[people[order] != people[row]][0])
 
     def attacked(self, exact: np.ndarray, signs: np.ndarray, epsilon: float) -> np.ndarray:
         """The photos that the network gets at an epsilon, from exact ones and signs."""
@@ -185,7 +201,7 @@ class SummarizeEvaluation(SummaryTask):
     networks: Mapping[str, Evaluate]
 
     def make(self, engine: Engine) -> list[Path]:
-        parts = [network.predictions() for network in self.networks.values()]
+        parts = [of_study(e.predictions(), e.levels) for e in self.networks.values()]
         predicted = pd.concat(parts, ignore_index=True)
         return write.tables(
             self.folder,

@@ -14,7 +14,7 @@ from gradcam_adv.files import read, write
 from gradcam_adv.graph import Layers
 from gradcam_adv.runs.engines import WriteSlice, slice_name
 from gradcam_adv.runs.records import Names
-from gradcam_adv.study.attacks import FROM, condition_key
+from gradcam_adv.study.attacks import BLACK_BOX, NOISE, WHITE_BOX, condition_key
 from gradcam_adv.study.stages.evaluate import Evaluate
 from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask
 from gradcam_adv.study.tables import select
@@ -51,9 +51,10 @@ class Explain(NetworkTask, SlicedTask):
 
     @property
     def conditions(self) -> list[tuple[str, float]]:
-        """Clean, then every attack except transfers at every epsilon above 0."""
-        several = {a: e for a, e in self.evaluate.epsilons.items() if not a.startswith(FROM)}
-        return [("clean", 0.0), *((a, e) for a, levels in several.items() for e in levels if e > 0)]
+        """Clean, then the attacks and noise, but no transfers, at every epsilon above 0."""
+        levels = self.evaluate.epsilons
+        several = [name for name in (BLACK_BOX, WHITE_BOX, NOISE) if name in levels]
+        return [("clean", 0.0), *((name, e) for name in several for e in levels[name] if e > 0)]
 
     def heatmaps(self, row: int) -> Any:
         """The heatmaps of the example photo in ``row`` of the test set, as a context."""

@@ -19,7 +19,7 @@ from gradcam_adv.metrics.nissim import WINDOW
 from gradcam_adv.runs.engines import SLICE, Engine, WriteSlice
 from gradcam_adv.runs.records import Names
 from gradcam_adv.study import tables
-from gradcam_adv.study.attacks import condition_key, named_under, with_alias
+from gradcam_adv.study.attacks import condition_key, named_under, of_study, with_alias
 from gradcam_adv.study.columns import read_parts, read_table
 from gradcam_adv.study.stages.evaluate import TARGETS, Evaluate
 from gradcam_adv.study.stages.explain import Explain, layers_in
@@ -76,6 +76,10 @@ class Score(_Scored):
 
     evaluate: Evaluate
     explained_class: Literal["predicted", "clean", "true"]
+
+    def of_study(self) -> pd.DataFrame:
+        """NISSIM at the study's own epsilons, without the controls that only the gain has."""
+        return of_study(self.nissim(), self.evaluate.levels)
 
     @property
     def targets(self) -> list[str]:
@@ -237,26 +241,32 @@ class SummarizeScores(SummaryTask):
     """
 
     kind = stage = "score"
-    names = Names(r"(excess|mod|shift|vid)\.csv")
+    names = Names(r"(excess|gain(_curves|_order)?|half_shift|mod|shift|vid)\.csv")
 
     networks: Mapping[str, Score]
     vid_epsilons: tuple[float, ...]
     seed: int
 
     def make(self, engine: Engine) -> list[Path]:
-        parts: dict[str, list[pd.DataFrame]] = {"excess": [], "mod": [], "shift": [], "vid": []}
+        kinds = ("excess", "gain", "gain_curves", "half_shift", "mod", "shift", "vid")
+        parts: dict[str, list[pd.DataFrame]] = {kind: [] for kind in kinds}
         for score in self.networks.values():  # one at a time, which bounds the memory
-            nissim, unrelated = score.nissim(), score.unrelated()
+            every, unrelated = score.nissim(), score.unrelated()
+            parts["gain"].append(tables.gain(every, self.seed))
+            parts["gain_curves"].append(tables.gain_curves(every, self.seed))
+            parts["half_shift"].append(tables.half_shift(every, unrelated, self.seed))
+            nissim = of_study(every, score.evaluate.levels)
             parts["excess"].append(tables.excess(nissim, unrelated, self.seed))
             parts["mod"].append(tables.mod(nissim, unrelated, self.seed))
             parts["shift"].append(tables.shift(nissim, self.seed))
             parts["vid"].append(tables.vid(nissim, self.vid_epsilons, self.seed))
         keys = ["target", "size", "photo", "identity"]
         scores = self.networks.values()
-        nissim = tables.over_networks((s.nissim() for s in scores), ["attack", "epsilon", *keys])
+        nissim = tables.over_networks((s.of_study() for s in scores), ["attack", "epsilon", *keys])
         unrelated = tables.over_networks((s.unrelated() for s in scores), [*keys, "other"])
         parts["excess"].append(tables.excess(nissim, unrelated, self.seed))
         by_name = {name: pd.concat(found, ignore_index=True) for name, found in parts.items()}
+        by_name["gain_order"] = tables.gain_order((s.nissim() for s in scores), self.seed)
         return write.tables(self.folder, **by_name)
 
 

@@ -1,0 +1,182 @@
+"""The report on the gain: how many times larger noise must be to do what the attack does."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from matplotlib.ticker import FuncFormatter
+
+from gradcam_adv.models.backbones import title
+from gradcam_adv.plots import style
+from gradcam_adv.report import drawing
+from gradcam_adv.report.text import UNRELATED, by_epsilon, render, rows_of
+from gradcam_adv.study.attacks import BLACK_BOX, CONTROLS, MIRRORED, NOISE, OTHER_PHOTO, WHITE_BOX
+from gradcam_adv.study.plan import ArmPlan
+from gradcam_adv.study.tables import select
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NAMES = {
+    NOISE: "random-sign noise",
+    MIRRORED: "mirrored signs",
+    OTHER_PHOTO: "another photo's signs",
+}
+_LINES = {
+    WHITE_BOX: (style.ATTACK, "-", "o"),
+    NOISE: (style.NOISE, "--", "s"),
+    MIRRORED: (style.MIRRORED, "-.", "^"),
+    OTHER_PHOTO: (style.OTHER_PHOTO, "--", "v"),
+}
+
+
+def in_short(plan: ArmPlan, gain: pd.DataFrame, half_shift: pd.DataFrame) -> str:
+    """One sentence: what each network's own attack is worth at the study's smallest epsilon."""
+    epsilon = min(plan.study.attacked_epsilons)
+    table = select(_shown(plan, gain), attack=WHITE_BOX, control=NOISE, epsilon=epsilon)
+    predicted, fixed = (
+        list(rows_of(select(table, target=target)))
+        for target in (plan.study.readings.explained_class, "clean")
+    )
+    halves = select(plan.headline(half_shift), attack=WHITE_BOX).set_index("network")
+    (text,) = render(
+        "gain_in_short",
+        epsilon=epsilon,
+        networks=list(zip(predicted, fixed, strict=True)),
+        halves={row.Index: _half(row, "half_shift") for row in halves.itertuples()},
+        clear=[title(row.network) for row in predicted if row.low > 1],
+        cell=cell,
+    )
+    return text
+
+
+def rows(plan: ArmPlan, gain: pd.DataFrame) -> list[dict[str, str]]:
+    """Each network, attack, control and class: a cell per epsilon."""
+    written = []
+    for network in plan.study.networks:
+        for attack in (WHITE_BOX, BLACK_BOX):
+            # On the source both attacks are the same.
+            if attack == BLACK_BOX and network == plan.study.source:
+                continue
+            for control in CONTROLS:
+                table = select(_shown(plan, gain), network=network, attack=attack, control=control)
+                for target, of_target in table.groupby("target", sort=False):
+                    about = {"Network": title(network), "Attack": attack}
+                    about |= {"In": NAMES[control], "Class": str(target)}
+                    written.append(about | by_epsilon(of_target, cell))
+    levels = sorted({key for row in written for key in row if key.startswith("ε")}, key=_size)
+    keys = ["Network", "Attack", "In", "Class", *levels]
+    return [{key: row.get(key, "–") for key in keys} for row in written]
+
+
+def _size(heading: str) -> float:
+    return float(heading.removeprefix("ε = "))
+
+
+def half_shift_rows(plan: ArmPlan, half_shift: pd.DataFrame) -> list[dict[str, str]]:
+    table = half_shift[half_shift["size"] == plan.study.readings.heatmap_size]
+    return [
+        {
+            "Network": title(row.network),
+            "Attack": row.attack,
+            "Class": row.target,
+            "Attack's": _half(row, "half_shift"),
+            "Noise's": _half(row, "noise"),
+            "Ratio": _with_ends(row.ratio, row.ratio_low, row.ratio_high, ".1f"),
+        }
+        for row in rows_of(table)
+        if not (row.attack == BLACK_BOX and row.network == plan.study.source)
+    ]
+
+
+def order_rows(plan: ArmPlan, order: pd.DataFrame) -> list[dict[str, str]]:
+    """Of every two networks the share of draws in which the first has the greater gain."""
+    pairs = plan.headline(order).groupby(["first", "second"], sort=False)
+    return [
+        {"Networks": f"{title(first)} above {title(second)}"}
+        | by_epsilon(rows, lambda row: f"{100 * row.share:.0f}")
+        for (first, second), rows in pairs
+    ]
+
+
+def _shown(plan: ArmPlan, table: pd.DataFrame) -> pd.DataFrame:
+    return select(table, size=plan.study.readings.heatmap_size)
+
+
+def cell(row: Any) -> str:
+    """A gain with its interval, such as "6.8 [5.9, 7.8]", or "> 3" with the bound."""
+    if math.isinf(row.gain):
+        low = "" if math.isinf(row.low) else f" [{row.low:.1f}, ∞)"
+        return f"> {row.most / row.epsilon:.3g}{low}"
+    return _with_ends(row.gain, row.low, row.high, ".1f")
+
+
+def _half(row: Any, name: str) -> str:
+    value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_low", "_high"))
+    if name == "half_shift" and value < row.least:
+        return f"< {row.least:g}"
+    return _with_ends(value, low, high, ".2g")
+
+
+def _with_ends(value: float, low: float, high: float, form: str) -> str:
+    def shown(number: float) -> str:
+        return "–" if math.isnan(number) else "∞" if math.isinf(number) else format(number, form)
+
+    return f"{shown(value)} [{shown(low)}, {shown(high)}{')' if math.isinf(high) else ']'}"
+
+
+def figure(
+    plan: ArmPlan, gain: pd.DataFrame, curves: pd.DataFrame, half_shift: pd.DataFrame
+) -> Figure:
+    """MOD of the white-box attack and its controls against epsilon; below it the gain."""
+    networks = plan.study.networks
+    size = 2.8 + 2.6 * len(networks), 6.4
+    drawn, axes = drawing.panels(networks, plan.study.source, size, rows=2)
+    unrelated = select(plan.headline(half_shift), attack=WHITE_BOX).set_index("network")
+    for (upper, lower), network in zip(axes.T, networks, strict=True):
+        of_network = select(plan.headline(curves), network=network)
+        for attack, (colour, line, marker) in _LINES.items():
+            _band(
+                upper, select(of_network, attack=attack), "mod", color=colour, linestyle=line,
+                marker=marker, label=NAMES.get(attack, "the network's own attack"),
+            )  # fmt: skip
+        upper.axhline(
+            unrelated["unrelated"][network], color=style.UNRELATED, linestyle=":", label=UNRELATED
+        )
+        own = select(plan.headline(gain), network=network, attack=WHITE_BOX)
+        for control in CONTROLS:
+            colour, line, marker = _LINES[control]
+            _band(
+                lower, select(own, control=control), "gain", color=colour, linestyle=line,
+                marker=marker, label=f"over {NAMES[control]}",
+            )  # fmt: skip
+        lower.axhline(1, color="black", linewidth=0.8)
+        lower.set_xscale("log")
+        lower.set_yscale("log")
+        lower.set_xlabel("ε")
+        for axis in (lower.xaxis, lower.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    axes[0, 0].set_ylabel("MOD (mean NISSIM)")
+    axes[0, 0].set_ylim(bottom=0)
+    axes[1, 0].set_ylabel("gain")
+    for axis in axes.flat:
+        axis.grid(alpha=0.3)
+    for axis in axes[:, -1]:
+        drawing.legend_at_the_right(axis)
+    drawn.suptitle("What each network's own attack is worth in noise, with 95 % intervals")
+    drawn.tight_layout(rect=(0, 0.06, 1, 1))
+    return drawn
+
+
+def _band(axis: Axes, table: pd.DataFrame, value: str, **line: Any) -> None:
+    """A line with its interval; infinite values are left out."""
+    table = table[~table[value].isin([math.inf])].sort_values("epsilon")
+    high = table["high"].replace(math.inf, table["high"][table["high"] < math.inf].max())
+    axis.plot(table["epsilon"], table[value], markersize=4, linewidth=1.4, **line)
+    axis.fill_between(
+        table["epsilon"], table["low"], high, color=line["color"], alpha=0.15, linewidth=0
+    )
