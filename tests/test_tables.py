@@ -468,3 +468,17 @@ def test_the_shift_of_empty_maps_is_nan():
     assert (row["photos"], row["compared"], row["turned"]) == (1, 0, 0)
     unknown = ["lost", "lost_low", "gained", "moved_high", "area_ratio", "direction", "agreement"]
     assert row[unknown].isna().all()
+
+
+def test_the_order_of_two_networks_by_hand(with_controls):
+    """The second network needs only half the noise; both curves are lines, so in every draw."""
+    other = with_controls.assign(network="xception")
+    weaker = other["attack"] == "white-box"
+    other.loc[weaker, "nissim"] /= 2
+    table = tables.gain_order([with_controls, other], seed=0)
+    shown = table[["first", "second", "epsilon", "share"]].to_numpy().tolist()
+    assert shown == [["vgg16", "xception", 0.002, 1.0], ["vgg16", "xception", 0.01, 1.0]]
+    same = tables.gain_order([with_controls, with_controls.assign(network="xception")], seed=0)
+    assert same["share"].tolist() == [0.5, 0.5]
+    without = with_controls[with_controls["attack"] != "white-box"]
+    assert tables.gain_order([without], seed=0).empty

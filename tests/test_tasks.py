@@ -148,8 +148,8 @@ def test_signs_are_computed_only_if_a_network_gets_them(planned):
         return [name for name in planned(own) if name.startswith("plain/attack/")]
 
     assert attacked(parse()) == [f"plain/attack/{network}" for network in NETWORKS]
-    (variation,) = variations.of_seeds(parse(seeds=[0, 1])).values()
-    assert attacked(variation) == ["plain/attack/resnet50"]
+    varied = variations.of_readings(parse(), native_fits=True)
+    assert attacked(varied["epsilon_unit = network"]) == ["plain/attack/resnet50"]
 
 
 def test_what_the_source_writes_depends_on_whether_there_is_a_white_box_attack(planned):

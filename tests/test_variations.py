@@ -1,5 +1,6 @@
 """Which variations of a study there are, and what each shares with the study."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,9 @@ def test_seeds_train_other_heads_with_only_the_attacks_needed():
     own = parse(seeds=[3, 1, 2])
     varied = variations.of_seeds(own)
     assert {seed: one.seeds for seed, one in varied.items()} == {1: (1,), 2: (2,)}
-    assert all(one.seed == own.seed and one.attacks == () for one in varied.values())
+    assert all(one.seed == own.seed and one.attacks == ("white-box",) for one in varied.values())
+    (without,) = variations.of_seeds(dataclasses.replace(own, seeds=(0, 1), attacks=())).values()
+    assert without.attacks == ()
     assert variations.of_seeds(parse()) == {}
     assert {one.seeds for one in variations.of_readings(own, native_fits=True).values()} == {(3,)}
 

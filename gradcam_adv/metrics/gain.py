@@ -133,7 +133,7 @@ def half_shift(
     """
     of_attack, sizes = _checked(attack, epsilons, "attack", "epsilons")
     of_noise, noise_sizes = _checked(noise, noise_epsilons, "noise", "noise_epsilons")
-    of_unrelated, _ = _checked([unrelated], [1.0], "unrelated", "images")
+    of_unrelated, _ = _checked(np.asarray(unrelated)[None], [1.0], "unrelated", "images")
     every = _of_same_images(of_attack, of_noise, of_unrelated)
     names = _groups(groups, every.shape[1])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -94,11 +95,13 @@ def half_shift_rows(plan: ArmPlan, half_shift: pd.DataFrame) -> list[dict[str, s
 
 def order_rows(plan: ArmPlan, order: pd.DataFrame) -> list[dict[str, str]]:
     """Of every two networks the share of draws in which the first has the greater gain."""
-    pairs = plan.headline(order).groupby(["first", "second"], sort=False)
+    order = plan.headline(order)
     return [
         {"Networks": f"{title(first)} above {title(second)}"}
-        | by_epsilon(rows, lambda row: f"{100 * row.share:.0f}")
-        for (first, second), rows in pairs
+        | by_epsilon(
+            select(order, first=first, second=second), lambda row: f"{100 * row.share:.0f}"
+        )
+        for first, second in itertools.combinations(plan.study.networks, 2)
     ]
 
 

@@ -71,7 +71,9 @@ def _gains(gains: pd.DataFrame) -> list[dict[str, str]]:
     own = select(gains, attack=WHITE_BOX, control=NOISE)
     return [
         {"Arm": arm, "Network": title(network), "Seed": str(seed)} | by_epsilon(rows, gain.cell)
-        for (arm, network, seed), rows in own.groupby(["arm", "network", "seed"], sort=False)
+        for arm, of_arm in by_value(own, "arm")
+        for network, of_network in by_value(of_arm, "network")
+        for seed, rows in by_value(of_network, "seed")
     ]
 
 
