@@ -10,7 +10,7 @@ from benchmarks import flops, rates
 from gradcam_adv.metrics.nissim import WINDOW
 from gradcam_adv.metrics.unrelated import UNRELATED_IMAGES
 from gradcam_adv.runs.engines import SLICE
-from gradcam_adv.study.attacks import FROM, attacks_on
+from gradcam_adv.study.attacks import BLACK_BOX, NOISE, WHITE_BOX, attacks_on
 from gradcam_adv.study.config import Study
 from gradcam_adv.study.stages.evaluate import TARGETS
 
@@ -109,8 +109,9 @@ def attacked_levels(study: Study, network: str) -> int:
 
 def explained_conditions(study: Study, network: str) -> int:
     """How many versions of an example photo get heatmaps of all layers: clean, and attacked."""
-    several = sum(not attack.startswith(FROM) for attack in attacks_on(study, network))
-    return 1 + several * len(study.attacked_epsilons)
+    levels = attacks_on(study, network)
+    several = (levels.get(attack, ()) for attack in (BLACK_BOX, WHITE_BOX, NOISE))
+    return 1 + sum(len({*study.attacked_epsilons} & {*epsilons}) for epsilons in several)
 
 
 def scored_targets(study: Study) -> int:

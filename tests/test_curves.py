@@ -134,7 +134,7 @@ def test_figure_4_shows_noise_of_the_largest_epsilon_and_unrelated_photos():
         other = [table.assign(target="clean", nissim=0.9) for table in own]
         return pd.concat(own + other)
 
-    score = {n: SimpleNamespace(nissim=partial(nissim, n)) for n in STUDY.networks}
+    score = {n: SimpleNamespace(of_study=partial(nissim, n)) for n in STUDY.networks}
     vid = among_others([{"network": "vgg16", "vid": 0.2}, {"network": "resnet50", "vid": 0.1}])
     mod = among_others(
         [

@@ -101,7 +101,10 @@ def test_in_short(gains, halves):
 
 def test_the_order_of_the_networks():
     order = pd.DataFrame(
-        [OF_MAPS | {"first": "vgg16", "second": "resnet50", "epsilon": 0.01, "share": 0.256}]
+        [
+            OF_MAPS
+            | {"network": "vgg16", "other_network": "resnet50", "epsilon": 0.01, "share": 0.256}
+        ]
     )
     assert gain.order_rows(PLAN, order) == [{"Networks": "VGG16 above ResNet50", "ε = 0.01": "26"}]
 

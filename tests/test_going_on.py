@@ -43,7 +43,8 @@ def layers(photo_folder, tmp_path) -> ScoreLayers:
     networks = ["vgg16", "resnet50"]
     study = config.parse(
         {"name": "x", "networks": networks, "source": "resnet50", "attacks": ["white-box"],
-         "epsilons": [0.1], "examples": 4, "image_size": 48, "batch_size": 8, "arms": ["plain"]}
+         "epsilons": [0.1], "gain_epsilons": [], "noise_epsilons": [], "examples": 4,
+         "image_size": 48, "batch_size": 8, "arms": ["plain"]}
     )  # fmt: skip
     listing = sources.list_photos(str(photo_folder), classes=None, min_photos=3, seed=0)
     bases = weights.resolve("random", networks)

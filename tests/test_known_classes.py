@@ -18,6 +18,8 @@ KINDS = ("class", "function")
 def paths():
     """Every public path of Keras, and every name in every module of keras.src."""
     yield from api_export.REGISTERED_NAMES_TO_OBJS
+    backend = importlib.import_module("keras.src.backend")
+    before = dict(vars(backend))
     for module in pkgutil.walk_packages(
         importlib.import_module("keras.src").__path__, "keras.src."
     ):
@@ -25,6 +27,8 @@ def paths():
             with contextlib.suppress(ImportError):  # of another backend
                 names = vars(importlib.import_module(module.name))
                 yield from (f"{module.name}.{name}" for name in names)
+    # The modules of another backend that is installed have taken the place of this one's.
+    vars(backend).update(before)
 
 
 def splits(path):

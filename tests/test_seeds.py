@@ -217,7 +217,8 @@ def written(three, counted, tmp_path):
     )
     write.tables(tmp_path, seeds=table, seeds_verdicts=counted)
     table, counted = (read_table(tmp_path / f"{name}.csv") for name in ("seeds", "seeds_verdicts"))
-    return section([4, 7, 5], table, counted, ["of plain", "of aligned"], "vgg16")
+    gains = pd.DataFrame(columns=["attack", "control", "arm", "network", "seed"])
+    return section([4, 7, 5], table, counted, gains, ["of plain", "of aligned"], "vgg16")
 
 
 def test_the_section_shows_means_with_controls_and_both_intervals(three, counted, tmp_path):
@@ -285,4 +286,4 @@ def test_the_section_says_if_no_verdict_changes_with_the_seed(three, tmp_path):
 def test_a_single_seed_has_no_section(three):
     table = seeds.across({4: three[4]}, VID_EPSILONS, 0).assign(arm="plain")
     counted = seeds.verdict_counts({4: verdicts(falls=HOLDS)})
-    assert section([4], table, counted, ["of plain"], "vgg16") == []
+    assert section([4], table, counted, pd.DataFrame(), ["of plain"], "vgg16") == []

@@ -119,7 +119,7 @@ def test_other_epsilons_are_named_and_keep_what_does_not_depend_on_them(folder):
     assert found["evaluate"].startswith("stale: 0 of 3 done; ")
     assert (
         "evaluate/vgg16: black-box was [0.0, 0.02, 0.1], is [0.0, 0.1, 0.2]; "
-        "white-box was [0.0, 0.02, 0.1], is [0.0, 0.1, 0.2]; noise was "
+        "white-box was [0.0, 0.001, 0.002, 0.005, 0.02, 0.1], is "
     ) in found["evaluate"]
     assert found["explain"] == (
         "stale: 0 of 2 done; explain/vgg16: depends on plain/evaluate/vgg16; "

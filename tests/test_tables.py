@@ -476,7 +476,7 @@ def test_the_order_of_two_networks_by_hand(with_controls):
     weaker = other["attack"] == "white-box"
     other.loc[weaker, "nissim"] /= 2
     table = tables.gain_order([with_controls, other], seed=0)
-    shown = table[["first", "second", "epsilon", "share"]].to_numpy().tolist()
+    shown = table[["network", "other_network", "epsilon", "share"]].to_numpy().tolist()
     assert shown == [["vgg16", "xception", 0.002, 1.0], ["vgg16", "xception", 0.01, 1.0]]
     same = tables.gain_order([with_controls, with_controls.assign(network="xception")], seed=0)
     assert same["share"].tolist() == [0.5, 0.5]

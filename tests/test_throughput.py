@@ -61,9 +61,16 @@ def measured():
     }
 
 
-# The attack's source: black-box and noise, at two epsilons each.
+# The attack's source: black-box and noise, at two epsilons each, and nothing more for the gain.
 STUDY = Study(
-    "small", networks=("resnet50",), epsilons=(0.0, 0.1), attacks=("white-box",), examples=2
+    "small",
+    networks=("resnet50",),
+    epsilons=(0.0, 0.1),
+    gain_epsilons=(),
+    noise_epsilons=(),
+    control_epsilons=(),
+    attacks=("white-box",),
+    examples=2,
 )
 SIZE = costs.Size(people=50, photos=500)
 

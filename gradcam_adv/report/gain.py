@@ -99,7 +99,7 @@ def order_rows(plan: ArmPlan, order: pd.DataFrame) -> list[dict[str, str]]:
     return [
         {"Networks": f"{title(first)} above {title(second)}"}
         | by_epsilon(
-            select(order, first=first, second=second), lambda row: f"{100 * row.share:.0f}"
+            select(order, network=first, other_network=second), lambda row: f"{100 * row.share:.0f}"
         )
         for first, second in itertools.combinations(plan.study.networks, 2)
     ]

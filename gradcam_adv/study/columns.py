@@ -14,15 +14,8 @@ TEXT = frozenset(
         *("photo", "identity", "name", "sha256", "group", "note", "reason", "crops", "detector"),
         *("network", "attack", "layer", "target", "size", "arm", "reading", "claim", "says"),
         *("place", "on", "verdict", "effect", "detail", "rule", "accuracy_order", "mod_order"),
-        *(
-            "accuracy_order_paper",
-            "mod_order_paper",
-            "quantity",
-            "hash",
-            "control",
-            "first",
-            "second",
-        ),
+        *("accuracy_order_paper", "mod_order_paper", "quantity", "hash", "control"),
+        *("other", "other_identity", "other_network"),
     }
 )
 

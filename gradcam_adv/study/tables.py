@@ -255,7 +255,7 @@ def gain_order(nissim: Iterable[pd.DataFrame], seed: int) -> pd.DataFrame:
         seed: of the bootstrap; the same people are drawn for all networks.
 
     Returns:
-        Columns first, second (networks), target, size, epsilon, share: that of the draws in which
+        Columns network, other_network, target, size, epsilon, share: that of the draws in which
         the gain of the first is greater; equal ones, as two that are infinite, count half.
     """
     draws: dict[tuple[Any, ...], dict[Any, np.ndarray]] = {}
@@ -275,7 +275,9 @@ def gain_order(nissim: Iterable[pd.DataFrame], seed: int) -> pd.DataFrame:
         for key, of_networks in draws.items()
         for (first, a), (second, b) in itertools.combinations(of_networks.items(), 2)
     ]
-    return pd.DataFrame(rows, columns=["first", "second", "target", "size", "epsilon", "share"])
+    return pd.DataFrame(
+        rows, columns=["network", "other_network", "target", "size", "epsilon", "share"]
+    )
 
 
 def half_shift(nissim: pd.DataFrame, unrelated: pd.DataFrame, seed: int) -> pd.DataFrame:

@@ -51,10 +51,15 @@ class Explain(NetworkTask, SlicedTask):
 
     @property
     def conditions(self) -> list[tuple[str, float]]:
-        """Clean, then the attacks and noise, but no transfers, at every epsilon above 0."""
-        levels = self.evaluate.epsilons
-        several = [name for name in (BLACK_BOX, WHITE_BOX, NOISE) if name in levels]
-        return [("clean", 0.0), *((name, e) for name in several for e in levels[name] if e > 0)]
+        """Clean, then the attacks and noise, but no transfers, at the study's epsilons above 0."""
+        evaluated = self.evaluate.epsilons
+        several = [
+            (name, epsilon)
+            for name in (BLACK_BOX, WHITE_BOX, NOISE)
+            for epsilon in self.evaluate.levels
+            if epsilon > 0 and epsilon in evaluated.get(name, ())
+        ]
+        return [("clean", 0.0), *several]
 
     def heatmaps(self, row: int) -> Any:
         """The heatmaps of the example photo in ``row`` of the test set, as a context."""
