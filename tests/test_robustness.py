@@ -16,9 +16,9 @@ from gradcam_adv import (
     layer_names,
     metrics,
     perturb,
-    robustness,
 )
 from gradcam_adv.explain import resize
+from gradcam_adv.robustness import batches
 
 LAYERS = ["conv_a", "relu_b"]
 
@@ -167,7 +167,7 @@ def test_noise_and_the_mirrored_perturbation_are_those_of_the_single_functions(
 def test_unrelated_images_are_of_other_classes_out_of_the_whole_set(
     monkeypatch, small_cnn, images, labels, candidates
 ):
-    monkeypatch.setattr(robustness, "CANDIDATES", candidates)
+    monkeypatch.setattr(batches, "CANDIDATES", candidates)
     result = measure(small_cnn, images, labels, batch_size=4)
     clean = resize(GradCAM(small_cnn)(images)["relu_b"], 24)
     attacked = perturb(images, FGSM(small_cnn)(images, labels, [0.1])[0.1])
@@ -257,7 +257,7 @@ def test_controls_do_not_depend_on_the_order_of_the_images(
     monkeypatch, small_cnn, images, labels, candidates
 ):
     """Also of images sorted by class, in batches of which each has one class only."""
-    monkeypatch.setattr(robustness, "CANDIDATES", candidates)
+    monkeypatch.setattr(batches, "CANDIDATES", candidates)
     order = np.argsort(labels)
     first = measure(small_cnn, images, labels, batch_size=4).controls
     then = measure(small_cnn, images[order], labels[order], batch_size=2).controls
@@ -318,7 +318,7 @@ def test_images_on_the_disk_are_read_batch_by_batch(
     assert watched.read == [4, 4, 3]
     np.testing.assert_allclose(found.mod["mod"], usual.mod["mod"], rtol=0, atol=1e-5)
     # The candidates for unrelated images are chosen by the content of all, and read first.
-    monkeypatch.setattr(robustness, "CANDIDATES", 3)
+    monkeypatch.setattr(batches, "CANDIDATES", 3)
     watched = Watched(tmp_path / "images.npy")
     from_disk = measure(small_cnn, watched, batch_size=4)
     assert watched.read == [4, 4, 3, 1, 1, 1, 4, 4, 3]

@@ -25,7 +25,8 @@ from gradcam_adv.graph.flat import flatten
 from gradcam_adv.graph.layers import group
 from gradcam_adv.models.classifiers import load_model
 from gradcam_adv.plots import depth_profile, overlay, sheet
-from gradcam_adv.robustness import Dissimilarity, Explained
+from gradcam_adv.robustness import Dissimilarity, tables
+from gradcam_adv.robustness.batches import Explained, attacked_batches
 from gradcam_adv.runs import locks
 
 # A sheet with more rows, or an overlay with more columns, can't be read.
@@ -191,7 +192,7 @@ class FolderWork:
             tqdm(total=len(images), desc="explain", unit="image", disable=None) as bar,
             validation.naming(names, self._file.name),
         ):
-            for batch in robustness.attacked_batches(
+            for batch in attacked_batches(
                 self._model,
                 images,
                 None,
@@ -203,8 +204,8 @@ class FolderWork:
                 batch_size=self._batch_size,
             ):
                 levels = [batch.clean, *batch.attacked]
-                shown.append(robustness.images_of(batch))
-                scores.append(robustness.nissim_of(batch, "input"))
+                shown.append(tables.images_of(batch))
+                scores.append(tables.nissim_of(batch, "input"))
                 for i, number in enumerate(batch.numbers):
                     self._write_image(names[number], levels, i)
                     if number < SHEET_ROWS:
