@@ -296,7 +296,8 @@ def test_heatmaps_in_files(arm, monkeypatch):
     """The stages write finite values only, but files may be damaged later."""
     test, score, layers = arm.photos.test, arm.score["vgg16"], arm.layers["vgg16"]
     row = test.index[test["photo"] == BLACK].item()
-    keys = [condition_key(*condition) for condition in layers.explain.conditions]
+    attacked = score.evaluate.epsilons.items()
+    keys = ["clean", *(condition_key(a, e) for a, levels in attacked for e in levels if e > 0)]
     maps = {key: np.full((len(test), 3, 9, 9), 0.5, np.float32) for key in keys}
     for key in ("clean", keys[-1]):
         broken = {**maps, key: maps[key].copy()}

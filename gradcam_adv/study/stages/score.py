@@ -19,7 +19,14 @@ from gradcam_adv.metrics.nissim import WINDOW
 from gradcam_adv.runs.engines import SLICE, Engine, WriteSlice
 from gradcam_adv.runs.records import Names
 from gradcam_adv.study import tables
-from gradcam_adv.study.attacks import condition_key, named_under, of_study, with_alias
+from gradcam_adv.study.attacks import (
+    MIRRORED,
+    OTHER_PHOTO,
+    condition_key,
+    named_under,
+    of_study,
+    with_alias,
+)
 from gradcam_adv.study.columns import read_parts, read_table
 from gradcam_adv.study.stages.evaluate import TARGETS, Evaluate
 from gradcam_adv.study.stages.explain import Explain, layers_in
@@ -65,6 +72,8 @@ class _Scored(NetworkTask, SlicedTask):
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Score(_Scored):
     """NISSIM and region shift of the last heatmaps, and NISSIM of unrelated photos.
+
+    Without region shift where only the gain is measured.
 
     Slice by slice ``nissim-<slice>.csv``, one row per photo, attack, epsilon, target and size; and
     ``unrelated.csv``, one row per pair of test photos of different people, target and size.
@@ -116,7 +125,9 @@ class Score(_Scored):
                 perturbed = maps_under(condition_key(attack, epsilon)) if epsilon else clean
                 for size, compared in self._at_sizes(perturbed):
                     values = metrics.nissim(clean_at[size], compared)
-                    shifts = asdict(metrics.region_shift(clean_at[size], compared))
+                    shifts = {}  # not where only the gain is measured
+                    if epsilon in self.evaluate.levels and attack not in (MIRRORED, OTHER_PHOTO):
+                        shifts = asdict(metrics.region_shift(clean_at[size], compared))
                     for i, target in enumerate(self.targets):
                         parts.append(
                             rows[["photo", "identity"]].assign(
