@@ -384,7 +384,7 @@ cli.main()
 @pytest.fixture(scope="module")
 def local(tmp_path_factory):
     """A folder with a study, and in it the results of the local engine on one thread."""
-    folder = torture.new_folder(tmp_path_factory.mktemp("study"), both_arms=True)
+    folder = torture.new_folder(tmp_path_factory.mktemp("study"), ["vgg16"], ["plain"])
     text = (folder / "study.toml").read_text()
     (folder / "study.toml").write_text(text.replace("threads = 2", "threads = 1"))
     torture.undisturbed(folder)
@@ -433,7 +433,7 @@ def test_a_stopped_run_leaves_no_process_and_the_local_engine_continues_it(
 ):
     others = marked()
     process = torture.begin(again, "reproduce", "study.toml", "--engine", "ray")
-    pattern = "runs/tortured/plain/evaluate/resnet50/*/*.csv"
+    pattern = "runs/tortured/plain/evaluate/vgg16/*/*.csv"
     while not list(again.glob(pattern)):
         assert process.poll() is None
         time.sleep(0.02)

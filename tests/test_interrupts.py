@@ -96,8 +96,10 @@ MOMENTS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", STATUS)
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [*((moment, signal.SIGINT) for moment in MOMENTS), ("training", signal.SIGTERM)],
+)
 def test_a_signal_ends_the_work_within_three_seconds(folder, begin, number, moment):
     (folder / "study.toml").write_text(STUDY.format(epochs=100_000))
     shown_by, later = MOMENTS[moment]

@@ -362,7 +362,8 @@ def test_logits_of_the_assembled_network(arm, monkeypatch, tmp_path):
     rows = np.arange(len(arm.photos.table))
     set_splits(arm, np.where(rows % 4 == 0, "validation", "train"))
     write_features(arm, np.random.default_rng(0).random((len(rows), 4), np.float32))
-    with pytest.raises(ValueError, match=received("logits")):
+    # A ReLU of NaN may be zero; then the logits are finite, but not those of the head.
+    with pytest.raises(ValueError, match=f"{received('logits')}|Expected the assembled vgg16"):
         arm.train["vgg16"].make(Local())
     assert not list((tmp_path / "models").rglob("*.keras"))
 

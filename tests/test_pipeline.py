@@ -114,19 +114,6 @@ def test_an_earlier_stage_of_a_finished_run_has_nothing_to_do(run):
     assert read.json(manifest)["tasks"] == before
 
 
-@pytest.mark.slow
-def test_two_runs_from_scratch_give_the_same_tables(run, tmp_path):
-    again = new_folder(tmp_path)
-    succeed(again, "reproduce")
-    tables = run / TINY / "tables"
-    first = sorted(tables.rglob("*.csv"))
-    names = {"accuracy", "mod", "vid", "psnr", "nissim", "unrelated", "layers"}
-    assert names <= {path.stem for path in first}
-    for path in first:
-        other = again / TINY / "tables" / path.relative_to(tables)
-        assert path.read_bytes() == other.read_bytes(), path.name
-
-
 def test_the_numbers_are_those_of_the_public_library(run):
     """Accuracy and NISSIM of the black-box attack, from saved models and public functions."""
     rows = table(run, "photos").query("split == 'test'")

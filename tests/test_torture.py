@@ -9,7 +9,7 @@ import torture
 
 @pytest.mark.slow
 def test_a_study_killed_at_random_moments_ends_like_an_undisturbed_one(tmp_path):
-    folder = torture.new_folder(tmp_path / "work", both_arms=False)
+    folder = torture.new_folder(tmp_path / "work", ["vgg16"], ["plain"])
     expected = torture.undisturbed(folder)
     outcome = torture.torture(folder, expected, kills=2, seed=0)
     assert outcome.kills.total() == 2

@@ -35,13 +35,14 @@ name = "tortured"
 photos = "orl"
 classes = 4
 image_size = 48
-networks = ["vgg16", "resnet50"]
+networks = {networks}
+source = "vgg16"
 weights = "random"
 epochs = 3
 epsilons = [0.02, 0.1]
 examples = 3
 threads = 2
-arms = ["plain"{also}]
+arms = {arms}
 [layers]
 vgg16 = ["block1_conv2", "block5_conv3"]
 resnet50 = ["conv1_relu", "conv5_block3_out"]
@@ -96,9 +97,9 @@ class Outcome:
     differences: list[str]
 
 
-def new_folder(folder: Path, *, both_arms: bool) -> Path:
+def new_folder(folder: Path, networks: list[str], arms: list[str]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "study.toml").write_text(STUDY.format(also=', "aligned"' if both_arms else ""))
+    (folder / "study.toml").write_text(STUDY.format(networks=networks, arms=arms))
     return folder
 
 
@@ -273,7 +274,8 @@ def main() -> int:
     given = parser.parse_args()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="torture-") as temporary:
-        folder = new_folder((given.folder or Path(temporary)).absolute(), both_arms=True)
+        place = (given.folder or Path(temporary)).absolute()
+        folder = new_folder(place, ["vgg16", "resnet50"], ["plain", "aligned"])
         expected = undisturbed(folder)
         seconds = time.perf_counter() - began
         print(f"undisturbed: {seconds:.0f} s, {expected.starting:.0f} of them to start", flush=True)
