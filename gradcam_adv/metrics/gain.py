@@ -50,8 +50,8 @@ def gain(
         equivalent = C^-1(D)
         gain = equivalent / epsilon
 
-    For C see :func:`size_reaching`. The interval is that of a percentile bootstrap, which draws
-    groups of images, and takes attack and noise from the same images.
+    For C see :func:`size_reaching`. The interval is that of a bootstrap, which draws groups of images,
+    and takes attack and noise from the same images.
 
     Args:
         attack: dissimilarity of each image, such as NISSIM, at each epsilon, (E, N), at least 0.
@@ -90,7 +90,8 @@ def gain(
 
     both = np.concatenate([of_attack, of_noise])
     found = gains(both.mean(axis=1))
-    low, high = statistics.percentile_interval(gains(statistics.resampled_means(both, names, seed)))
+    draws = gains(statistics.resampled_means(both, names, seed))
+    low, high = statistics.percentile_interval(draws, len(np.unique(names)))
     return Gain(found * sizes, found, low, high)
 
 

@@ -251,9 +251,7 @@ def _plan_arm(
         accuracy=SummarizeEvaluation(run=run, arm=arm, networks=evaluate),
         explain=explain,
         score=score,
-        mod=SummarizeScores(
-            run=run, arm=arm, networks=score, vid_epsilons=study.vid_epsilons, seed=seed
-        ),
+        mod=SummarizeScores(run=run, arm=arm, networks=score, vid_epsilons=study.vid_epsilons),
         layers=layers,
         depth=SummarizeLayers(run=run, arm=arm, networks=layers) if layers else None,
     )

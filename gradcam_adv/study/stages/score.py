@@ -71,6 +71,7 @@ class Score(_Scored):
     """
 
     kind = "score"
+    version = 2
     file = "nissim-{}.csv"
     names = Names(r"(nissim-\d{7}|unrelated)\.csv")
 
@@ -153,7 +154,7 @@ class Score(_Scored):
                 values = metrics.nissim(maps, others[size])
                 for i, target in enumerate(self.targets):
                     parts.append(
-                        rows[["photo", "identity", "other"]].assign(
+                        rows[["photo", "identity", "other", "other_identity"]].assign(
                             network=self.network, target=target, size=size, nissim=values[:, i]
                         )
                     )
@@ -233,29 +234,28 @@ class SummarizeScores(SummaryTask):
 
     Attributes:
         vid_epsilons: the epsilons that VID goes over.
-        seed: of the bootstrap.
     """
 
     kind = stage = "score"
+    version = 2
     names = Names(r"(excess|mod|shift|vid)\.csv")
 
     networks: Mapping[str, Score]
     vid_epsilons: tuple[float, ...]
-    seed: int
 
     def make(self, engine: Engine) -> list[Path]:
         parts: dict[str, list[pd.DataFrame]] = {"excess": [], "mod": [], "shift": [], "vid": []}
         for score in self.networks.values():  # one at a time, which bounds the memory
             nissim, unrelated = score.nissim(), score.unrelated()
-            parts["excess"].append(tables.excess(nissim, unrelated, self.seed))
-            parts["mod"].append(tables.mod(nissim, unrelated, self.seed))
-            parts["shift"].append(tables.shift(nissim, self.seed))
-            parts["vid"].append(tables.vid(nissim, self.vid_epsilons, self.seed))
+            parts["excess"].append(tables.excess(nissim, unrelated))
+            parts["mod"].append(tables.mod(nissim, unrelated))
+            parts["shift"].append(tables.shift(nissim))
+            parts["vid"].append(tables.vid(nissim, self.vid_epsilons))
         keys = ["target", "size", "photo", "identity"]
         scores = self.networks.values()
         nissim = tables.over_networks((s.nissim() for s in scores), ["attack", "epsilon", *keys])
-        unrelated = tables.over_networks((s.unrelated() for s in scores), [*keys, "other"])
-        parts["excess"].append(tables.excess(nissim, unrelated, self.seed))
+        unrelated = tables.over_networks((s.unrelated() for s in scores), [*keys, "other", "other_identity"])
+        parts["excess"].append(tables.excess(nissim, unrelated))
         by_name = {name: pd.concat(found, ignore_index=True) for name, found in parts.items()}
         return write.tables(self.folder, **by_name)
 
@@ -287,15 +287,18 @@ def _pairs(photos: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Unrelated photos: each photo with up to five of other people.
 
     Returns:
-        Columns photo, identity, other (name of the second photo), first, second (their positions).
+        Columns photo, identity, other (name of the second photo), other_identity, first, second
+        (their positions).
     """
     unrelated = metrics.UnrelatedPairs(photos["identity"], seed)
     drawn = [unrelated.draw(identity) for identity in photos["identity"]]
     first = np.repeat(np.arange(len(drawn)), [len(others) for others in drawn])
     second = np.concatenate(drawn)
-    others = photos["photo"].to_numpy()[second]
-    pairs = photos[["photo", "identity"]].iloc[first].assign(other=others)
-    return pairs.assign(first=first, second=second).reset_index(drop=True)
+    pairs = photos[["photo", "identity"]].iloc[first].reset_index(drop=True)
+    others = photos[["photo", "identity"]].iloc[second].reset_index(drop=True)
+    return pairs.assign(
+        other=others["photo"], other_identity=others["identity"], first=first, second=second
+    )
 
 
 def _checked(maps: np.ndarray, network: str, layer: str, names: list[str]) -> np.ndarray:
