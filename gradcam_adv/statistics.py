@@ -136,10 +136,10 @@ def share_interval(share: Estimate) -> Ends:
     """
     p, error = share.value, share.error
     size = share.people if error < _NOTHING else p * (1 - p) / error**2
-    t = t_quantile(share.people)
-    middle = p + t**2 / (2 * size)
-    half = t * np.sqrt(p * (1 - p) / size + t**2 / (4 * size**2))
-    low, high = np.clip(np.array([middle - half, middle + half]) / (1 + t**2 / size), 0, 1)
+    weight = t_quantile(share.people) ** 2 / size
+    middle = p + weight / 2
+    half = np.sqrt(weight * p * (1 - p) + (weight / 2) ** 2)
+    low, high = np.clip(np.array([middle - half, middle + half]) / (1 + weight), 0, 1)
     return float(low), float(high)
 
 

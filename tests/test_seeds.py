@@ -59,7 +59,7 @@ def three():
 
 @pytest.fixture
 def table(three):
-    return seeds.across(three, VID_EPSILONS, 0)
+    return seeds.across(three, VID_EPSILONS)
 
 
 def cell(table, quantity, epsilon=None):
@@ -105,18 +105,18 @@ def test_vid_over_seeds_by_hand(three, table):
     assert (row["least"], row["mean"], row["greatest"]) == pytest.approx((0.1, 0.15, 0.2))
     assert (row["low"], row["high"]) == pytest.approx((0.1, 0.2))
     assert cell(table, "vid_noise")["mean"] == pytest.approx(0.2 * 0.05)
-    with_zero = cell(seeds.across(three, (0.0, *VID_EPSILONS), 0), "vid")
+    with_zero = cell(seeds.across(three, (0.0, *VID_EPSILONS)), "vid")
     assert with_zero["mean"] == pytest.approx(0.3 * np.std([0, 1, 2]))
 
 
 def test_with_one_seed_the_numbers_are_the_runs_own_without_a_t_interval(three):
     own = three[7]
-    table = seeds.across({7: own}, VID_EPSILONS, 3)
+    table = seeds.across({7: own}, VID_EPSILONS)
     assert set(table["seeds"]) == {1}
     assert table[["spread", "t_low", "t_high"]].isna().all(axis=None)
     accuracy = tables.accuracy(own["predictions"]).set_index(["attack", "epsilon"])
-    mod = tables.mod(own["nissim"], own["unrelated"], 3).set_index(["attack", "epsilon"])
-    vid = tables.vid(own["nissim"], VID_EPSILONS, 3).set_index("attack")
+    mod = tables.mod(own["nissim"], own["unrelated"]).set_index(["attack", "epsilon"])
+    vid = tables.vid(own["nissim"], VID_EPSILONS).set_index("attack")
     for epsilon in (0.0, 0.1, 0.2):
         of_run = accuracy.loc[("black-box", epsilon), "accuracy"]
         assert cell(table, "accuracy", epsilon)["mean"] == of_run
@@ -131,7 +131,7 @@ def test_with_one_seed_the_numbers_are_the_runs_own_without_a_t_interval(three):
 
 
 def test_equal_seeds_have_no_spread(three):
-    table = seeds.across(dict.fromkeys((0, 1, 2), three[4]), VID_EPSILONS, 0)
+    table = seeds.across(dict.fromkeys((0, 1, 2), three[4]), VID_EPSILONS)
     assert table["spread"].tolist() == pytest.approx([0] * len(table), abs=1e-12)
     for name in ("least", "greatest", "t_low", "t_high"):
         np.testing.assert_allclose(table[name], table["mean"], atol=1e-12)
@@ -146,7 +146,7 @@ def test_photos_are_matched_by_name_not_by_order(three, table):
     }
     first, second = (
         own.sort_values(["quantity", "epsilon"], ignore_index=True)
-        for own in (table, seeds.across(shuffled, VID_EPSILONS, 0))
+        for own in (table, seeds.across(shuffled, VID_EPSILONS))
     )
     pd.testing.assert_frame_equal(first, second)
 
@@ -213,7 +213,7 @@ def written(three, counted, tmp_path):
     }
     arms = {"plain": both, "aligned": other}
     table = pd.concat(
-        [seeds.across(own, VID_EPSILONS, 0).assign(arm=name) for name, own in arms.items()]
+        [seeds.across(own, VID_EPSILONS).assign(arm=name) for name, own in arms.items()]
     )
     write.tables(tmp_path, seeds=table, seeds_verdicts=counted)
     table, counted = (read_table(tmp_path / f"{name}.csv") for name in ("seeds", "seeds_verdicts"))
@@ -283,6 +283,6 @@ def test_the_section_says_if_no_verdict_changes_with_the_seed(three, tmp_path):
 
 
 def test_a_single_seed_has_no_section(three):
-    table = seeds.across({4: three[4]}, VID_EPSILONS, 0).assign(arm="plain")
+    table = seeds.across({4: three[4]}, VID_EPSILONS).assign(arm="plain")
     counted = seeds.verdict_counts({4: verdicts(falls=HOLDS)})
     assert section([4], table, counted, ["of plain"], "vgg16") == []
