@@ -24,8 +24,6 @@ Ends = tuple[float, float]
 _NONE: Ends = float("nan"), float("nan")
 # An error below this is rounding.
 _NOTHING = 1e-9
-# Steps in which the ends of a ratio settle.
-_STEPS = 5
 
 
 def _no_pairs() -> pd.Series:
@@ -59,14 +57,20 @@ class Estimate:
         A pair is left out with either of its people. So what is peculiar to the pairs of two people
         counts twice, and is subtracted once (Aronow, Samii and Assenova 2015).
         """
-        if self.people < 2 or self.without.isna().any():
+        if self.people < 2 or not np.isfinite(self.without).all():
             return float("nan")
         by_one = (self.people - 1) * float(self.without.var(ddof=0))
         by_two = float(((self.without_two - self.value) ** 2).sum())
         return float(np.sqrt(max(by_one - by_two, by_two)))
 
-    def interval(self) -> Ends:
-        """The ends by Student's t, corrected for skewness (Hall 1992)."""
+    def interval(self, least: float = -np.inf, greatest: float = np.inf) -> Ends:
+        """The ends by Student's t, corrected for skewness (Hall 1992).
+
+        Both are kept to what the number can be, from ``least`` to ``greatest``.
+        """
+        error = self.error
+        if np.isnan(error):
+            return _NONE
         moves = (self.without.mean() - self.without).to_numpy()
         squares = (moves**2).sum()
         skewness = (moves**3).sum() / squares**1.5 if squares else 0.0
@@ -78,7 +82,9 @@ class Estimate:
             return float(3 / skewness * (np.cbrt(cube) - 1))
 
         t = t_quantile(self.people)
-        return self.value - self.error * corrected(t), self.value - self.error * corrected(-t)
+        steps = error * np.array([corrected(t), corrected(-t)])
+        low, high = np.clip(self.value - steps, least, greatest)
+        return float(low), float(high)
 
     def __truediv__(self, other: Estimate) -> Estimate:
         """The ratio of two numbers of the same people, or partly the same."""
@@ -134,19 +140,14 @@ def share_interval(share: Estimate) -> Ends:
     It counts as many independent photos as would have the share's error (Korn and Graubard 1998).
     If all photos agree there is no error to see, and it counts people.
     """
-    p, error = share.value, share.error
-    size = share.people if error < _NOTHING else p * (1 - p) / error**2
-    weight = t_quantile(share.people) ** 2 / size
-    middle = p + weight / 2
-    half = np.sqrt(weight * p * (1 - p) + (weight / 2) ** 2)
-    low, high = np.clip(np.array([middle - half, middle + half]) / (1 + weight), 0, 1)
-    return float(low), float(high)
+    return _wilson(share, _size(share, otherwise=share.people))
 
 
 def change_interval(changes: npt.ArrayLike, identities: npt.ArrayLike) -> Ends:
-    """The interval of a mean change of answers on the same photos: what rose less what fell.
+    """The interval of a mean change of answers on the same photos.
 
-    It has a width also if no answer changes, since rise and fall are shares.
+    It is that of the answers that rose less those that fell, as two shares. So it has a width also
+    if no answer changed.
 
     Args:
         changes: one number per photo, (N,), in [-1, 1]: 1 for an answer that became right, -1 for
@@ -154,16 +155,69 @@ def change_interval(changes: npt.ArrayLike, identities: npt.ArrayLike) -> Ends:
         identities: who is on each photo, (N,).
     """
     x = np.asarray(changes, dtype=np.float64)
-    rise, fall, change = (
-        mean(part, identities) for part in (np.maximum(x, 0), np.maximum(-x, 0), x)
+    rise, fall = (mean(np.maximum(part, 0), identities) for part in (x, -x))
+    rise_ends, fall_ends = _two_shares(rise, fall)
+    correlation = _correlation(rise, fall, mean(x, identities))
+    return difference_interval((rise.value, rise_ends), (fall.value, fall_ends), correlation)
+
+
+def share_ratio(
+    above: npt.ArrayLike, below: npt.ArrayLike, identities: npt.ArrayLike
+) -> tuple[float, Ends]:
+    """The ratio of two accuracies on the same photos, and its interval; NaN if ``below`` is 0.
+
+    Of the photos right below, a share is right above as well; others may be right above only. The
+    interval is that of the sum of these two.
+
+    Args:
+        above: 1 for each photo that is right, else 0, (N,).
+        below: the same of the accuracy that it is divided by.
+        identities: who is on each photo, (N,).
+    """
+    a, b = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
+    if not b.any():
+        return float("nan"), _NONE
+    right, right_above = mean(b, identities), mean(a, identities)
+    kept = mean(a * b, identities) / right
+    new = mean(a > b, identities)
+    gained, among_either = new / right, new / mean(np.maximum(a, b), identities)
+    kept_ends, (low, high) = _two_shares(kept, among_either)
+    ratio = right_above / right
+    return ratio.value, difference_interval(
+        (kept.value, kept_ends),
+        (-gained.value, (-high / (1 - high), -low / (1 - low))),
+        _correlation(kept, gained, ratio),
     )
-    errors = rise.error * fall.error
-    covariance = (rise.error**2 + fall.error**2 - change.error**2) / 2
-    return difference_interval(
-        (rise.value, share_interval(rise)),
-        (fall.value, share_interval(fall)),
-        covariance / errors if errors else 0.0,
+
+
+def _two_shares(first: Estimate, second: Estimate) -> tuple[Ends, Ends]:
+    """Wilson's intervals of two shares; if all photos agree on one, it counts as the other does."""
+    people = first.people
+    sizes = (
+        _size(share, otherwise=_size(other, otherwise=people))
+        for share, other in ((first, second), (second, first))
     )
+    one, two = map(_wilson, (first, second), sizes)
+    return one, two
+
+
+def _size(share: Estimate, *, otherwise: float) -> float:
+    """How many independent photos have the error of the share."""
+    return otherwise if share.error < _NOTHING else share.value * (1 - share.value) / share.error**2
+
+
+def _wilson(share: Estimate, size: float) -> Ends:
+    p, weight = share.value, t_quantile(share.people) ** 2 / size
+    middle = p + weight / 2
+    half = np.sqrt(weight * p * (1 - p) + (weight / 2) ** 2)
+    low, high = np.clip(np.array([middle - half, middle + half]) / (1 + weight), 0, 1)
+    return float(low), float(high)
+
+
+def _correlation(first: Estimate, second: Estimate, together: Estimate) -> float:
+    """Of two numbers, from the error of their difference or, of the second's negative, their sum."""
+    both = 2 * first.error * second.error
+    return (first.error**2 + second.error**2 - together.error**2) / both if both else 0.0
 
 
 def difference_interval(
@@ -182,28 +236,6 @@ def difference_interval(
         return float(np.sqrt(max(x**2 + y**2 - 2 * correlation * x * y, 0.0)))
 
     return a - b - joined(a - a_low, b_high - b), a - b + joined(a_high - a, b - b_low)
-
-
-def share_ratio(
-    above: npt.ArrayLike, below: npt.ArrayLike, identities: npt.ArrayLike
-) -> tuple[float, Ends]:
-    """The ratio of two accuracies on the same photos, and its interval; NaN if ``below`` is 0.
-
-    The interval has the ratios r for which the mean of ``above - r below`` may be 0 (Fieller 1954).
-
-    Args:
-        above: 1 for each photo that is right, else 0, (N,).
-        below: the same of the accuracy that it is divided by.
-        identities: who is on each photo, (N,).
-    """
-    a, b = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
-    if not b.any():
-        return float("nan"), _NONE
-    ratio = low = high = float(a.mean() / b.mean())
-    for _ in range(_STEPS):
-        low += change_interval(a - low * b, identities)[0] / b.mean()
-        high += change_interval(a - high * b, identities)[1] / b.mean()
-    return ratio, (max(low, 0.0), high)
 
 
 def median_interval(values: npt.ArrayLike, identities: npt.ArrayLike) -> Ends:

@@ -15,7 +15,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import scipy.special
 import scipy.stats
 
 from gradcam_adv import statistics
@@ -210,7 +209,7 @@ def common_direction(
     )
     # The length is on average too great, so this errs towards a common direction.
     short = min(2 * _p_above(margin - estimate.value, estimate), 1.0)
-    ends = _length_interval(estimate)
+    ends = length_interval(estimate)
     return Effect(estimate.value, len(angles), count, *ends, float(rayleigh.pvalue), short)
 
 
@@ -268,19 +267,14 @@ def _p_above(difference: float, estimate: statistics.Estimate) -> float:
     return max(float(scipy.stats.t.sf(t, estimate.people - 1)), 0.5**estimate.people)
 
 
-def _length_interval(length: statistics.Estimate) -> statistics.Ends:
-    """The ends for the length of a mean of vectors, which is on average too great.
+def length_interval(length: statistics.Estimate) -> statistics.Ends:
+    """The interval of the length of a mean direction; from 0 if random directions have such a one.
 
-    The square of such a length has a noncentral chi-squared distribution; the ends are the true
-    lengths for which the one found would be just too great, and just too small.
+    Their length has a Rayleigh distribution, so it is never 0.
     """
-    if not length.error:
-        return length.value, length.value
-    tails = np.array([1 + statistics.CONFIDENCE, 1 - statistics.CONFIDENCE]) / 2
-    normal, t = scipy.stats.norm.ppf(tails[0]), statistics.t_quantile(length.people)
-    unit = length.error * t / normal
-    low, high = np.sqrt(scipy.special.chndtrinc((length.value / unit) ** 2, 2, tails)) * unit
-    return float(low), float(min(high, 1.0))
+    low, high = length.interval(0, 1)
+    random = scipy.stats.rayleigh.ppf(statistics.CONFIDENCE, scale=length.error)
+    return 0.0 if length.value < random else low, high
 
 
 def _of_outcome(

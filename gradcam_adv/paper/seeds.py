@@ -56,7 +56,7 @@ def across(seeds: Mapping[int, Tables], vid_epsilons: Sequence[float]) -> pd.Dat
         if condition[0] == "accuracy":
             low, high = statistics.share_interval(mean)
         else:
-            low, high = mean.interval()
+            low, high = mean.interval(0, 1)
         t_low, t_high = statistics.t_mean_interval(by_seed)
         rows.append(
             {

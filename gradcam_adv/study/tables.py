@@ -57,12 +57,6 @@ def _ends(ends: statistics.Ends, of: str = "") -> dict[str, float]:
     return dict(zip((f"{of}low", f"{of}high"), ends, strict=True))
 
 
-def _within(estimate: statistics.Estimate) -> statistics.Ends:
-    """The interval of a number that is within [0, 1]."""
-    low, high = np.clip(estimate.interval(), 0, 1)
-    return float(low), float(high)
-
-
 def _unrelated(pairs: pd.DataFrame) -> dict[tuple[Any, ...], statistics.Estimate]:
     """By network, target and size, the mean NISSIM of unrelated photos."""
     return {
@@ -128,7 +122,7 @@ def zero_gradients(predictions: pd.DataFrame) -> pd.DataFrame:
 
     def row_of(group: pd.DataFrame) -> dict[str, Any]:
         share = _mean(group, "zero_gradient")
-        return {"photos": len(group), "zero_gradient": share.value, **_ends(_within(share))}
+        return {"photos": len(group), "zero_gradient": share.value, **_ends(share.interval(0, 1))}
 
     return _by(["network"], select(predictions, attack=WHITE_BOX, epsilon=0), row_of)
 
@@ -152,10 +146,10 @@ def mod(nissim: pd.DataFrame, unrelated: pd.DataFrame) -> pd.DataFrame:
         return {
             "photos": len(group),
             "mod": shift.value,
-            **_ends(_within(shift)),
+            **_ends(shift.interval(0, 1)),
             "mod_noise": noise[*of_maps, epsilon],
             "unrelated": others.value,
-            **_ends(_within(others), "unrelated_"),
+            **_ends(others.interval(0, 1), "unrelated_"),
             "flipped": int(flipped.sum()),
             "mod_flipped": group.loc[flipped, "nissim"].mean(),
             "mod_unflipped": group.loc[~flipped, "nissim"].mean(),
@@ -228,13 +222,13 @@ def excess(nissim: pd.DataFrame, unrelated: pd.DataFrame) -> pd.DataFrame:
             "mod": shift.value,
             "noise": noise.value,
             "noise_share": noise_share.value,
-            **_ends(noise_share.interval(), "noise_share_"),
+            **_ends(noise_share.interval(0), "noise_share_"),
             "excess": own.value,
             **_ends(own.interval()),
             "unrelated": others.value,
-            **_ends(_within(others), "unrelated_"),
+            **_ends(others.interval(0, 1), "unrelated_"),
             "of_unrelated": share.value,
-            **_ends(share.interval(), "of_unrelated_"),
+            **_ends(share.interval(0), "of_unrelated_"),
         }
 
     return _by(_SCORED, both, row_of)
@@ -271,7 +265,7 @@ def shift(nissim: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, Any] = {"photos": len(group), "compared": len(both)}
         for name in ("lost", "gained", "moved"):
             mean = _mean(both, name)
-            row |= {name: mean.value, **_ends(_within(mean), f"{name}_")}
+            row |= {name: mean.value, **_ends(mean.interval(0, 1), f"{name}_")}
         areas = statistics.median_interval(both["area_ratio"], both["identity"])
         row |= {"area_ratio": both["area_ratio"].median(), **_ends(areas, "area_ratio_")}
         angles = both["direction"].dropna().to_numpy()
@@ -317,7 +311,7 @@ def vid(nissim: pd.DataFrame, epsilons: Sequence[float]) -> pd.DataFrame:
     def row_of(group: pd.DataFrame) -> dict[str, Any]:
         mean = _mean(group, "deviation")
         row = {"levels": group["levels"].iloc[0], "photos": len(group)}
-        return row | {"vid": mean.value, **_ends(_within(mean))}
+        return row | {"vid": mean.value, **_ends(mean.interval(0, 1))}
 
     return _by(["network", "attack", "target", "size"], deviations(nissim, epsilons), row_of)
 
