@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +27,7 @@ _NONE: Ends = float("nan"), float("nan")
 _NOTHING = 1e-9
 
 
-def _no_pairs() -> pd.Series:
-    return pd.Series(dtype=np.float64, index=pd.MultiIndex.from_arrays([[], []]))
+_NO_PAIRS = pd.Series(dtype=np.float64, index=pd.MultiIndex.from_arrays([[], []]))
 
 
 @dataclass(frozen=True)
@@ -43,24 +43,25 @@ class Estimate:
 
     value: float
     without: pd.Series
-    without_two: pd.Series = field(default_factory=_no_pairs)
+    without_two: pd.Series = field(default_factory=lambda: _NO_PAIRS)
 
     @property
     def people(self) -> int:
         """Their number."""
         return len(self.without)
 
-    @property
+    @cached_property
     def error(self) -> float:
         """The standard error; NaN with fewer than two people, or three if it is of pairs.
 
         A pair is left out with either of its people. So what is peculiar to the pairs of two people
         counts twice, and is subtracted once (Aronow, Samii and Assenova 2015).
         """
-        if self.people < 2 or not np.isfinite(self.without).all():
+        without = self.without.to_numpy()
+        if self.people < 2 or not np.isfinite(without).all():
             return float("nan")
-        by_one = (self.people - 1) * float(self.without.var(ddof=0))
-        by_two = float(((self.without_two - self.value) ** 2).sum())
+        by_one = (self.people - 1) * without.var()
+        by_two = ((self.without_two.to_numpy() - self.value) ** 2).sum()
         return float(np.sqrt(max(by_one - by_two, by_two)))
 
     def interval(self, least: float = -np.inf, greatest: float = np.inf) -> Ends:
@@ -68,10 +69,10 @@ class Estimate:
 
         Both are kept to what the number can be, from ``least`` to ``greatest``.
         """
-        error = self.error
-        if np.isnan(error):
+        if np.isnan(self.error):
             return _NONE
-        moves = (self.without.mean() - self.without).to_numpy()
+        without = self.without.to_numpy()
+        moves = without.mean() - without
         squares = (moves**2).sum()
         skewness = (moves**3).sum() / squares**1.5 if squares else 0.0
 
@@ -82,7 +83,7 @@ class Estimate:
             return float(3 / skewness * (np.cbrt(cube) - 1))
 
         t = t_quantile(self.people)
-        steps = error * np.array([corrected(t), corrected(-t)])
+        steps = self.error * np.array([corrected(t), corrected(-t)])
         low, high = np.clip(self.value - steps, least, greatest)
         return float(low), float(high)
 
@@ -125,13 +126,13 @@ def mean(
                 (x.sum() - np.bincount(place, own)) / (len(x) - np.bincount(place)), np.float64
             )
 
+    value = float(x.mean()) if len(x) else float("nan")
+    by_person = pd.Series(without((one, x), (other[apart], x[apart])), index=names)
+    if not apart.any():
+        return Estimate(value, by_person)
     two, couple = np.unique(len(names) * one[apart] + other[apart], return_inverse=True)
     index = pd.MultiIndex.from_arrays([names[two // len(names)], names[two % len(names)]])
-    return Estimate(
-        float(x.mean()) if len(x) else float("nan"),
-        pd.Series(without((one, x), (other[apart], x[apart])), index=names),
-        pd.Series(without((couple, x[apart])), index=index),
-    )
+    return Estimate(value, by_person, pd.Series(without((couple, x[apart])), index=index))
 
 
 def share_interval(share: Estimate) -> Ends:

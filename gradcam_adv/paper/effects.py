@@ -273,7 +273,7 @@ def length_interval(length: statistics.Estimate) -> statistics.Ends:
     Their length has a Rayleigh distribution, so it is never 0.
     """
     low, high = length.interval(0, 1)
-    random = scipy.stats.rayleigh.ppf(statistics.CONFIDENCE, scale=length.error)
+    random = length.error * scipy.stats.rayleigh.ppf(statistics.CONFIDENCE)
     return 0.0 if length.value < random else low, high
 
 
