@@ -204,7 +204,9 @@ def _two_shares(first: Estimate, second: Estimate) -> tuple[Ends, Ends]:
 
 def _size(share: Estimate, *, otherwise: float) -> float:
     """How many independent photos have the error of the share."""
-    return otherwise if share.error < _NOTHING else share.value * (1 - share.value) / share.error**2
+    if share.error < _NOTHING:
+        return otherwise
+    return max(share.value * (1 - share.value), _NOTHING) / share.error**2
 
 
 def _wilson(share: Estimate, size: float) -> Ends:
@@ -216,7 +218,7 @@ def _wilson(share: Estimate, size: float) -> Ends:
 
 
 def _correlation(first: Estimate, second: Estimate, together: Estimate) -> float:
-    """Of two numbers, from the error of their difference or, of the second's negative, their sum."""
+    """Of two numbers, from the error of their difference; if of their sum, of first and -second."""
     both = 2 * first.error * second.error
     return (first.error**2 + second.error**2 - together.error**2) / both if both else 0.0
 

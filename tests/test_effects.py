@@ -153,6 +153,15 @@ def test_scores_that_are_all_the_same_say_nothing_of_failure():
     assert 0 < one.value < 0.01
 
 
+def test_auc_that_hangs_on_one_person_is_not_known():
+    # All that fail are of one person; without that person there is nothing to compare.
+    people = np.repeat(np.arange(6), 10)
+    effect = effects.clustered_auc(people == 0, people == 0, np.zeros(60), people, margin=0.05)
+    assert effect.value == 0.5
+    assert (effect.low, effect.high) == pytest.approx((-0.5, 0.5), abs=1e-3)
+    assert effect.p > 0.05
+
+
 @pytest.mark.parametrize("failing", [0, 5, 60])
 def test_auc_of_too_few_outcomes_is_not_tested(failing):
     failed = np.arange(60) < failing

@@ -776,8 +776,9 @@ def test_the_tables_of_a_real_run_are_accepted():
     rows = [
         {"network": network, "attack": attack, "epsilon": float(epsilon), "photo": f"p{i}",
          "identity": f"i{i}", "label": 0, "predicted": int(epsilon > 0 and i == 0),
-         "predicted_clean": 0, "psnr": 20.0 if epsilon else np.inf, "nissim": 2 * epsilon, "flipped": False,
-         "empty_clean": False, "empty_perturbed": False, "target": "predicted", "size": "input"}
+         "predicted_clean": 0, "psnr": 20.0 if epsilon else np.inf,
+         "nissim": 2 * epsilon, "flipped": False, "empty_clean": False, "empty_perturbed": False,
+         "target": "predicted", "size": "input"}
         for network, attack, epsilon in keys
         for i in range(4)
     ]  # fmt: skip

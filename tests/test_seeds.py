@@ -94,7 +94,9 @@ def test_accuracy_over_seeds_that_all_agree_is_not_known_exactly(table):
     # All answers are right without an attack, and wrong at 0.2: as if of two photos, one a person.
     part = T_OF_TWO**2 / 2
     clean, attacked = (cell(table, "accuracy", epsilon) for epsilon in (0.0, 0.2))
-    assert (clean["mean"], clean["low"], clean["high"]) == pytest.approx((1, 1 / (1 + part), 1), abs=1e-5)
+    assert (clean["mean"], clean["low"], clean["high"]) == pytest.approx(
+        (1, 1 / (1 + part), 1), abs=1e-5
+    )
     assert (attacked["mean"], attacked["low"]) == (0, 0)
     assert attacked["high"] == pytest.approx(part / (1 + part), abs=1e-5)
     # Nothing shows how other trainings would differ.

@@ -81,7 +81,8 @@ def test_the_error_of_pairs_has_both_people_in_it():
     alone = statistics.mean(of_person, np.arange(6))
     np.testing.assert_allclose(estimate.without, 2 * alone.without)
     # Which of a pair is called the first does not matter, nor how often a pair is given.
-    turned = statistics.mean(np.tile(of_person[one] + of_person[other], 2), [*other, *one], [*one, *other])  # fmt: skip
+    twice = np.tile(of_person[one] + of_person[other], 2)
+    turned = statistics.mean(twice, [*other, *one], [*one, *other])
     assert turned.error == pytest.approx(estimate.error)
     # As if each pair were of its first person alone, the error is smaller.
     assert statistics.mean(of_person[one] + of_person[other], one).error < estimate.error
@@ -213,7 +214,7 @@ def test_one_value_or_equal_ones_have_no_t_interval():
     assert np.isnan(statistics.t_mean_interval([0.25, 0.25])).all()
 
 
-# How often an interval has the truth in it, for each type in use; test_gain.py has that of the gain.
+# How often an interval has the truth in it, for each type in use; that of the gain: test_gain.py.
 
 RUNS = 2000
 

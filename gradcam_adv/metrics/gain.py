@@ -50,8 +50,8 @@ def gain(
         equivalent = C^-1(D)
         gain = equivalent / epsilon
 
-    For C see :func:`size_reaching`. The interval is that of a bootstrap, which draws groups of images,
-    and takes attack and noise from the same images.
+    For C see :func:`size_reaching`. The interval is that of a bootstrap, which draws groups of
+    images, and takes attack and noise from the same images.
 
     Args:
         attack: dissimilarity of each image, such as NISSIM, at each epsilon, (E, N), at least 0.

@@ -66,11 +66,12 @@ def curves(outcomes: Sequence[Outcome]) -> pd.DataFrame:
 
     Returns:
         One row per reading, arm, network and epsilon: photos; accuracy, low, high; ratio (accuracy
-        divided by that at epsilon 0; NaN if that is 0), ratio_low, ratio_high; mod, mod_low, mod_high, mod_noise (of
-        random signs), unrelated (of unrelated photos); psnr (infinite if no photo was changed),
-        unchanged (number of unchanged photos); paper_accuracy, paper_ratio, paper_mod (NaN if the
-        paper prints none); vid, vid_low, vid_high, vid_noise (one value for all epsilons). The
-        paper does not say on which set it computed MOD, so it stands in both arms.
+        divided by that at epsilon 0; NaN if that is 0), ratio_low, ratio_high; mod, mod_low,
+        mod_high, mod_noise (of random signs), unrelated (of unrelated photos); psnr (infinite if no
+        photo was changed), unchanged (number of unchanged photos); paper_accuracy, paper_ratio,
+        paper_mod (NaN if the paper prints none); vid, vid_low, vid_high, vid_noise (one value for
+        all epsilons). The paper does not say on which set it computed MOD, so it stands in both
+        arms.
     """
     parts = []
     for outcome in outcomes:
@@ -128,12 +129,11 @@ def distances(readings: pd.DataFrame, source: str) -> pd.DataFrame:
         One row per reading and arm: levels (number of epsilons compared), networks (number in the
         orders); accuracy_networks (number compared), accuracy_distance (of the ratio to the clean
         accuracy), accuracy_within (number of cells in which the paper's ratio lies in the 95 %
-        interval); accuracy_order (networks by
-        the share of accuracy that they lose, mean over epsilons, least first),
-        accuracy_order_paper, accuracy_tau (Kendall's, between the two). The same for MOD:
-        mod_networks, mod_distance, mod_within, mod_order, mod_order_paper, mod_tau; and
-        mod_shape_distance, of MOD divided by its mean over all cells. NaN if there is nothing to
-        compute from.
+        interval); accuracy_order (networks by the share of accuracy that they lose, mean over
+        epsilons, least first), accuracy_order_paper, accuracy_tau (Kendall's, between the two). The
+        same for MOD: mod_networks, mod_distance, mod_within, mod_order, mod_order_paper, mod_tau;
+        and mod_shape_distance, of MOD divided by its mean over all cells. NaN if there is nothing
+        to compute from.
     """
     compared = readings[(readings["epsilon"] > 0) & readings["paper_mod"].notna()]
     found = []

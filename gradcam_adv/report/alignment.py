@@ -39,9 +39,7 @@ def compared(arms: Mapping[Arm, ArmPlan], summaries: Mapping[Arm, Tables]) -> Ta
         unrelated = summary["mod"].drop_duplicates(of_maps)[[*of_maps, "unrelated"]]
         mod = mod.merge(unrelated.rename(columns={"unrelated": f"unrelated_{arm}"}), on=of_maps)
     return {
-        "arms_accuracy": tables.paired(
-            right(plain), right(aligned), keys, "right", answers=True
-        ),
+        "arms_accuracy": tables.paired(right(plain), right(aligned), keys, "right", answers=True),
         "arms_mod": mod,
     }
 

@@ -62,10 +62,7 @@ def _cells(row: Any) -> dict[str, str]:
     def shown(name: str) -> str:
         return interval(row[name], row[f"{name}_low"], row[f"{name}_high"], as_percent=True)
 
-    area = "–"
-    if not math.isnan(row["area_ratio"]):
-        low, high = row["area_ratio_low"], row["area_ratio_high"]
-        area = f"{number(row['area_ratio'], 2)} [{number(low, 2)}, {number(high, 2)}]"
+    area, *ends = (number(row[f"area_ratio{end}"], 2) for end in ("", "_low", "_high"))
     agreement = "–"
     if row["turned"]:
         # The mean resultant length of n random directions is sqrt(pi / 4n), unless n is small.
@@ -76,7 +73,7 @@ def _cells(row: Any) -> dict[str, str]:
         "Photos compared": f"{row['compared']} of {row['photos']}",
         "Lost, %": shown("lost"),
         "Gained, %": shown("gained"),
-        "Area ratio": area,
+        "Area ratio": f"{area} [{', '.join(ends)}]",
         "Moved, %": shown("moved"),
         "Agreement (random), direction": agreement,
     }

@@ -11,10 +11,10 @@ from gradcam_adv.files import read
 
 TEXT = frozenset(
     {
-        *("photo", "identity", "other_identity", "name", "sha256", "group", "note", "reason", "crops", "detector"),
+        *("photo", "identity", "name", "sha256", "group", "note", "reason", "crops", "detector"),
         *("network", "attack", "layer", "target", "size", "arm", "reading", "claim", "says"),
         *("place", "on", "verdict", "effect", "detail", "rule", "accuracy_order", "mod_order"),
-        *("accuracy_order_paper", "mod_order_paper", "quantity", "hash"),
+        *("accuracy_order_paper", "mod_order_paper", "quantity", "hash", "other_identity"),
     }
 )
 

@@ -132,9 +132,10 @@ def mod(nissim: pd.DataFrame, unrelated: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns photos, mod, low, high; mod_noise, of random signs of the same epsilon; unrelated,
-        of unrelated photos, unrelated_low, unrelated_high; flipped (number of photos whose prediction changed), mod_flipped and
-        mod_unflipped (MOD of those and of the others; NaN if there are none); empty_clean,
-        empty_perturbed and both_empty (numbers of maps that are zero everywhere).
+        of unrelated photos, unrelated_low, unrelated_high; flipped (number of photos whose
+        prediction changed), mod_flipped and mod_unflipped (MOD of those and of the others; NaN if
+        there are none); empty_clean, empty_perturbed and both_empty (numbers of maps that are zero
+        everywhere).
     """
     noise = _means(select(nissim, attack=NOISE), [*_OF_MAPS, "epsilon"])
     of_unrelated = _unrelated(unrelated)
@@ -255,9 +256,9 @@ def shift(nissim: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns photos; compared (number of photos with two maps that are not empty; the rest is
         about these); lost, gained and moved, each a mean with its interval lost_low, lost_high and
-        so on; area_ratio, the median, area_ratio_low, area_ratio_high; turned (number of centroids that moved), their mean direction
-        in radians and its agreement, the mean resultant length: from 0, every direction equally, to
-        1, one direction. NaN if there is nothing.
+        so on; area_ratio, the median, area_ratio_low, area_ratio_high; turned (number of centroids
+        that moved), their mean direction in radians and its agreement, the mean resultant length:
+        from 0, every direction equally, to 1, one direction. NaN if there is nothing.
     """
 
     def row_of(group: pd.DataFrame) -> dict[str, Any]:

@@ -252,9 +252,10 @@ class SummarizeScores(SummaryTask):
             parts["shift"].append(tables.shift(nissim))
             parts["vid"].append(tables.vid(nissim, self.vid_epsilons))
         keys = ["target", "size", "photo", "identity"]
+        of_pairs = [*keys, "other", "other_identity"]
         scores = self.networks.values()
         nissim = tables.over_networks((s.nissim() for s in scores), ["attack", "epsilon", *keys])
-        unrelated = tables.over_networks((s.unrelated() for s in scores), [*keys, "other", "other_identity"])
+        unrelated = tables.over_networks((s.unrelated() for s in scores), of_pairs)
         parts["excess"].append(tables.excess(nissim, unrelated))
         by_name = {name: pd.concat(found, ignore_index=True) for name, found in parts.items()}
         return write.tables(self.folder, **by_name)
