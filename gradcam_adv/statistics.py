@@ -25,8 +25,6 @@ Ends = tuple[float, float]
 _NONE: Ends = float("nan"), float("nan")
 # An error below this is rounding.
 _NOTHING = 1e-9
-
-
 _NO_PAIRS = pd.Series(dtype=np.float64, index=pd.MultiIndex.from_arrays([[], []]))
 
 
@@ -105,7 +103,7 @@ class Estimate:
 def mean(
     values: npt.ArrayLike, identities: npt.ArrayLike, others: npt.ArrayLike | None = None
 ) -> Estimate:
-    """The mean of ``values``.
+    """The mean of ``values``, with NaN for none.
 
     Args:
         values: one number per photo, or per pair of photos, (N,).
@@ -182,12 +180,11 @@ def share_ratio(
     kept = mean(a * b, identities) / right
     new = mean(a > b, identities)
     gained, among_either = new / right, new / mean(np.maximum(a, b), identities)
-    kept_ends, (low, high) = _two_shares(kept, among_either)
+    kept_ends, of_either = _two_shares(kept, among_either)
+    low, high = (end / max(1 - end, _NOTHING) for end in of_either)
     ratio = right_above / right
     return ratio.value, difference_interval(
-        (kept.value, kept_ends),
-        (-gained.value, (-high / (1 - high), -low / (1 - low))),
-        _correlation(kept, gained, ratio),
+        (kept.value, kept_ends), (-gained.value, (-high, -low)), _correlation(kept, gained, ratio)
     )
 
 

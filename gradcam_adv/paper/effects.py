@@ -25,7 +25,7 @@ FLIPS = 9999
 SCARCE = 10
 # Photos of a similar shift are those of one tenth of all.
 STRATA = 10
-# Numbers held at a time while signs are flipped.
+# Numbers held at a time while signs are flipped and people left out.
 _BATCH = 5_000_000
 
 # From how often each identity counts, shape (..., identities), to an estimate, shape (...).
@@ -193,9 +193,11 @@ def common_direction(
     def length(weights: np.ndarray) -> np.ndarray:
         return _ratio(np.hypot(weights @ x, weights @ y), weights @ photos)
 
+    if not count:
+        return Effect(np.nan, 0, 0)
     estimate = _without_each(length, count)
     if count < 2:
-        return Effect(estimate.value if count else np.nan, len(angles), count)
+        return Effect(estimate.value, len(angles), count)
     rng = np.random.default_rng(seed)
     lengths = np.hypot(x, y)
     rayleigh = scipy.stats.monte_carlo_test(
@@ -253,8 +255,12 @@ def _unless_rare(effect: Effect, values: np.ndarray, margin: float) -> Effect:
 
 
 def _without_each(statistic: Statistic, identities: int) -> statistics.Estimate:
+    everyone = np.arange(identities)
+    step = _batch(identities)
+    parts = (everyone[start : start + step] for start in range(0, identities, step))
+    without = [statistic((everyone != part[:, None]).astype(np.float64)) for part in parts]
     value = float(statistic(np.ones(identities)))
-    return statistics.Estimate(value, pd.Series(statistic(1 - np.eye(identities))))
+    return statistics.Estimate(value, pd.Series(np.concatenate(without)))
 
 
 def _p_above(difference: float, estimate: statistics.Estimate) -> float:
