@@ -89,5 +89,5 @@ def test_noise_is_below_each_network_and_unrelated_photos_are_beside_mod(compare
     assert mod == [
         ["Network", "ε = 0.1", "Unrelated"],
         ["VGG16", "0.2500 [0.2500, 0.2500] ↑2 ↓0", "0.4500 → 0.4000"],
-        ["– random-sign noise", "0.0000 [-1.5883, 1.5883] ↑1 ↓1", "0.4500 → 0.4000"],
+        ["– random-sign noise", "0.0000 [-1.0000, 1.0000] ↑1 ↓1", "0.4500 → 0.4000"],
     ]

@@ -225,7 +225,7 @@ def excess(nissim: pd.DataFrame, unrelated: pd.DataFrame) -> pd.DataFrame:
             "noise_share": noise_share.value,
             **_ends(noise_share.interval(0), "noise_share_"),
             "excess": own.value,
-            **_ends(own.interval()),
+            **_ends(own.interval(-1, 1)),
             "unrelated": others.value,
             **_ends(others.interval(0, 1), "unrelated_"),
             "of_unrelated": share.value,
@@ -354,7 +354,7 @@ def paired(
         first: columns photo, identity, ``value`` and ``keys``; one row per photo and condition.
         second: the same of the other.
         keys: columns that identify a condition.
-        value: the column compared.
+        value: the column compared, within [0, 1].
         names: columns of the two means.
         answers: whether ``value`` is 1 for a right answer, else 0.
 
@@ -372,7 +372,7 @@ def paired(
         if answers:
             ends = statistics.change_interval(change, group["identity"])
         else:
-            ends = statistics.mean(change, group["identity"]).interval()
+            ends = statistics.mean(change, group["identity"]).interval(-1, 1)
         return {
             "photos": len(group),
             names[0]: before.mean(),
