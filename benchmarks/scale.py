@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import costs, processes, rates, throughput
-from gradcam_adv import statistics
 from gradcam_adv.files import read, write
 from gradcam_adv.models import backbones
 
@@ -185,13 +184,13 @@ def room(measured: dict[str, Any], assumed: Assumed) -> str:
         row |= {"all (GB)": f"{sum(kept.values()) / 1e9:,.1f}"}
         row |= {"files": f"{costs.files(study, size):,}", "rows of scores": f"{sum(by_network):,}"}
         row |= {"rows of one network in memory (GB)": f"{in_memory / 1e9:,.2f}"}
-        rows.append(row | {"one interval in memory (GB)": f"{bootstrap(size) / 1e9:,.2f}"})
+        rows.append(row | {"AUC of one network in memory (GB)": f"{auc(size) / 1e9:,.2f}"})
     return throughput.markdown(rows)
 
 
-def bootstrap(size: costs.Size) -> float:
-    """Bytes of one interval: numbers, sums and counts of all draws of people, 8 bytes each."""
-    return 3 * 8 * statistics.RESAMPLES * size.people
+def auc(size: costs.Size) -> float:
+    """Bytes of four tables of people by people: how often they are compared, and who is above."""
+    return 4 * 8 * size.people**2
 
 
 def memory(measured: dict[str, Any], assumed: Assumed) -> str:

@@ -162,7 +162,11 @@ def test_figure_4_shows_noise_of_the_largest_epsilon_and_unrelated_photos():
 def test_in_short_mod_stands_beside_noise_and_unrelated_photos():
     def row(network: str, epsilon: float, mod: float) -> dict:
         return {"network": network, "epsilon": epsilon, "mod": mod, "noise": 0.15,
-                "excess": mod - 0.15, "low": -0.01, "high": 0.11, "unrelated": 0.4}  # fmt: skip
+                "noise_share": 0.15 / mod, "noise_share_low": 0.45, "noise_share_high": 0.712,
+                "excess": mod - 0.15, "low": -0.01, "high": 0.11,
+                "unrelated": 0.4, "unrelated_low": 0.35, "unrelated_high": 0.45,
+                "of_unrelated": mod / 0.4, "of_unrelated_low": 0.5, "of_unrelated_high": 0.8,
+                }  # fmt: skip
 
     excess = among_others(
         [
@@ -176,16 +180,30 @@ def test_in_short_mod_stands_beside_noise_and_unrelated_photos():
     text = attention.in_short(PLAN, excess)
     every, of_networks = text.split("By network: ")
     assert "ε = 0.1 " in every
-    assert "**0.2500; random-sign noise of the same size gives 0.1500 (60 %)**" in every
+    assert "**0.2500; random-sign noise of the same size gives 0.1500 (60 % [45, 71])**" in every
     assert "0.1000 [-0.0100, 0.1100]" in every
-    assert "unrelated photos give 0.4000: MOD is 62 % of that" in every
-    assert of_networks.startswith("VGG16 0.2000, noise 0.1500 (75 %), attack less noise 0.0500 [")
-    assert "; ResNet50 (source: white-box) 0.3000, noise 0.1500 (50 %)" in of_networks
+    assert "unrelated photos give 0.4000 [0.3500, 0.4500]: MOD is 62 % [50, 80] of that" in every
+    assert of_networks.startswith(
+        "VGG16 0.2000, noise 0.1500 (75 % [45, 71]), attack less noise 0.0500 ["
+    )
+    assert "; ResNet50 (source: white-box) 0.3000, noise 0.1500 (50 % [45, 71])" in of_networks
     assert "0.99" not in text
 
 
 def test_in_short_with_an_attack_that_moves_nothing():
-    zero = dict.fromkeys(("mod", "noise", "excess", "low", "high", "unrelated"), 0.0)
+    numbers = (
+        "mod",
+        "noise",
+        "excess",
+        "low",
+        "high",
+        "unrelated",
+        "unrelated_low",
+        "unrelated_high",
+    )
+    zero = dict.fromkeys(numbers, 0.0)
+    for ratio in ("noise_share", "of_unrelated"):
+        zero |= dict.fromkeys((ratio, f"{ratio}_low", f"{ratio}_high"), np.nan)
     excess = among_others([{"network": name, "epsilon": 0.1} | zero for name in ("vgg16", "all")])
     assert "gives 0.0000 (–)**" in attention.in_short(PLAN, excess)
 
@@ -193,7 +211,8 @@ def test_in_short_with_an_attack_that_moves_nothing():
 def test_the_shift_has_noise_below_each_network_and_the_agreement_of_random_directions():
     numbers = ["lost", "gained", "moved"]
     values = {"photos": 9, "compared": 8, "turned": 4, "direction": np.pi / 2, "agreement": 0.5}
-    values |= {"area_ratio": 1.25} | dict.fromkeys(numbers, 0.25)
+    values |= {"area_ratio": 1.25, "area_ratio_low": 0.5, "area_ratio_high": 2}
+    values |= dict.fromkeys(numbers, 0.25)
     values |= {f"{name}_{end}": 0.2 for name in numbers for end in ("low", "high")}
     keys = {"target": "predicted", "size": "input"}
     still = {"turned": 0, "direction": np.nan, "agreement": np.nan}
@@ -216,7 +235,7 @@ def test_the_shift_has_noise_below_each_network_and_the_agreement_of_random_dire
         "Photos compared": "8 of 9",
         "Lost, %": "25.00 [20.00, 20.00]",
         "Gained, %": "25.00 [20.00, 20.00]",
-        "Area ratio": "1.25",
+        "Area ratio": "1.25 [0.50, 2.00]",
         "Moved, %": "25.00 [20.00, 20.00]",
         "Agreement (random), direction": "0.50 (0.44), 90°",
     }

@@ -26,14 +26,18 @@ def test_holm_by_hand_leaves_out_missing_values():
     assert np.isnan(statistics.holm([np.nan])).all()
 
 
-def test_mean_and_interval_are_those_of_the_bootstrap_over_identities():
+def test_mean_and_interval_are_those_of_the_tables():
     chance = np.random.default_rng(0)
     values, people = chance.normal(0.3, 1, 90), chance.integers(0, 30, 90)
     effect = effects.clustered_mean(values, people, margin=0.1)
     assert effect.value == pytest.approx(values.mean())
-    low, high = statistics.bootstrap_mean_interval(values, people)
-    assert (effect.low, effect.high) == pytest.approx((low, high), abs=0.03)
+    assert (effect.low, effect.high) == statistics.mean(values, people).interval()
     assert (effect.count, effect.identities) == (90, len(np.unique(people)))
+    answers = np.sign(values)
+    change = statistics.change_interval(answers, people)
+    of_answers = effects.clustered_mean(answers, people, margin=0.1, answers=True)
+    shares = effects.paired_shares(answers > 0, answers < 0, people, margin=0.1)
+    assert (of_answers.low, of_answers.high) == (shares.low, shares.high) == change
 
 
 def test_p_is_that_of_flipping_signs_of_identities_not_of_photos():
@@ -130,6 +134,32 @@ def test_the_interval_of_auc_is_that_of_resampled_people():
     ]
     low, high = np.quantile(drawn, (0.025, 0.975)) - 0.5
     assert (effect.low, effect.high) == pytest.approx((low, high), abs=0.03)
+
+
+def test_scores_that_are_all_the_same_say_nothing_of_failure():
+    people, failed = np.repeat(np.arange(20), 10), np.arange(200) % 2 == 0
+    stratum = np.arange(200) // 100
+    # Two levels, each with one score for all photos: with an empty heatmap NISSIM is always 0.
+    same = effects.clustered_auc(0.3 * stratum, failed, stratum, people, margin=0.05)
+    assert np.isnan([same.value, same.low, same.high]).all()
+    assert (same.p, same.p_short) == (1, 1)
+    # Scores that differ, but not with failure: these do speak against it.
+    scores = np.random.default_rng(0).normal(size=100).repeat(2)
+    none = effects.clustered_auc(scores, failed, stratum, people, margin=0.05)
+    assert none.value == pytest.approx(0)
+    assert none.p > 0.05 > none.p_short
+    # One score that differs is enough to be tested, though it says little.
+    one = effects.clustered_auc(np.arange(200) == 0, failed, stratum, people, margin=0.05)
+    assert 0 < one.value < 0.01
+
+
+def test_auc_that_hangs_on_one_person_is_not_known():
+    # All that fail are of one person; without that person there is nothing to compare.
+    people = np.repeat(np.arange(6), 10)
+    effect = effects.clustered_auc(people == 0, people == 0, np.zeros(60), people, margin=0.05)
+    assert effect.value == 0.5
+    assert (effect.low, effect.high) == pytest.approx((-0.5, 0.5), abs=1e-3)
+    assert effect.p > 0.05
 
 
 @pytest.mark.parametrize("failing", [0, 5, 60])

@@ -69,7 +69,7 @@ def test_nothing_moved_needs_no_noise():
 def test_on_a_rising_curve_it_is_the_inverse_of_interpolation(steps, share):
     means = np.cumsum(steps)
     target = share * means[-1]
-    curve = interp1d([0, *SIZES], [0, *means])
+    curve = interp1d([0, *SIZES], [0, *means], fill_value="extrapolate")  # but for rounding
     assert curve(size_reaching([target], SIZES, means)) == pytest.approx([target], abs=1e-9)
 
 
@@ -113,7 +113,7 @@ def test_the_interval_covers_the_true_gain():
         attack = measured(truth * epsilons[0])[None]
         found = gain(attack, epsilons, noise, SIZES, groups, seed=run)
         hits += found.low[0] <= truth <= found.high[0]
-    assert 0.93 <= hits / runs <= 0.985
+    assert 0.93 <= hits / runs <= 0.97
 
 
 def test_the_half_shift_by_hand():

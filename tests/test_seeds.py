@@ -16,15 +16,17 @@ from gradcam_adv.study.columns import read_table
 
 PHOTOS = pd.DataFrame({"photo": ["a1", "a2", "b1", "b2"], "identity": ["a", "a", "b", "b"]})
 VID_EPSILONS = (0.1, 0.2)
-# Student's t with two degrees of freedom, from a printed table.
-T_OF_THREE = 4.303
+# Student's t with two degrees of freedom and with one, from a printed table.
+T_OF_THREE, T_OF_TWO = 4.303, 12.706
 
 
 def arm(right, mod, *, noise=0.1, unrelated=(0.4,), network="vgg16"):
     """One seed's tables; by epsilon, the answers and NISSIM of the four photos (or one for all)."""
     keys = {"network": network, "target": "predicted", "size": "input"}
     predictions = [
-        PHOTOS.assign(**keys, attack=attack, epsilon=epsilon, label=1, predicted=answers)
+        PHOTOS.assign(
+            **keys, attack=attack, epsilon=epsilon, label=1, predicted=answers, predicted_clean=1
+        )
         for attack, by_level in (("black-box", right), ("noise", dict.fromkeys(right, 1)))
         for epsilon, answers in by_level.items()
     ]
@@ -33,7 +35,11 @@ def arm(right, mod, *, noise=0.1, unrelated=(0.4,), network="vgg16"):
         for attack, by_level in (("black-box", mod), ("noise", {e: noise * e for e in mod}))
         for epsilon, values in by_level.items()
     ]
-    pairs = [PHOTOS.assign(**keys, other=f"other {value}", nissim=value) for value in unrelated]
+    # With another person for each value.
+    pairs = [
+        PHOTOS.assign(**keys, other=f"{person}1", other_identity=person, nissim=value)
+        for person, value in zip("cdef", unrelated, strict=False)
+    ]
     return {
         "predictions": pd.concat(predictions),
         "nissim": pd.concat(nissim).assign(flipped=False, empty_clean=False, empty_perturbed=False),
@@ -59,7 +65,7 @@ def three():
 
 @pytest.fixture
 def table(three):
-    return seeds.across(three, VID_EPSILONS, 0)
+    return seeds.across(three, VID_EPSILONS)
 
 
 def cell(table, quantity, epsilon=None):
@@ -77,23 +83,39 @@ def test_accuracy_over_seeds_by_hand(table):
     assert row["spread"] == pytest.approx(0.25)
     half = T_OF_THREE * 0.25 / np.sqrt(3)
     assert (row["t_low"], row["t_high"]) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-4)
-    # Photos' means over the seeds: 1 and 2/3 of one person, 1/3 and 0 of the other.
-    assert (row["low"], row["high"]) == pytest.approx((1 / 6, 5 / 6))
-    # Without an attack all answers are right, so both intervals are 1.
-    clean = cell(table, "accuracy", 0.0)
-    assert [clean[name] for name in ("mean", "low", "high", "t_low", "t_high")] == [1] * 5
+    # People's means over the seeds are 5/6 and 1/6. The error is 1/3, as that of 0.25 / (1/3)^2,
+    # which is 2.25, independent photos; Wilson's interval of so few is nearly all of [0, 1].
+    weight = T_OF_TWO**2 / 2.25
+    half = np.sqrt(weight / 4 + weight**2 / 4) / (1 + weight)
+    assert (row["low"], row["high"]) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-4)
+
+
+def test_accuracy_over_seeds_that_all_agree_is_not_known_exactly(table):
+    # All answers are right without an attack, and wrong at 0.2: as if of two photos, one a person.
+    part = T_OF_TWO**2 / 2
+    clean, attacked = (cell(table, "accuracy", epsilon) for epsilon in (0.0, 0.2))
+    assert (clean["mean"], clean["low"], clean["high"]) == pytest.approx(
+        (1, 1 / (1 + part), 1), abs=1e-5
+    )
+    assert (attacked["mean"], attacked["low"]) == (0, 0)
+    assert attacked["high"] == pytest.approx(part / (1 + part), abs=1e-5)
+    # Nothing shows how other trainings would differ.
+    for row in (clean, attacked):
+        assert np.isnan([row["t_low"], row["t_high"]]).all()
 
 
 def test_mod_and_its_controls_over_seeds_by_hand(table):
     row = cell(table, "mod", 0.2)
     assert (row["mean"], row["least"], row["greatest"]) == pytest.approx((0.6, 0.4, 0.8))
-    # Two people's means over the seeds.
-    assert (row["low"], row["high"]) == pytest.approx((0.4, 0.8))
+    # Two people's means over the seeds are 0.4 and 0.8, so that little is known.
+    assert (row["low"], row["high"]) == (0, 1)
     assert cell(table, "mod_noise", 0.2)["mean"] == pytest.approx(0.04)
     assert cell(table, "mod_noise", 0.2)["spread"] == pytest.approx(0.02)
     unrelated = cell(table, "unrelated")
     assert (unrelated["least"], unrelated["greatest"]) == pytest.approx((0.65, 0.75))
     assert unrelated["photos"] == 4  # of eight pairs
+    # People's means over the pairs that each is in: 0.7 of a and b, 0.6 of c, 0.8 of d.
+    assert unrelated["low"] < 0.7 < unrelated["high"]
     assert set(table["quantity"]) == {
         "accuracy", "mod", "mod_noise", "vid", "vid_noise", "unrelated",
     }  # fmt: skip
@@ -103,20 +125,21 @@ def test_vid_over_seeds_by_hand(three, table):
     # A photo's deviation between x and 2 x is x / 2; with a third level of 0 it is another one.
     row = cell(table, "vid")
     assert (row["least"], row["mean"], row["greatest"]) == pytest.approx((0.1, 0.15, 0.2))
-    assert (row["low"], row["high"]) == pytest.approx((0.1, 0.2))
+    # People's means over the seeds are 0.1 and 0.2, so the error is 0.05.
+    assert row["high"] == pytest.approx(0.15 + T_OF_TWO * 0.05, abs=1e-4)
     assert cell(table, "vid_noise")["mean"] == pytest.approx(0.2 * 0.05)
-    with_zero = cell(seeds.across(three, (0.0, *VID_EPSILONS), 0), "vid")
+    with_zero = cell(seeds.across(three, (0.0, *VID_EPSILONS)), "vid")
     assert with_zero["mean"] == pytest.approx(0.3 * np.std([0, 1, 2]))
 
 
 def test_with_one_seed_the_numbers_are_the_runs_own_without_a_t_interval(three):
     own = three[7]
-    table = seeds.across({7: own}, VID_EPSILONS, 3)
+    table = seeds.across({7: own}, VID_EPSILONS)
     assert set(table["seeds"]) == {1}
     assert table[["spread", "t_low", "t_high"]].isna().all(axis=None)
     accuracy = tables.accuracy(own["predictions"]).set_index(["attack", "epsilon"])
-    mod = tables.mod(own["nissim"], own["unrelated"], 3).set_index(["attack", "epsilon"])
-    vid = tables.vid(own["nissim"], VID_EPSILONS, 3).set_index("attack")
+    mod = tables.mod(own["nissim"], own["unrelated"]).set_index(["attack", "epsilon"])
+    vid = tables.vid(own["nissim"], VID_EPSILONS).set_index("attack")
     for epsilon in (0.0, 0.1, 0.2):
         of_run = accuracy.loc[("black-box", epsilon), "accuracy"]
         assert cell(table, "accuracy", epsilon)["mean"] == of_run
@@ -131,12 +154,13 @@ def test_with_one_seed_the_numbers_are_the_runs_own_without_a_t_interval(three):
 
 
 def test_equal_seeds_have_no_spread(three):
-    table = seeds.across(dict.fromkeys((0, 1, 2), three[4]), VID_EPSILONS, 0)
+    table = seeds.across(dict.fromkeys((0, 1, 2), three[4]), VID_EPSILONS)
     assert table["spread"].tolist() == pytest.approx([0] * len(table), abs=1e-12)
-    for name in ("least", "greatest", "t_low", "t_high"):
+    for name in ("least", "greatest"):
         np.testing.assert_allclose(table[name], table["mean"], atol=1e-12)
+    assert table[["t_low", "t_high"]].isna().all(axis=None)
     row = cell(table, "mod", 0.1)
-    assert (row["low"], row["high"]) == pytest.approx((0.1, 0.3))  # over identities
+    assert row["low"] < 0.2 < row["high"]  # over identities
 
 
 def test_photos_are_matched_by_name_not_by_order(three, table):
@@ -146,7 +170,7 @@ def test_photos_are_matched_by_name_not_by_order(three, table):
     }
     first, second = (
         own.sort_values(["quantity", "epsilon"], ignore_index=True)
-        for own in (table, seeds.across(shuffled, VID_EPSILONS, 0))
+        for own in (table, seeds.across(shuffled, VID_EPSILONS))
     )
     pd.testing.assert_frame_equal(first, second)
 
@@ -213,7 +237,7 @@ def written(three, counted, tmp_path):
     }
     arms = {"plain": both, "aligned": other}
     table = pd.concat(
-        [seeds.across(own, VID_EPSILONS, 0).assign(arm=name) for name, own in arms.items()]
+        [seeds.across(own, VID_EPSILONS).assign(arm=name) for name, own in arms.items()]
     )
     write.tables(tmp_path, seeds=table, seeds_verdicts=counted)
     table, counted = (read_table(tmp_path / f"{name}.csv") for name in ("seeds", "seeds_verdicts"))
@@ -236,12 +260,12 @@ def test_the_section_shows_means_with_controls_and_both_intervals(three, counted
         for network in ("VGG16 (source: white-box)", "XceptionNet")
         for epsilon in ("0", "0.1", "0.2")
     ]
-    assert rows[1][2] == "50.00 [16.67, 83.33]; seeds 25.00–75.00 [-12.10, 112.10]"
-    assert rows[1][3] == "0.3000 [0.2000, 0.4000]; seeds 0.2000–0.4000 [0.0516, 0.5484]"
+    assert rows[1][2] == "50.00 [0.34, 99.66]; seeds 25.00–75.00 [-12.10, 112.10]"
+    assert rows[1][3] == "0.3000 [0.0000, 1.0000]; seeds 0.2000–0.4000 [0.0516, 0.5484]"
     assert rows[1][4].startswith("0.0200 [0.0200, 0.0200]; seeds 0.0100–0.0300 [")
-    assert rows[1][5].startswith("0.7000 [0.7000, 0.7000]; seeds 0.6500–0.7500 [")
+    assert rows[1][5].startswith("0.7000 [0.3730, 1.0000]; seeds 0.6500–0.7500 [")
     assert rows[0][3:5] == ["0", "0"]
-    assert "0.1500 [0.1000, 0.2000]; seeds 0.1000–0.2000 [" in plain_vid
+    assert "0.1500 [0.0000, 0.7853]; seeds 0.1000–0.2000 [" in plain_vid
     assert "VGG16" not in aligned + aligned_vid
     assert "| Claim" in agreement
     # The arm's caveat stands above each of its tables and figures.
@@ -272,7 +296,7 @@ def test_the_section_marks_verdicts_on_which_seeds_disagree(three, counted, tmp_
     assert "**2 of 4 verdicts that" in parts[3]
     assert parts[3].endswith("change with the seed**: It falls (plain); It turns (plain).")
     assert "accuracy differs by up to 50.00 points (VGG16, plain, ε = 0.1; the interval" in parts[3]
-    assert "identities is 66.67 points wide there)" in parts[3]
+    assert "identities is 99.31 points wide there)" in parts[3]
     assert "MOD by up to 0.4000 (VGG16, plain, ε = 0.2;" in parts[3]
     assert "VID by up to 0.1000 (VGG16, plain; the interval" in parts[3]
 
@@ -284,6 +308,6 @@ def test_the_section_says_if_no_verdict_changes_with_the_seed(three, tmp_path):
 
 
 def test_a_single_seed_has_no_section(three):
-    table = seeds.across({4: three[4]}, VID_EPSILONS, 0).assign(arm="plain")
+    table = seeds.across({4: three[4]}, VID_EPSILONS).assign(arm="plain")
     counted = seeds.verdict_counts({4: verdicts(falls=HOLDS)})
     assert section([4], table, counted, pd.DataFrame(), ["of plain"], "vgg16") == []

@@ -62,7 +62,9 @@ def accuracy_and_mod(
     keys = ["network", "attack", "epsilon", "photos"]
     right_columns = [*keys, "right", "accuracy", "low", "high"]
     mod_columns = [*keys, "mod", "low", "high", "mod_noise", "unrelated"]
-    return pd.DataFrame(accuracy, columns=right_columns), pd.DataFrame(mod, columns=mod_columns)
+    shifts = pd.DataFrame(mod, columns=mod_columns)
+    shifts = shifts.assign(unrelated_low=0.4, unrelated_high=0.5)
+    return pd.DataFrame(accuracy, columns=right_columns), shifts
 
 
 def test_every_attack_has_one_row_under_the_network_it_was_made_on():

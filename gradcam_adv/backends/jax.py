@@ -38,7 +38,8 @@ def configure(threads: int) -> None:
     os.environ["NPROC"] = str(threads)
     flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
-    jax.config.update("jax_default_matmul_precision", "highest")
+    settings: Any = jax.config
+    settings.update("jax_default_matmul_precision", "highest")
 
 
 def gpus() -> list[str]:

@@ -53,8 +53,8 @@ def gain(
         equivalent = C^-1(D)
         gain = equivalent / epsilon
 
-    For C see :func:`size_reaching`. The interval is that of a percentile bootstrap, which draws
-    groups of images, and takes attack and noise from the same images.
+    For C see :func:`size_reaching`. The interval is that of a bootstrap, which draws groups of
+    images, and takes attack and noise from the same images.
 
     Args:
         attack: dissimilarity of each image, such as NISSIM, at each epsilon, (E, N), at least 0.
@@ -86,7 +86,8 @@ def gain(
 
     found = gains(both.mean(axis=1))
     draws = gains(statistics.resampled_means(both, names, seed))
-    return Gain(found * sizes, found, *statistics.percentile_interval(draws), draws)
+    low, high = statistics.percentile_interval(draws, len(np.unique(names)))
+    return Gain(found * sizes, found, low, high, draws)
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def half_shift(
             return np.concatenate([first, second, second / first], axis=-1)
 
     draws = halves(statistics.resampled_means(every, names, seed))
-    ends = statistics.percentile_interval(draws)
+    ends = statistics.percentile_interval(draws, len(np.unique(names)))
     return HalfShift(*np.stack([halves(every.mean(axis=1)), *ends], axis=-1))
 
 

@@ -1,9 +1,9 @@
 """Effects that a claim is judged by: an estimate, its interval, and two tests; over identities.
 
-Photos of one person resemble each other, so whole people are drawn again and again.
+Photos of one person resemble each other, so whole people are left out or flipped.
 
 The functions take one value per photo, shape (N,), and ``identities``, who is on each photo. An
-effect below ``margin``, which is above 0, counts as none. ``seed`` is that of the resampling.
+effect below ``margin``, which is above 0, counts as none. ``seed`` is that of the flips.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import scipy.stats
 
 from gradcam_adv import statistics
@@ -24,13 +25,11 @@ FLIPS = 9999
 SCARCE = 10
 # Photos of a similar shift are those of one tenth of all.
 STRATA = 10
-# Numbers held at a time while identities are resampled.
+# Numbers held at a time while signs are flipped and people left out.
 _BATCH = 5_000_000
 
 # From how often each identity counts, shape (..., identities), to an estimate, shape (...).
 Statistic = Callable[[np.ndarray], np.ndarray]
-# From the estimates of all draws of identities to p and p_short.
-Tests = Callable[[np.ndarray], tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Effect:
         value: the estimate, 0 being none; NaN if there is nothing to estimate it from.
         count: of the values that it was estimated from.
         identities: of the people on those photos.
-        low: end of its 95 % bootstrap interval over identities; NaN with fewer than two.
+        low: end of its 95 % interval over identities; NaN with fewer than two.
         high: the other end.
         p: two-sided, of there being none; 1 if there is too little to test.
         p_short: of its being at least the margin, doubled so that both tests weigh the same; 1 if
@@ -72,17 +71,15 @@ def clustered_mean(
     ``p_short`` then is the exact binomial one if that is larger.
     """
     known, group, count = _known(values, identities)
+    mean = statistics.mean(known, group)
+    if count < 2:
+        return Effect(mean.value, len(known), count)
     sums = np.bincount(group, weights=known, minlength=count)
     photos = np.bincount(group, minlength=count)
-
-    def mean(weights: np.ndarray) -> np.ndarray:
-        return _ratio(weights @ sums, weights @ photos)
-
-    def tests(_: np.ndarray) -> tuple[float, float]:
-        short = _sign_flip_p(sums - margin * photos, "less", seed)
-        return _sign_flip_p(sums, "two-sided", seed), 2 * short
-
-    effect = _over_identities(mean, tests, len(known), count, seed)
+    p = _sign_flip_p(sums, "two-sided", seed)
+    short = min(2 * _sign_flip_p(sums - margin * photos, "less", seed), 1.0)
+    ends = statistics.change_interval(known, group) if answers else mean.interval()
+    effect = Effect(mean.value, len(known), count, *ends, p, short)
     return _unless_rare(effect, known, margin) if answers else effect
 
 
@@ -100,7 +97,7 @@ def paired_shares(
     photos of one person for independent.
     """
     more = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    effect = clustered_mean(more, identities, margin=margin, seed=seed)
+    effect = clustered_mean(more, identities, margin=margin, seed=seed, answers=True)
     p = statistics.mcnemar_p(int((more > 0).sum()), int((more < 0).sum()))
     return _unless_rare(replace(effect, p=max(effect.p, p)), more, margin)
 
@@ -112,26 +109,34 @@ def clustered_auc(
     identities: npt.ArrayLike,
     *,
     margin: float,
-    seed: int = 0,
 ) -> Effect:
     """AUC less 0.5: how often a failed photo's score is above that of one that did not fail.
 
     Only photos of one stratum, such as the level of attack, are held against each other, and every
-    such pair counts the same.
+    such pair counts the same. Scores that are all the same say nothing: then the effect is NaN.
     """
     values, outcome = np.asarray(scores, dtype=np.float64), np.asarray(failed, dtype=bool)
     group, count = _groups(identities)
     above, pairs = np.zeros((count, count)), np.zeros((count, count))
+    informative = False
     for stratum in np.unique(strata):
-        bad, good = (chosen & (np.asarray(strata) == stratum) for chosen in (outcome, ~outcome))
+        own = np.asarray(strata) == stratum
+        bad, good = own & outcome, own & ~outcome
         above += _pairs_above(values[bad], group[bad], values[good], group[good], count)
         pairs += np.outer(*(np.bincount(group[rows], minlength=count) for rows in (bad, good)))
+        informative |= bool(bad.any() and good.any() and np.ptp(values[own]) > 0)
 
     def auc(weights: np.ndarray) -> np.ndarray:
         higher, all_pairs = (((weights @ m) * weights).sum(axis=-1) for m in (above, pairs))
         return _ratio(higher, all_pairs, otherwise=0.5) - 0.5
 
-    return _of_outcome(auc, outcome, bool(pairs.any()), count, margin, seed)
+    def ends(estimate: statistics.Estimate) -> statistics.Ends:
+        # The AUC itself is a share.
+        share = replace(estimate, value=estimate.value + 0.5)
+        low, high = statistics.share_interval(share)
+        return low - 0.5, high - 0.5
+
+    return _of_outcome(auc, ends, outcome, informative, count, margin)
 
 
 def matched_difference(
@@ -141,7 +146,6 @@ def matched_difference(
     identities: npt.ArrayLike,
     *,
     margin: float,
-    seed: int = 0,
 ) -> Effect:
     """By how much the treated fail more often than the others of the same tenth of ``matched``.
 
@@ -168,7 +172,8 @@ def matched_difference(
         return _ratio(_ratio(lead, n + m).sum(axis=-1), both)
 
     comparable = bool((of_treated.sum(axis=0) * of_others.sum(axis=0)).any())
-    return _of_outcome(difference, outcome, comparable, count, margin, seed)
+    ends = statistics.Estimate.interval
+    return _of_outcome(difference, ends, outcome, comparable, count, margin)
 
 
 def common_direction(
@@ -188,23 +193,26 @@ def common_direction(
     def length(weights: np.ndarray) -> np.ndarray:
         return _ratio(np.hypot(weights @ x, weights @ y), weights @ photos)
 
-    def tests(draws: np.ndarray) -> tuple[float, float]:
-        rng = np.random.default_rng(seed)
-        lengths = np.hypot(x, y)
-        rayleigh = scipy.stats.monte_carlo_test(
-            np.arctan2(y, x),
-            lambda size: rng.uniform(-np.pi, np.pi, size),
-            lambda turned, axis: np.abs((lengths * np.exp(1j * turned)).sum(axis=axis)),
-            vectorized=True,
-            n_resamples=FLIPS,
-            batch=_batch(count),
-            alternative="greater",
-        )
-        # Resampled lengths are on average too long, so this errs towards a common direction.
-        short = (1 + int((draws >= margin).sum())) / (1 + len(draws))
-        return float(rayleigh.pvalue), 2 * short
-
-    return _over_identities(length, tests, len(angles), count, seed)
+    if not count:
+        return Effect(np.nan, 0, 0)
+    estimate = _without_each(length, count)
+    if count < 2:
+        return Effect(estimate.value, len(angles), count)
+    rng = np.random.default_rng(seed)
+    lengths = np.hypot(x, y)
+    rayleigh = scipy.stats.monte_carlo_test(
+        np.arctan2(y, x),
+        lambda size: rng.uniform(-np.pi, np.pi, size),
+        lambda turned, axis: np.abs((lengths * np.exp(1j * turned)).sum(axis=axis)),
+        vectorized=True,
+        n_resamples=FLIPS,
+        batch=_batch(count),
+        alternative="greater",
+    )
+    # The length is on average too great, so this errs towards a common direction.
+    short = min(2 * _p_above(margin - estimate.value, estimate), 1.0)
+    ends = length_interval(estimate)
+    return Effect(estimate.value, len(angles), count, *ends, float(rayleigh.pvalue), short)
 
 
 def _groups(identities: npt.ArrayLike) -> tuple[np.ndarray, int]:
@@ -246,72 +254,57 @@ def _unless_rare(effect: Effect, values: np.ndarray, margin: float) -> Effect:
     return replace(effect, p_short=max(effect.p_short, min(2 * rare, opposite)))
 
 
-def _over_identities(
-    statistic: Statistic, tests: Tests, count: int, identities: int, seed: int
-) -> Effect:
-    """An effect of ``count`` values with its 95 % percentile interval and both tests."""
-    if not count:
-        return Effect(np.nan, 0, 0)
+def _without_each(statistic: Statistic, identities: int) -> statistics.Estimate:
+    everyone = np.arange(identities)
+    step = _batch(identities)
+    parts = (everyone[start : start + step] for start in range(0, identities, step))
+    without = [statistic((everyone != part[:, None]).astype(np.float64)) for part in parts]
     value = float(statistic(np.ones(identities)))
-    if identities < 2:
-        return Effect(value, count, identities)
-    result = scipy.stats.bootstrap(
-        (np.arange(identities),),
-        lambda drawn, axis: statistic(_times_drawn(drawn)),
-        vectorized=True,
-        n_resamples=statistics.RESAMPLES,
-        batch=_batch(identities),
-        confidence_level=statistics.CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    low, high = map(float, result.confidence_interval)
-    p, p_short = tests(result.bootstrap_distribution)
-    return Effect(value, count, identities, low, high, min(p, 1.0), min(p_short, 1.0))
+    return statistics.Estimate(value, pd.Series(np.concatenate(without)))
+
+
+def _p_above(difference: float, estimate: statistics.Estimate) -> float:
+    """p by Student's t of an estimate being no more than ``difference`` from where it is."""
+    if estimate.error > 0:
+        t = difference / estimate.error
+    else:
+        t = np.copysign(np.inf, difference) if difference else 0.0
+    # No smaller than p of so few people all going one way by chance.
+    return max(float(scipy.stats.t.sf(t, estimate.people - 1)), 0.5**estimate.people)
+
+
+def length_interval(length: statistics.Estimate) -> statistics.Ends:
+    """The interval of the length of a mean direction; from 0 if random directions have such a one.
+
+    Their length has a Rayleigh distribution, so it is never 0.
+    """
+    low, high = length.interval(0, 1)
+    random = length.error * scipy.stats.rayleigh.ppf(statistics.CONFIDENCE)
+    return 0.0 if length.value < random else low, high
 
 
 def _of_outcome(
     statistic: Statistic,
+    ends: Callable[[statistics.Estimate], statistics.Ends],
     outcome: np.ndarray,
     comparable: bool,
     identities: int,
     margin: float,
-    seed: int,
 ) -> Effect:
     """An effect on failures, tested by Student's t with the jackknife error over identities.
 
     NaN if nothing is ``comparable``. ``outcome`` says whether each photo failed.
     """
-
-    def tests(_: np.ndarray) -> tuple[float, float]:
-        if min(outcome.sum(), (~outcome).sum()) < SCARCE:
-            return 1.0, 1.0
-        left_out = statistic(1 - np.eye(identities))
-        error = (identities - 1) * left_out.std(ddof=1) / np.sqrt(identities)
-        value = float(statistic(np.ones(identities)))
-
-        def beyond(difference: float) -> float:
-            if error > 0:
-                t = difference / error
-            else:
-                t = np.copysign(np.inf, difference) if difference else 0.0
-            # No smaller than p of so few people all going one way by chance.
-            return max(float(scipy.stats.t.sf(t, identities - 1)), 0.5**identities)
-
-        return 2 * beyond(abs(value)), 2 * beyond(margin - value)
-
     if not comparable:
         return Effect(np.nan, len(outcome), identities)
-    return _over_identities(statistic, tests, len(outcome), identities, seed)
-
-
-def _times_drawn(drawn: np.ndarray) -> np.ndarray:
-    """How often each of n is among n drawn ones, (..., n)."""
-    count = drawn.shape[-1]
-    rows = drawn.reshape(-1, count)
-    places = rows + count * np.arange(len(rows))[:, None]
-    times = np.bincount(places.ravel(), minlength=rows.size)
-    return times.reshape(drawn.shape).astype(np.float64)
+    estimate = _without_each(statistic, identities)
+    if identities < 2:
+        return Effect(estimate.value, len(outcome), identities)
+    p = short = 1.0
+    if min(outcome.sum(), (~outcome).sum()) >= SCARCE:
+        p = min(2 * _p_above(abs(estimate.value), estimate), 1.0)
+        short = min(2 * _p_above(margin - estimate.value, estimate), 1.0)
+    return Effect(estimate.value, len(outcome), identities, *ends(estimate), p, short)
 
 
 def _sign_flip_p(values: np.ndarray, alternative: Literal["two-sided", "less"], seed: int) -> float:

@@ -152,7 +152,7 @@ def shift_goes_with_failure(run: Run, arm: Arm) -> Findings:
 
     def auc(rows: pd.DataFrame) -> Effect:
         values = (rows[column] for column in ("nissim", "failed", "epsilon", "identity"))
-        return effects.clustered_auc(*values, margin=AUC_MARGIN, seed=run.study.seed)
+        return effects.clustered_auc(*values, margin=AUC_MARGIN)
 
     needed = {title(network): auc(select(fates, network=network)) for network in run.networks}
     return Findings(needed, note="photos right when clean; the clean photo's class explained")
@@ -169,7 +169,6 @@ def deep_better_at_similar_shift(run: Run, arm: Arm) -> Findings:
         rows["nissim"],
         rows["identity"],
         margin=ACCURACY_MARGIN,
-        seed=run.study.seed,
     )
     return Findings({"wide less deep": effect}, note=note)
 

@@ -2,10 +2,10 @@
 
 Photos and split are the same with every seed. Two intervals stand beside a mean over seeds:
 
-- the bootstrap over identities, ``low`` and ``high``: what other people on the test photos would
-  give, with the trainings that were made;
+- that over identities, ``low`` and ``high``: what other people on the test photos would give, with
+  the trainings that were made;
 - Student's t over the seeds, ``t_low`` and ``t_high``: what other trainings would give, on these
-  test photos. With few seeds it is wide, and can leave [0, 1].
+  test photos. With few seeds it is wide, and can leave [0, 1]; NaN if all seeds give the same.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from gradcam_adv.study.tables import deviations, select
 # By name, the tables of one seed.
 Tables = Mapping[str, pd.DataFrame]
 _CONDITION = ["quantity", "network", "epsilon"]
+_PEOPLE = ["identity", "other_identity"]
 # The verdicts, by the column that counts them.
 _VERDICTS = {
     "holds": judge.HOLDS,
@@ -32,16 +33,13 @@ _VERDICTS = {
 }
 
 
-def across(
-    seeds: Mapping[int, Tables], vid_epsilons: Sequence[float], bootstrap_seed: int
-) -> pd.DataFrame:
+def across(seeds: Mapping[int, Tables], vid_epsilons: Sequence[float]) -> pd.DataFrame:
     """One arm's numbers under the black-box attack, and those of noise, over all seeds.
 
     Args:
         seeds: by seed of the training, the arm's predictions, nissim and unrelated, as
             :mod:`gradcam_adv.study.tables` takes them, the last two of one target and size.
         vid_epsilons: the epsilons that VID goes over.
-        bootstrap_seed: of the bootstrap.
 
     Returns:
         One row per quantity, network and epsilon: quantity ("accuracy", "mod", "mod_noise", "vid",
@@ -53,9 +51,12 @@ def across(
     rows = []
     for condition, values in _by_condition(seeds, vid_epsilons):
         by_seed = values.mean()
-        low, high = statistics.bootstrap_mean_interval(
-            values.mean(axis=1), values.index.get_level_values("identity"), bootstrap_seed
-        )
+        people = (values.index.get_level_values(level) for level in _PEOPLE)
+        mean = statistics.mean(values.mean(axis=1), *people)
+        if condition[0] == "accuracy":
+            low, high = statistics.share_interval(mean)
+        else:
+            low, high = mean.interval(0, 1)
         t_low, t_high = statistics.t_mean_interval(by_seed)
         rows.append(
             {
@@ -108,7 +109,9 @@ def _values(tables: Tables, vid_epsilons: Sequence[float]) -> pd.Series:
         "unrelated": tables["unrelated"].assign(value=tables["unrelated"]["nissim"]),
     }
     rows = pd.concat([table.assign(quantity=quantity) for quantity, table in values.items()])
-    keys = [*_CONDITION, "identity", "photo"]
+    # A photo counts as a pair of one person.
+    rows["other_identity"] = rows["other_identity"].fillna(rows["identity"])
+    keys = [*_CONDITION, *_PEOPLE, "photo"]
     # A photo is in several pairs, the same ones with every seed.
     rows["pair"] = rows.groupby(keys, sort=False, dropna=False).cumcount()
     return rows.set_index([*keys, "pair"])["value"]

@@ -42,6 +42,7 @@ class CompareSeeds(Task):
 
     kind = "seeds"
     stage = "score"
+    version = 2
     names = Names(r"seeds(_each|_gain|_verdicts)?\.csv")
 
     summaries: Mapping[str, SummaryTask]
@@ -54,7 +55,7 @@ class CompareSeeds(Task):
         for arm, plan in self.by_seed[self.order[0]].items():
             tables = {seed: _per_photo(arms[arm]) for seed, arms in self.by_seed.items()}
             epsilons = plan.study.vid_epsilons
-            found = seeds.across(tables, epsilons, plan.study.seed)
+            found = seeds.across(tables, epsilons)
             across.append(found.assign(arm=arm))
             each.append(seeds.each(tables, epsilons).assign(arm=arm))
             for seed, arms in self.by_seed.items():
@@ -94,6 +95,7 @@ class CompareReadings(Task):
 
     kind = "readings"
     stage = "score"
+    version = 2
     names = Names(r"readings(_distances|_verdicts)?\.csv")
 
     summaries: Mapping[str, SummaryTask]

@@ -21,7 +21,6 @@ def compared(arms: Mapping[Arm, ArmPlan], summaries: Mapping[Arm, Tables]) -> Ta
     """What alignment changes, on the photos that both arms have; empty for a single arm."""
     if len(arms) < 2:
         return {}
-    seed = arms["plain"].study.seed
     plain, aligned = summaries["plain"], summaries["aligned"]
     keys = ["network", "attack", "epsilon"]
 
@@ -33,14 +32,14 @@ def compared(arms: Mapping[Arm, ArmPlan], summaries: Mapping[Arm, Tables]) -> Ta
     for network in arms["plain"].study.networks:  # one at a time, which bounds the memory
         scores = arms["plain"].score[network], arms["aligned"].score[network]
         unaligned, cropped = (score.of_study() for score in scores)
-        mods.append(tables.paired(unaligned, cropped, [*keys, "target", "size"], "nissim", seed))
+        mods.append(tables.paired(unaligned, cropped, [*keys, "target", "size"], "nissim"))
     mod = pd.concat(mods, ignore_index=True)
     of_maps = ["network", "target", "size"]
     for arm, summary in summaries.items():
         unrelated = summary["mod"].drop_duplicates(of_maps)[[*of_maps, "unrelated"]]
         mod = mod.merge(unrelated.rename(columns={"unrelated": f"unrelated_{arm}"}), on=of_maps)
     return {
-        "arms_accuracy": tables.paired(right(plain), right(aligned), keys, "right", seed),
+        "arms_accuracy": tables.paired(right(plain), right(aligned), keys, "right", answers=True),
         "arms_mod": mod,
     }
 

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradcam_adv.report.text import NOISE_ROW, interval, marked_source, render, rows_of
+from gradcam_adv.report.text import (
+    NOISE_ROW,
+    interval,
+    marked_source,
+    number,
+    percent,
+    render,
+    rows_of,
+)
 from gradcam_adv.study.attacks import BLACK_BOX, NOISE
 from gradcam_adv.study.plan import ArmPlan
 from gradcam_adv.study.tables import select
@@ -24,9 +32,17 @@ def in_short(plan: ArmPlan, excess: pd.DataFrame) -> str:
         epsilon=epsilon,
         every=next(rows_of(select(table, network="all"))),
         of_networks=rows_of(table[table["network"] != "all"]),
-        share=lambda part, whole: f"{100 * part / whole:.0f} %" if whole > 0 else "–",
+        share=_share,
     )
     return text
+
+
+def _share(row: Any, name: str) -> str:
+    """A ratio of the table in percent, with its interval, such as "53 % [49, 57]"."""
+    value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_low", "_high"))
+    if math.isnan(value):
+        return "–"
+    return f"{100 * value:.0f} % [{percent(low, 0)}, {percent(high, 0)}]"
 
 
 def rows(plan: ArmPlan, shift: pd.DataFrame) -> list[dict[str, str]]:
@@ -46,6 +62,7 @@ def _cells(row: Any) -> dict[str, str]:
     def shown(name: str) -> str:
         return interval(row[name], row[f"{name}_low"], row[f"{name}_high"], as_percent=True)
 
+    area, *ends = (number(row[f"area_ratio{end}"], 2) for end in ("", "_low", "_high"))
     agreement = "–"
     if row["turned"]:
         # The mean resultant length of n random directions is sqrt(pi / 4n), unless n is small.
@@ -56,7 +73,7 @@ def _cells(row: Any) -> dict[str, str]:
         "Photos compared": f"{row['compared']} of {row['photos']}",
         "Lost, %": shown("lost"),
         "Gained, %": shown("gained"),
-        "Area ratio": "–" if math.isnan(row["area_ratio"]) else f"{row['area_ratio']:.2f}",
+        "Area ratio": f"{area} [{', '.join(ends)}]",
         "Moved, %": shown("moved"),
         "Agreement (random), direction": agreement,
     }

@@ -30,8 +30,6 @@ from gradcam_adv.study.columns import read_table
 from gradcam_adv.study.config import Arm, Study, parse
 from gradcam_adv.study.tables import deviations, select
 
-# Of the bootstrap: a comparison belongs to neither run, so it uses neither seed.
-SEED = 0
 # Runs are compared photo by photo if at least this share of each run's test photos is in both;
 # otherwise a difference would depend on a few photos though each run has many.
 SHARE_IN_COMMON = 0.5
@@ -106,8 +104,8 @@ class Comparison:
         tested: by arm of both, their test photos.
         settings: columns setting, first, second; what differs between the two studies.
         accuracy: one row per arm, network, attack (with noise, the control) and epsilon of both
-            runs: first, second, difference (second less first), low, high (95 % bootstrap
-            interval over identities), photos_first, photos_second, paired.
+            runs: first, second, difference (second less first), low, high (its 95 % interval
+            over identities), photos_first, photos_second, paired.
         mod: the same, each run by its own readings.
         vid: the same without epsilon, over the epsilons that both runs have; no row if these are
             fewer than two.
@@ -200,7 +198,8 @@ def compare_runs(first: Path, second: Path) -> Comparison:
         values, others = (_of_photos(run, arm, common) for run in runs)
         tested[arm] = _tested(runs, values["accuracy"], others["accuracy"])
         for name, found in parts.items():
-            difference = _difference(values[name], others[name], tested[arm])
+            answers = name == "accuracy"
+            difference = _difference(values[name], others[name], tested[arm], answers)
             found.append(difference.assign(arm=arm))
     return Comparison(
         runs, tested, _settings(*runs), **{name: _in_order(p) for name, p in parts.items()}
@@ -244,13 +243,17 @@ def _of_photos(run: Run, arm: Arm, common: set[float]) -> dict[str, pd.DataFrame
     }
 
 
-def _difference(first: pd.DataFrame, second: pd.DataFrame, tested: Tested) -> pd.DataFrame:
+def _difference(
+    first: pd.DataFrame, second: pd.DataFrame, tested: Tested, answers: bool
+) -> pd.DataFrame:
     keys = [key for key in CONDITION if key in first]
     first, second = (table[[*keys, "photo", "identity", "value"]] for table in (first, second))
     if not tested.paired:
-        return tables.unpaired(first, second, keys, "value", SEED).assign(paired=False)
+        found = tables.unpaired(first, second, keys, "value", answers=answers)
+        return found.assign(paired=False)
     common = first[first["photo"].isin(tested.common)]
-    table = tables.paired(common, second, keys, "value", SEED, names=("first", "second"))
+    names = "first", "second"
+    table = tables.paired(common, second, keys, "value", names, answers=answers)
     return table.assign(photos_first=table["photos"], photos_second=table["photos"], paired=True)
 
 

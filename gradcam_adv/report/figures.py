@@ -114,7 +114,7 @@ def depth_profile(plan: ArmPlan, mod: pd.DataFrame) -> Figure:
     axes[0].set_ylabel("MOD (mean NISSIM)")
     axes[0].set_ylim(bottom=0)
     examples = counted(int(mod["photos"].max()), "example photo")
-    return _finished(figure, f"MOD along the depth, black-box attack, {examples}")
+    return _finished(figure, f"MOD along the depth, black-box attack, {examples}, no interval")
 
 
 def nissim_density(plan: ArmPlan, vid: pd.DataFrame, mod: pd.DataFrame) -> Figure:

@@ -134,8 +134,6 @@ def _of_arm(
     readings: pd.DataFrame, arm: Arm
 ) -> tuple[dict[str, list[dict[str, str]]], dict[str, list[str]]]:
     """By quantity, its table, and the readings left out since they have the study's own numbers."""
-    clean = select(readings, epsilon=0.0).set_index(["reading", "network"])["accuracy"]
-    readings = readings.join(clean.rename("clean"), on=["reading", "network"])
     readings = readings.sort_values("epsilon", kind="stable")
     tables, alike = {}, {}
     for quantity, (columns, rows) in _QUANTITIES.items():
@@ -154,7 +152,8 @@ def _ratios(table: pd.DataFrame, arm: Arm) -> list[dict[str, str]]:
             return interval(row.accuracy, row.low, row.high, as_percent=True)
         if math.isnan(row.ratio):
             return "–"
-        return f"{row.ratio:.3f} [{row.low / row.clean:.3f}, {row.high / row.clean:.3f}]"
+        low, high = (_digits(end, 3) for end in (row.ratio_low, row.ratio_high))
+        return f"{row.ratio:.3f} [{low}, {high}]"
 
     name_of_paper = f"{PAPER}, Table {printed.ACCURACIES[arm].number}"
     rows = _along_epsilon(table, name_of_paper, of_paper, shown)

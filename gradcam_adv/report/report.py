@@ -79,7 +79,7 @@ class WriteReport(Task):
 
     kind = "report"
     stage = "report"
-    version = 1
+    version = 2
     names = Names(own=_FILES, run=_FILES)
 
     summaries: Mapping[str, Task]

@@ -29,6 +29,7 @@ from gradcam_adv.study.plan import ArmPlan
 from gradcam_adv.study.tables import select
 
 Tables = dict[str, pd.DataFrame]
+_OF_MOD = ["mod", "low", "high", "mod_noise", "unrelated", "unrelated_low", "unrelated_high"]
 
 
 def of_arm(plan: ArmPlan, summary: Tables) -> list[str]:
@@ -51,7 +52,8 @@ def of_arm(plan: ArmPlan, summary: Tables) -> list[str]:
             _accuracy,
         ),
         zero_gradients=", ".join(
-            f"{title(row.network)} {100 * row.zero_gradient:.3f} %"
+            f"{title(row.network)} {percent(row.zero_gradient, 3)} % "
+            f"[{percent(row.low, 3)}, {percent(row.high, 3)}]"
             for row in rows_of(summary["zero_gradients"])
         ),
         psnr=_psnr(plan, summary["psnr"]),
@@ -82,7 +84,7 @@ def beside_paper(plan: ArmPlan, summary: Tables) -> Tables:
     found = {"transfer": transferred}
     for name, table, of_paper, values in (
         (f"table_{accuracies.number}", accuracy, accuracies.table, ["accuracy", "low", "high"]),
-        ("table_3", mod, printed.TABLE_3, ["mod", "low", "high", "mod_noise", "unrelated"]),
+        ("table_3", mod, printed.TABLE_3, _OF_MOD),
     ):
         table = select(table, attack=BLACK_BOX)
         table = table.assign(paper=_of_paper(of_paper, table), source=study.source)
@@ -134,7 +136,9 @@ def _mod(plan: ArmPlan, table: pd.DataFrame) -> list[dict[str, str]]:
     for network in networks:
         name = marked_source(network, plan.study.source) if "paper" in table else title(network)
         of_network = select(table, network=network)
-        unrelated = {"Unrelated": number(of_network["unrelated"].max())}
+        first = of_network.iloc[0]
+        ends = first["unrelated_low"], first["unrelated_high"]
+        unrelated = {"Unrelated": interval(first["unrelated"], *ends)}
         rows += [
             {"Network": name} | by_epsilon(of_network, _mod_cell) | unrelated,
             {"Network": NOISE_ROW}

@@ -57,12 +57,12 @@ def with_caveat(text: str, caveat: str) -> str:
     return re.sub("^##.*$", lambda heading: f"{heading[0]}\n\n> {caveat}", text, flags=re.M)
 
 
-def percent(value: float) -> str:
-    return "–" if value is None or math.isnan(value) else f"{100 * value:.2f}"
+def percent(value: float, digits: int = 2) -> str:
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f}"
 
 
-def number(value: float) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:.4f}"
+def number(value: float, digits: int = 4) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def interval(value: float, low: float, high: float, as_percent: bool = False) -> str:

@@ -3,12 +3,15 @@
 A condition is a network, an attack and an epsilon; for heatmaps also a target, the class explained,
 and a size. The functions return one row per condition with ``photos``, their number. They take:
 
-- predictions: columns network, attack, epsilon, photo, identity, label, predicted, psnr and
-  zero_gradient; one row per photo and condition.
+- predictions: columns network, attack, epsilon, photo, identity, label, predicted, predicted_clean,
+  psnr and zero_gradient; one row per photo and condition.
 - nissim: columns of the condition, photo, identity, nissim, flipped, empty_clean, empty_perturbed,
   and the attributes of :class:`gradcam_adv.metrics.RegionShift`; one row per photo and condition.
-- unrelated: columns network, target, size, nissim; one row per pair of photos of different people.
-- seed: of the bootstrap over identities, whose 95 % interval is low and high.
+- unrelated: columns network, target, size, identity, other_identity, nissim; one row per pair of
+  photos of different people.
+
+low and high are the ends of a 95 % interval over people, of :mod:`gradcam_adv.statistics`; NaN if
+there are fewer than two.
 """
 
 from __future__ import annotations
@@ -47,11 +50,21 @@ def _by(
     )
 
 
-def _mean(group: pd.DataFrame, value: str, seed: int, name: str) -> dict[str, float]:
-    """The mean of a column by ``name``, and its interval: low, high."""
-    values = group[value]
-    low, high = statistics.bootstrap_mean_interval(values, group["identity"], seed)
-    return {name: values.mean(), "low": low, "high": high}
+def _mean(group: pd.DataFrame, value: str) -> statistics.Estimate:
+    return statistics.mean(group[value], group["identity"])
+
+
+def _ends(ends: statistics.Ends, of: str = "") -> dict[str, float]:
+    """The two ends of an interval as columns: low, high, after the name of the number ``of``."""
+    return dict(zip((f"{of}low", f"{of}high"), ends, strict=True))
+
+
+def _unrelated(pairs: pd.DataFrame) -> dict[tuple[Any, ...], statistics.Estimate]:
+    """By network, target and size, the mean NISSIM of unrelated photos."""
+    return {
+        tuple(key): statistics.mean(group["nissim"], group["identity"], group["other_identity"])
+        for key, group in pairs.groupby(_OF_MAPS)
+    }
 
 
 def _means(nissim: pd.DataFrame, keys: list[str]) -> pd.Series:
@@ -59,13 +72,26 @@ def _means(nissim: pd.DataFrame, keys: list[str]) -> pd.Series:
 
 
 def accuracy(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy: columns photos, right, accuracy, and low, high, its 95 % Wilson interval."""
+    """Accuracy, and its ratio to the accuracy on the same photos when clean.
+
+    Returns:
+        Columns photos, right, accuracy, low, high (Wilson's interval), ratio, ratio_low,
+        ratio_high (NaN if no clean photo is right).
+    """
 
     def row_of(group: pd.DataFrame) -> dict[str, Any]:
-        right = int((group["predicted"] == group["label"]).sum())
-        low, high = statistics.wilson_interval(right, len(group))
-        share = right / len(group)
-        return {"photos": len(group), "right": right, "accuracy": share, "low": low, "high": high}
+        right = group["predicted"] == group["label"]
+        clean = group["predicted_clean"] == group["label"]
+        share = statistics.mean(right, group["identity"])
+        ratio, of_ratio = statistics.share_ratio(right, clean, group["identity"])
+        return {
+            "photos": len(group),
+            "right": int(right.sum()),
+            "accuracy": share.value,
+            **_ends(statistics.share_interval(share)),
+            "ratio": ratio,
+            **_ends(of_ratio, "ratio_"),
+        }
 
     return _by(_CONDITION, predictions, row_of)
 
@@ -93,33 +119,40 @@ def zero_gradients(predictions: pd.DataFrame) -> pd.DataFrame:
     """Mean share of pixel values whose gradient is exactly zero; FGSM leaves them unchanged.
 
     Returns:
-        Columns network (on which the gradient was taken), photos, zero_gradient.
+        Columns network (on which the gradient was taken), photos, zero_gradient, low, high.
     """
-    clean = select(predictions, attack=WHITE_BOX, epsilon=0)
-    grouped = clean.groupby("network", sort=False)["zero_gradient"]
-    return grouped.agg(photos="size", zero_gradient="mean").reset_index()
+
+    def row_of(group: pd.DataFrame) -> dict[str, Any]:
+        share = _mean(group, "zero_gradient")
+        return {"photos": len(group), "zero_gradient": share.value, **_ends(share.interval(0, 1))}
+
+    return _by(["network"], select(predictions, attack=WHITE_BOX, epsilon=0), row_of)
 
 
-def mod(nissim: pd.DataFrame, unrelated: pd.DataFrame, seed: int) -> pd.DataFrame:
+def mod(nissim: pd.DataFrame, unrelated: pd.DataFrame) -> pd.DataFrame:
     """MOD, equation 2, of every attack except noise, with its controls beside it.
 
     Returns:
         Columns photos, mod, low, high; mod_noise, of random signs of the same epsilon; unrelated,
-        of unrelated photos; flipped (number of photos whose prediction changed), mod_flipped and
-        mod_unflipped (MOD of those and of the others; NaN if there are none); empty_clean,
-        empty_perturbed and both_empty (numbers of maps that are zero everywhere).
+        of unrelated photos, unrelated_low, unrelated_high; flipped (number of photos whose
+        prediction changed), mod_flipped and mod_unflipped (MOD of those and of the others; NaN if
+        there are none); empty_clean, empty_perturbed and both_empty (numbers of maps that are zero
+        everywhere).
     """
     noise = _means(select(nissim, attack=NOISE), [*_OF_MAPS, "epsilon"])
-    others = _means(unrelated, _OF_MAPS)
+    of_unrelated = _unrelated(unrelated)
 
     def row_of(group: pd.DataFrame) -> dict[str, Any]:
         *of_maps, epsilon = group.iloc[0][[*_OF_MAPS, "epsilon"]]
         flipped = group["flipped"].astype(bool)
+        shift, others = _mean(group, "nissim"), of_unrelated[tuple(of_maps)]
         return {
             "photos": len(group),
-            **_mean(group, "nissim", seed, "mod"),
+            "mod": shift.value,
+            **_ends(shift.interval(0, 1)),
             "mod_noise": noise[*of_maps, epsilon],
-            "unrelated": others[*of_maps],
+            "unrelated": others.value,
+            **_ends(others.interval(0, 1), "unrelated_"),
             "flipped": int(flipped.sum()),
             "mod_flipped": group.loc[flipped, "nissim"].mean(),
             "mod_unflipped": group.loc[~flipped, "nissim"].mean(),
@@ -144,7 +177,7 @@ def transfer(
 
     Returns:
         One row per source and attacked network, if both tables have the pair: source, network,
-        epsilon, photos, right, accuracy, low, high (Wilson), mod, mod_low, mod_high (bootstrap);
+        epsilon, photos, right, accuracy, low, high (Wilson), mod, mod_low, mod_high;
         mod_noise and unrelated, which depend on the network alone.
     """
     keys = ["source", "network", "epsilon"]
@@ -168,27 +201,40 @@ def _by_source(table: pd.DataFrame, source: str) -> pd.DataFrame:
     return attacks.assign(source=made_on).drop_duplicates(["source", "network"])
 
 
-def excess(nissim: pd.DataFrame, unrelated: pd.DataFrame, seed: int) -> pd.DataFrame:
+def excess(nissim: pd.DataFrame, unrelated: pd.DataFrame) -> pd.DataFrame:
     """How much of MOD is the attack's own: NISSIM less that of noise of its size, photo by photo.
 
     Returns:
-        Columns photos, mod, noise (MOD of random signs), excess (mod less noise), low, high (of the
-        excess), unrelated.
+        Columns photos, mod, noise (MOD of random signs), noise_share (of mod), noise_share_low,
+        noise_share_high, excess (mod less noise), low, high (of the excess), unrelated,
+        unrelated_low, unrelated_high, of_unrelated (mod as a share of unrelated),
+        of_unrelated_low, of_unrelated_high.
     """
     paired_keys = [*_OF_MAPS, "epsilon", "photo", "identity"]
     noise = select(nissim, attack=NOISE)[[*paired_keys, "nissim"]]
     both = nissim[nissim["attack"] != NOISE].merge(noise, on=paired_keys, suffixes=("", "_noise"))
-    found = _by(
-        _SCORED,
-        both.assign(excess=both["nissim"] - both["nissim_noise"]),
-        lambda group: {
+    both = both.assign(excess=both["nissim"] - both["nissim_noise"])
+    of_unrelated = _unrelated(unrelated)
+
+    def row_of(group: pd.DataFrame) -> dict[str, Any]:
+        shift, noise = _mean(group, "nissim"), _mean(group, "nissim_noise")
+        own, others = _mean(group, "excess"), of_unrelated[tuple(group.iloc[0][_OF_MAPS])]
+        noise_share, share = noise / shift, shift / others
+        return {
             "photos": len(group),
-            "mod": group["nissim"].mean(),
-            "noise": group["nissim_noise"].mean(),
-            **_mean(group, "excess", seed, "excess"),
-        },
-    )
-    return found.join(_means(unrelated, _OF_MAPS).rename("unrelated"), on=_OF_MAPS)
+            "mod": shift.value,
+            "noise": noise.value,
+            "noise_share": noise_share.value,
+            **_ends(noise_share.interval(0), "noise_share_"),
+            "excess": own.value,
+            **_ends(own.interval(-1, 1)),
+            "unrelated": others.value,
+            **_ends(others.interval(0, 1), "unrelated_"),
+            "of_unrelated": share.value,
+            **_ends(share.interval(0), "of_unrelated_"),
+        }
+
+    return _by(_SCORED, both, row_of)
 
 
 def _by_photo(nissim: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -201,18 +247,19 @@ def _by_photo(nissim: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
-def gain_curves(nissim: pd.DataFrame, seed: int) -> pd.DataFrame:
+def gain_curves(nissim: pd.DataFrame) -> pd.DataFrame:
     """MOD of the white-box attack and of its controls at every epsilon, also those of the gain.
 
     Returns:
         Columns network, attack, epsilon, target, size, photos, mod, low, high.
     """
+
+    def row_of(group: pd.DataFrame) -> dict[str, Any]:
+        shift = _mean(group, "nissim")
+        return {"photos": len(group), "mod": shift.value, **_ends(shift.interval(0, 1))}
+
     shown = nissim[(nissim["epsilon"] > 0) & nissim["attack"].isin((WHITE_BOX, *CONTROLS))]
-    table = _by(
-        _SCORED,
-        shown,
-        lambda group: {"photos": len(group), **_mean(group, "nissim", seed, "mod")},
-    )
+    table = _by(_SCORED, shown, row_of)
     return table.sort_values([*_OF_MAPS, "attack", "epsilon"], ignore_index=True)
 
 
@@ -329,26 +376,27 @@ def over_networks(nissim: Iterable[pd.DataFrame], keys: list[str]) -> pd.DataFra
     return (total.dropna() / count).reset_index().assign(network="all")
 
 
-def shift(nissim: pd.DataFrame, seed: int) -> pd.DataFrame:
+def shift(nissim: pd.DataFrame) -> pd.DataFrame:
     """How regions of attention shift: what they lose and gain, and where their centroid goes.
 
     Returns:
         Columns photos; compared (number of photos with two maps that are not empty; the rest is
         about these); lost, gained and moved, each a mean with its interval lost_low, lost_high and
-        so on; area_ratio, the median; turned (number of centroids that moved), their mean direction
-        in radians and its agreement, the mean resultant length: from 0, every direction equally, to
-        1, one direction. NaN if there is nothing.
+        so on; area_ratio, the median, area_ratio_low, area_ratio_high; turned (number of centroids
+        that moved), their mean direction in radians and its agreement, the mean resultant length:
+        from 0, every direction equally, to 1, one direction. NaN if there is nothing.
     """
 
     def row_of(group: pd.DataFrame) -> dict[str, Any]:
         both = group[group["moved"].notna()]
         row: dict[str, Any] = {"photos": len(group), "compared": len(both)}
         for name in ("lost", "gained", "moved"):
-            mean = _mean(both, name, seed, name)
-            row |= {name: mean[name], f"{name}_low": mean["low"], f"{name}_high": mean["high"]}
+            mean = _mean(both, name)
+            row |= {name: mean.value, **_ends(mean.interval(0, 1), f"{name}_")}
+        areas = statistics.median_interval(both["area_ratio"], both["identity"])
+        row |= {"area_ratio": both["area_ratio"].median(), **_ends(areas, "area_ratio_")}
         angles = both["direction"].dropna().to_numpy()
-        row |= {"area_ratio": both["area_ratio"].median(), "turned": len(angles)}
-        row |= {"direction": np.nan, "agreement": np.nan}
+        row |= {"turned": len(angles), "direction": np.nan, "agreement": np.nan}
         if len(angles):
             row["direction"] = scipy.stats.circmean(angles, low=-np.pi, high=np.pi)
             row["agreement"] = 1 - scipy.stats.circvar(angles)
@@ -379,22 +427,20 @@ def deviations(nissim: pd.DataFrame, epsilons: Sequence[float]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def vid(nissim: pd.DataFrame, epsilons: Sequence[float], seed: int) -> pd.DataFrame:
+def vid(nissim: pd.DataFrame, epsilons: Sequence[float]) -> pd.DataFrame:
     """VID over ``epsilons``, equations 3 and 4.
 
     Returns:
         Columns network, attack (except those of the transfer matrix), target, size, levels
         (number of epsilons), photos, vid, low, high.
     """
-    return _by(
-        ["network", "attack", "target", "size"],
-        deviations(nissim, epsilons),
-        lambda group: {
-            "levels": group["levels"].iloc[0],
-            "photos": len(group),
-            **_mean(group, "deviation", seed, "vid"),
-        },
-    )
+
+    def row_of(group: pd.DataFrame) -> dict[str, Any]:
+        mean = _mean(group, "deviation")
+        row = {"levels": group["levels"].iloc[0], "photos": len(group)}
+        return row | {"vid": mean.value, **_ends(mean.interval(0, 1))}
+
+    return _by(["network", "attack", "target", "size"], deviations(nissim, epsilons), row_of)
 
 
 def depth(layers: pd.DataFrame, unrelated: pd.DataFrame) -> pd.DataFrame:
@@ -430,8 +476,9 @@ def paired(
     second: pd.DataFrame,
     keys: list[str],
     value: str,
-    seed: int,
     names: tuple[str, str] = ("plain", "aligned"),
+    *,
+    answers: bool = False,
 ) -> pd.DataFrame:
     """How a number differs between two arms or runs, photo by photo, on the photos of both.
 
@@ -439,9 +486,9 @@ def paired(
         first: columns photo, identity, ``value`` and ``keys``; one row per photo and condition.
         second: the same of the other.
         keys: columns that identify a condition.
-        value: the column compared.
-        seed: of the bootstrap.
+        value: the column compared, within [0, 1].
         names: columns of the two means.
+        answers: whether ``value`` is 1 for a right answer, else 0.
 
     Returns:
         One row per condition of both: keys, photos, the means over those photos by ``names``,
@@ -449,37 +496,55 @@ def paired(
         greater, and smaller, in the second).
     """
     both = first.merge(second, on=[*keys, "photo", "identity"], suffixes=("_first", "_second"))
-    rows = []
-    for key, group in both.groupby(keys, sort=False):
+
+    def row_of(group: pd.DataFrame) -> dict[str, Any]:
         before = group[f"{value}_first"].to_numpy(dtype=np.float64)
         after = group[f"{value}_second"].to_numpy(dtype=np.float64)
         change = after - before
-        interval = statistics.bootstrap_mean_interval(change, group["identity"], seed)
-        means = before.mean(), after.mean(), change.mean()
-        moved = int((change > 0).sum()), int((change < 0).sum())
-        rows.append((*key, len(group), *means, *interval, *moved))
+        if answers:
+            ends = statistics.change_interval(change, group["identity"])
+        else:
+            ends = statistics.mean(change, group["identity"]).interval(-1, 1)
+        return {
+            "photos": len(group),
+            names[0]: before.mean(),
+            names[1]: after.mean(),
+            "difference": change.mean(),
+            **_ends(ends),
+            "up": int((change > 0).sum()),
+            "down": int((change < 0).sum()),
+        }
+
     columns = [*keys, "photos", *names, "difference", "low", "high", "up", "down"]
-    return pd.DataFrame(rows, columns=columns)
+    return _by(keys, both, row_of).reindex(columns=columns)
 
 
 def unpaired(
-    first: pd.DataFrame, second: pd.DataFrame, keys: list[str], value: str, seed: int
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    keys: list[str],
+    value: str,
+    *,
+    answers: bool = False,
 ) -> pd.DataFrame:
     """How a number differs between two runs, each on all of its own photos; as :func:`paired`.
 
     Returns:
         One row per condition of both: keys, photos_first, photos_second, first, second (means),
-        difference (second less first), low, high (the identities of each run drawn independently).
+        difference (second less first), low, high (as if the two had nobody in common).
     """
     others = dict(iter(second.groupby(keys, sort=False)))
+
+    def with_ends(group: pd.DataFrame) -> tuple[float, statistics.Ends]:
+        mean = _mean(group, value)
+        return mean.value, statistics.share_interval(mean) if answers else mean.interval()
+
     rows = []
     for key, group in first.groupby(keys, sort=False):
         if key in others:
-            other = others[key]
-            interval = statistics.bootstrap_difference_interval(
-                (group[value], group["identity"]), (other[value], other["identity"]), seed
-            )
-            means = group[value].mean(), other[value].mean()
-            rows.append((*key, len(group), len(other), *means, means[1] - means[0], *interval))
+            one, other = with_ends(group), with_ends(others[key])
+            ends = statistics.difference_interval(other, one)
+            counts = len(group), len(others[key])
+            rows.append((*key, *counts, one[0], other[0], other[0] - one[0], *ends))
     columns = ["photos_first", "photos_second", "first", "second", "difference", "low", "high"]
     return pd.DataFrame(rows, columns=[*keys, *columns])

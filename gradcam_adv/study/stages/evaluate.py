@@ -196,6 +196,7 @@ class SummarizeEvaluation(SummaryTask):
     """Accuracy, PSNR and the share of zero gradients, over all networks of an arm."""
 
     kind = stage = "evaluate"
+    version = 2
     names = Names(r"(predictions|accuracy|psnr|zero_gradients)\.csv")
 
     networks: Mapping[str, Evaluate]

@@ -80,6 +80,7 @@ class Score(_Scored):
     """
 
     kind = "score"
+    version = 2
     file = "nissim-{}.csv"
     names = Names(r"(nissim-\d{7}|unrelated)\.csv")
 
@@ -168,7 +169,7 @@ class Score(_Scored):
                 values = metrics.nissim(maps, others[size])
                 for i, target in enumerate(self.targets):
                     parts.append(
-                        rows[["photo", "identity", "other"]].assign(
+                        rows[["photo", "identity", "other", "other_identity"]].assign(
                             network=self.network, target=target, size=size, nissim=values[:, i]
                         )
                     )
@@ -248,10 +249,11 @@ class SummarizeScores(SummaryTask):
 
     Attributes:
         vid_epsilons: the epsilons that VID goes over.
-        seed: of the bootstrap.
+        seed: of the bootstrap of the gain.
     """
 
     kind = stage = "score"
+    version = 2
     names = Names(r"(excess|gain(_curves|_order)?|half_shift|mod|shift|vid)\.csv")
 
     networks: Mapping[str, Score]
@@ -264,18 +266,19 @@ class SummarizeScores(SummaryTask):
         for score in self.networks.values():  # one at a time, which bounds the memory
             every, unrelated = score.nissim(), score.unrelated()
             parts["gain"].append(tables.gain(every, self.seed))
-            parts["gain_curves"].append(tables.gain_curves(every, self.seed))
+            parts["gain_curves"].append(tables.gain_curves(every))
             parts["half_shift"].append(tables.half_shift(every, unrelated, self.seed))
             nissim = of_study(every, score.evaluate.levels)
-            parts["excess"].append(tables.excess(nissim, unrelated, self.seed))
-            parts["mod"].append(tables.mod(nissim, unrelated, self.seed))
-            parts["shift"].append(tables.shift(nissim, self.seed))
-            parts["vid"].append(tables.vid(nissim, self.vid_epsilons, self.seed))
+            parts["excess"].append(tables.excess(nissim, unrelated))
+            parts["mod"].append(tables.mod(nissim, unrelated))
+            parts["shift"].append(tables.shift(nissim))
+            parts["vid"].append(tables.vid(nissim, self.vid_epsilons))
         keys = ["target", "size", "photo", "identity"]
+        of_pairs = [*keys, "other", "other_identity"]
         scores = self.networks.values()
         nissim = tables.over_networks((s.of_study() for s in scores), ["attack", "epsilon", *keys])
-        unrelated = tables.over_networks((s.unrelated() for s in scores), [*keys, "other"])
-        parts["excess"].append(tables.excess(nissim, unrelated, self.seed))
+        unrelated = tables.over_networks((s.unrelated() for s in scores), of_pairs)
+        parts["excess"].append(tables.excess(nissim, unrelated))
         by_name = {name: pd.concat(found, ignore_index=True) for name, found in parts.items()}
         by_name["gain_order"] = tables.gain_order((s.nissim() for s in scores), self.seed)
         return write.tables(self.folder, **by_name)
@@ -308,15 +311,18 @@ def _pairs(photos: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Unrelated photos: each photo with up to five of other people.
 
     Returns:
-        Columns photo, identity, other (name of the second photo), first, second (their positions).
+        Columns photo, identity, other (name of the second photo), other_identity, first, second
+        (their positions).
     """
     unrelated = metrics.UnrelatedPairs(photos["identity"], seed)
     drawn = [unrelated.draw(identity) for identity in photos["identity"]]
     first = np.repeat(np.arange(len(drawn)), [len(others) for others in drawn])
     second = np.concatenate(drawn)
-    others = photos["photo"].to_numpy()[second]
-    pairs = photos[["photo", "identity"]].iloc[first].assign(other=others)
-    return pairs.assign(first=first, second=second).reset_index(drop=True)
+    pairs = photos[["photo", "identity"]].iloc[first].reset_index(drop=True)
+    others = photos[["photo", "identity"]].iloc[second].reset_index(drop=True)
+    return pairs.assign(
+        other=others["photo"], other_identity=others["identity"], first=first, second=second
+    )
 
 
 def _checked(maps: np.ndarray, network: str, layer: str, names: list[str]) -> np.ndarray:
