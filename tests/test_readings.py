@@ -788,7 +788,7 @@ def test_the_tables_of_a_real_run_are_accepted():
     of_arm = {
         "accuracy": tables.accuracy(photos),
         "psnr": tables.psnr(photos),
-        "mod": tables.mod(photos, unrelated),
+        "mod": tables.mod(photos, unrelated, photos),
         "vid": tables.vid(photos, (0.0, 0.1)),
     }
     made = tables_of([Outcome(DEFAULT, {"plain": of_arm}, verdicts())])

@@ -138,7 +138,9 @@ def test_with_one_seed_the_numbers_are_the_runs_own_without_a_t_interval(three):
     assert set(table["seeds"]) == {1}
     assert table[["spread", "t_low", "t_high"]].isna().all(axis=None)
     accuracy = tables.accuracy(own["predictions"]).set_index(["attack", "epsilon"])
-    mod = tables.mod(own["nissim"], own["unrelated"]).set_index(["attack", "epsilon"])
+    mod = tables.mod(own["nissim"], own["unrelated"], own["nissim"]).set_index(
+        ["attack", "epsilon"]
+    )
     vid = tables.vid(own["nissim"], VID_EPSILONS).set_index("attack")
     for epsilon in (0.0, 0.1, 0.2):
         of_run = accuracy.loc[("black-box", epsilon), "accuracy"]

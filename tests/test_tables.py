@@ -88,10 +88,17 @@ UNRELATED = pd.DataFrame(
     columns=["identity", "other_identity", "nissim"],
 ).assign(network="vgg16", target="predicted", size="input")
 
+UNRELATED_ATTACKED = UNRELATED.assign(
+    attack=["black-box", "black-box", "white-box"], epsilon=0.1, nissim=[0.3, 0.4, 0.9]
+)
+
 
 def test_mod_and_its_controls_by_hand(nissim):
-    table = tables.mod(nissim, UNRELATED).set_index("epsilon")
+    table = tables.mod(nissim, UNRELATED, UNRELATED_ATTACKED).set_index("epsilon")
     assert set(table["attack"]) == {"black-box"}
+    assert table["unrelated_attacked"].to_dict() == pytest.approx(
+        {0.0: np.nan, 0.05: np.nan, 0.1: 0.35}, nan_ok=True
+    )
     row = table.loc[0.1]
     assert row["mod"] == pytest.approx(0.4)
     assert row["mod_noise"] == pytest.approx(0.2)
@@ -107,7 +114,7 @@ def test_mod_and_its_controls_by_hand(nissim):
 
 
 def test_mod_of_no_flipped_photos_is_not_a_number(nissim):
-    table = tables.mod(nissim.assign(flipped=False), UNRELATED)
+    table = tables.mod(nissim.assign(flipped=False), UNRELATED, UNRELATED_ATTACKED)
     assert table["mod_flipped"].isna().all()
 
 

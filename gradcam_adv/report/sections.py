@@ -179,6 +179,7 @@ def _controls(plan: ArmPlan, mod: pd.DataFrame) -> list[dict[str, str]]:
             f"MOD, class {readings.explained_class}": number(row.mod),
             "noise": number(row.mod_noise),
             "unrelated": number(row.unrelated),
+            "unrelated, attacked": number(row.unrelated_attacked),
             "MOD, clean photo's class": number(row.mod_clean),
             "noise, clean photo's class": number(row.mod_noise_clean),
             "flipped": f"{number(row.mod_flipped)} (n={row.flipped})",

@@ -129,21 +129,28 @@ def zero_gradients(predictions: pd.DataFrame) -> pd.DataFrame:
     return _by(["network"], select(predictions, attack=WHITE_BOX, epsilon=0), row_of)
 
 
-def mod(nissim: pd.DataFrame, unrelated: pd.DataFrame) -> pd.DataFrame:
+def mod(
+    nissim: pd.DataFrame, unrelated: pd.DataFrame, unrelated_attacked: pd.DataFrame
+) -> pd.DataFrame:
     """MOD, equation 2, of every attack except noise, with its controls beside it.
+
+    ``unrelated_attacked`` has the columns of ``unrelated`` and attack and epsilon, which are those
+    of the second photo.
 
     Returns:
         Columns photos, mod, low, high; mod_noise, of random signs of the same epsilon; unrelated,
-        of unrelated photos, unrelated_low, unrelated_high; flipped (number of photos whose
+        of unrelated photos, unrelated_low, unrelated_high; unrelated_attacked, of a clean photo and
+        an attacked one of another person (NaN of transfers); flipped (number of photos whose
         prediction changed), mod_flipped and mod_unflipped (MOD of those and of the others; NaN if
         there are none); empty_clean, empty_perturbed and both_empty (numbers of maps that are zero
         everywhere).
     """
     noise = _means(select(nissim, attack=NOISE), [*_OF_MAPS, "epsilon"])
     of_unrelated = _unrelated(unrelated)
+    attacked = _means(unrelated_attacked, [*_OF_MAPS, "attack", "epsilon"])
 
     def row_of(group: pd.DataFrame) -> dict[str, Any]:
-        *of_maps, epsilon = group.iloc[0][[*_OF_MAPS, "epsilon"]]
+        *of_maps, attack, epsilon = group.iloc[0][[*_OF_MAPS, "attack", "epsilon"]]
         flipped = group["flipped"].astype(bool)
         shift, others = _mean(group, "nissim"), of_unrelated[tuple(of_maps)]
         return {
@@ -153,6 +160,7 @@ def mod(nissim: pd.DataFrame, unrelated: pd.DataFrame) -> pd.DataFrame:
             "mod_noise": noise[*of_maps, epsilon],
             "unrelated": others.value,
             **_ends(others.interval(0, 1), "unrelated_"),
+            "unrelated_attacked": attacked.get((*of_maps, attack, epsilon), np.nan),
             "flipped": int(flipped.sum()),
             "mod_flipped": group.loc[flipped, "nissim"].mean(),
             "mod_unflipped": group.loc[~flipped, "nissim"].mean(),

@@ -96,12 +96,12 @@ class Evaluate(NetworkTask, SlicedTask):
             found: np.ndarray = maps[condition_key(attack, epsilon)]
         return found[row - start, TARGETS.index(target)]
 
-    def clean_maps(self) -> np.ndarray:
-        """The last heatmaps of all clean test photos, (N, TARGETS, h, w)."""
+    def all_last_maps(self, condition: str) -> np.ndarray:
+        """The last heatmaps of all test photos under a condition, (N, TARGETS, h, w)."""
         maps = []
         for path in self.paths():
             with read.arrays(path) as arrays:
-                maps.append(arrays["clean"])
+                maps.append(arrays[condition])
         return np.concatenate(maps)
 
     def stored(self, images: np.ndarray) -> np.ndarray:

@@ -20,8 +20,10 @@ from gradcam_adv.runs.engines import SLICE, Engine, WriteSlice
 from gradcam_adv.runs.records import Names
 from gradcam_adv.study import tables
 from gradcam_adv.study.attacks import (
+    BLACK_BOX,
     MIRRORED,
     OTHER_PHOTO,
+    WHITE_BOX,
     condition_key,
     named_under,
     of_study,
@@ -76,7 +78,8 @@ class Score(_Scored):
     Without region shift where only the gain is measured.
 
     Slice by slice ``nissim-<slice>.csv``, one row per photo, attack, epsilon, target and size; and
-    ``unrelated.csv``, one row per pair of test photos of different people, target and size.
+    ``unrelated.csv``, one row per pair of test photos of different people, target and size: attack
+    is "clean", or the attack on the second photo, whose pairs are one for each photo.
     """
 
     kind = "score"
@@ -86,6 +89,15 @@ class Score(_Scored):
 
     evaluate: Evaluate
     explained_class: Literal["predicted", "clean", "true"]
+
+    def unrelated(self) -> pd.DataFrame:
+        """NISSIM of the clean heatmaps of pairs of photos of different people."""
+        return select(super().unrelated(), attack="clean")
+
+    def unrelated_attacked(self) -> pd.DataFrame:
+        """The same of a clean photo and an attacked one of another person, as MOD compares them."""
+        table = super().unrelated()
+        return table[table["attack"] != "clean"]
 
     def of_study(self) -> pd.DataFrame:
         """NISSIM at the study's own epsilons, without the controls that only the gain has."""
@@ -155,17 +167,33 @@ class Score(_Scored):
             yield "native", maps
 
     def _unrelated(self) -> pd.DataFrame:
-        test = self.photos.test
+        pairs = _pairs(self.photos.test, self.seed)
+        clean = self._maps_of_all("clean")
+        parts = [self._between(pairs, clean, clean).assign(attack="clean", epsilon=0.0)]
+        with_one_other = pairs.drop_duplicates("photo")
+        for attack in (BLACK_BOX, WHITE_BOX):
+            for epsilon in self.evaluate.epsilons.get(attack, ()):
+                if epsilon > 0 and epsilon in self.evaluate.levels:
+                    attacked = self._maps_of_all(condition_key(attack, epsilon))
+                    between = self._between(with_one_other, clean, attacked)
+                    parts.append(between.assign(attack=attack, epsilon=epsilon))
+        table = pd.concat(parts, ignore_index=True)
+        return with_alias(table) if self.evaluate.alias else table
+
+    def _maps_of_all(self, condition: str) -> np.ndarray:
+        """Of all test photos under a condition, for the classes scored."""
         wanted = [TARGETS.index(target) for target in self.targets]
-        maps = self.evaluate.clean_maps()[:, wanted]
-        names = named_under("clean", test)
-        clean = _checked(maps, self.network, self.evaluate.last_layer, names)
-        pairs = _pairs(test, self.seed)
+        maps = self.evaluate.all_last_maps(condition)[:, wanted]
+        names = named_under(condition, self.photos.test)
+        return _checked(maps, self.network, self.evaluate.last_layer, names)
+
+    def _between(self, pairs: pd.DataFrame, first: np.ndarray, second: np.ndarray) -> pd.DataFrame:
+        """NISSIM of each pair's first photo among the first maps, and second among the second."""
         parts = []
         for start in range(0, len(pairs), SLICE):
             rows = pairs.iloc[start : start + SLICE]
-            others = dict(self._at_sizes(clean[rows["second"]]))
-            for size, maps in self._at_sizes(clean[rows["first"]]):
+            others = dict(self._at_sizes(second[rows["second"]]))
+            for size, maps in self._at_sizes(first[rows["first"]]):
                 values = metrics.nissim(maps, others[size])
                 for i, target in enumerate(self.targets):
                     parts.append(
@@ -270,7 +298,7 @@ class SummarizeScores(SummaryTask):
             parts["half_shift"].append(tables.half_shift(every, unrelated, self.seed))
             nissim = of_study(every, score.evaluate.levels)
             parts["excess"].append(tables.excess(nissim, unrelated))
-            parts["mod"].append(tables.mod(nissim, unrelated))
+            parts["mod"].append(tables.mod(nissim, unrelated, score.unrelated_attacked()))
             parts["shift"].append(tables.shift(nissim))
             parts["vid"].append(tables.vid(nissim, self.vid_epsilons))
         keys = ["target", "size", "photo", "identity"]
