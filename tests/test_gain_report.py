@@ -137,3 +137,18 @@ def test_the_gain_of_each_seed(gains):
         ("VGG16", "0"), ("VGG16", "5"), ("ResNet50", "0"), ("ResNet50", "5"),
     ]  # fmt: skip
     assert shown[0]["ε = 0.01"] == "6.8 [5.9, 7.8]"
+
+
+def test_the_spectrum_has_random_signs_last():
+    shares = pd.DataFrame(
+        [
+            (network, attack, share, share - 0.01, share + 0.01)
+            for network in ("vgg16", "resnet50")
+            for attack, share in (("white-box", 0.2), ("noise", 0.0625))
+        ],
+        columns=["network", "attack", "low_frequency", "low", "high"],
+    )
+    assert gain.spectrum(PLAN, shares) == (
+        "VGG16 20.00 % [19.00, 21.00], ResNet50 20.00 % [19.00, 21.00], "
+        "random signs 6.25 % [5.25, 7.25]"
+    )

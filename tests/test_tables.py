@@ -66,6 +66,21 @@ def test_the_share_of_zero_gradients_is_the_mean_over_photos(predictions):
     assert 0 == row["low"] < 0.1 < row["high"] < 1
 
 
+def test_the_spectrum_by_network_and_attack():
+    shares = [("vgg16", "white-box", "a", 0.2), ("vgg16", "white-box", "b", 0.4)]
+    noise = [("vgg16", "noise", "a", 0.06), ("vgg16", "noise", "b", 0.06)]
+    columns = ["network", "attack", "identity", "low_frequency"]
+    table = tables.spectrum(pd.DataFrame(rows, columns=columns) for rows in (shares, noise))
+    own, of_noise = table.to_dict("records")
+    assert (own["attack"], own["photos"], own["low_frequency"]) == (
+        "white-box",
+        2,
+        pytest.approx(0.3),
+    )
+    assert own["low"] < 0.3 < own["high"]
+    assert (of_noise["attack"], of_noise["low_frequency"]) == ("noise", 0.06)
+
+
 @pytest.fixture
 def nissim():
     rows = []

@@ -1,10 +1,11 @@
-"""What is measured on heatmaps and images: NISSIM, MOD, VID, gain, PSNR, the shift of a region."""
+"""Measures of heatmaps and images: NISSIM, MOD, VID, gain, PSNR, spectrum, shift of a region."""
 
 from gradcam_adv.metrics.gain import Gain, HalfShift, gain, half_shift, size_reaching
 from gradcam_adv.metrics.mod_vid import deviations, mod, vid
 from gradcam_adv.metrics.nissim import nissim
 from gradcam_adv.metrics.psnr import psnr
 from gradcam_adv.metrics.regions import RegionShift, centroid, region, region_shift
+from gradcam_adv.metrics.spectrum import low_frequency_share
 from gradcam_adv.metrics.unrelated import UnrelatedPairs
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "deviations",
     "gain",
     "half_shift",
+    "low_frequency_share",
     "mod",
     "nissim",
     "psnr",

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter
 from gradcam_adv.models.backbones import title
 from gradcam_adv.plots import style
 from gradcam_adv.report import drawing
-from gradcam_adv.report.text import UNRELATED, by_epsilon, render, rows_of
+from gradcam_adv.report.text import UNRELATED, by_epsilon, percent, render, rows_of
 from gradcam_adv.study.attacks import BLACK_BOX, CONTROLS, MIRRORED, NOISE, OTHER_PHOTO, WHITE_BOX
 from gradcam_adv.study.plan import ArmPlan
 from gradcam_adv.study.tables import select
@@ -103,6 +103,17 @@ def order_rows(plan: ArmPlan, order: pd.DataFrame) -> list[dict[str, str]]:
         )
         for first, second in itertools.combinations(plan.study.networks, 2)
     ]
+
+
+def spectrum(plan: ArmPlan, shares: pd.DataFrame) -> str:
+    """Each network's share of low frequencies, then that of random signs."""
+
+    def shown(name: str, row: Any) -> str:
+        return f"{name} {percent(row.low_frequency)} % [{percent(row.low)}, {percent(row.high)}]"
+
+    own = [shown(title(row.network), row) for row in rows_of(select(shares, attack=WHITE_BOX))]
+    noise = next(rows_of(select(shares, attack=NOISE)))
+    return ", ".join([*own, shown("random signs", noise)])
 
 
 def _shown(plan: ArmPlan, table: pd.DataFrame) -> pd.DataFrame:

@@ -52,7 +52,7 @@ _TABLES = (
     "accuracy|arms_accuracy|arms_mod|claims|depth|excess|excluded|gain(_curves|_order)?|half_shift|"
     "identities|layers|mod|nissim|"
     "photos|predictions|psnr|readings(_distances|_verdicts)?|seeds(_each|_gain|_verdicts)?|shift|"
-    "table_[123]|transfer|unrelated|vid|zero_gradients"
+    "spectrum|table_[123]|transfer|unrelated|vid|zero_gradients"
 )
 _FIGURES = (
     r"crops|curves|depth_profile|figure_\d|gain|readings_(distances|curves_\w+)|seeds|transfer|"

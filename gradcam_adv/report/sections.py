@@ -60,6 +60,7 @@ def of_arm(plan: ArmPlan, summary: Tables) -> list[str]:
         mod=_mod(plan, summary["table_3"]),
         white_box_mod=_mod(plan, select(plan.headline(summary["mod"]), attack=WHITE_BOX)),
         gain=gain.rows(plan, summary["gain"]),
+        spectrum=gain.spectrum(plan, summary["spectrum"]),
         half_shift=gain.half_shift_rows(plan, summary["half_shift"]),
         gain_order=gain.order_rows(plan, summary["gain_order"]),
         transfer=transfer.values(plan, summary),

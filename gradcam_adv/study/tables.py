@@ -129,6 +129,23 @@ def zero_gradients(predictions: pd.DataFrame) -> pd.DataFrame:
     return _by(["network"], select(predictions, attack=WHITE_BOX, epsilon=0), row_of)
 
 
+def spectrum(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Share of the signs' energy at low frequencies, of each network's own attack and of noise.
+
+    Args:
+        parts: one below the other, columns network, attack, photo, identity, low_frequency.
+
+    Returns:
+        Columns network, attack, photos, low_frequency, low, high.
+    """
+
+    def row_of(group: pd.DataFrame) -> dict[str, Any]:
+        share = _mean(group, "low_frequency")
+        return {"photos": len(group), "low_frequency": share.value, **_ends(share.interval(0, 1))}
+
+    return _by(["network", "attack"], pd.concat(parts, ignore_index=True), row_of)
+
+
 def mod(
     nissim: pd.DataFrame, unrelated: pd.DataFrame, unrelated_attacked: pd.DataFrame
 ) -> pd.DataFrame:

@@ -25,6 +25,7 @@ from gradcam_adv.study.attacks import (
     MIRRORED,
     NOISE,
     OTHER_PHOTO,
+    WHITE_BOX,
     condition_key,
     named_under,
     of_study,
@@ -39,6 +40,8 @@ from gradcam_adv.study.stages.train import Train
 # The classes that every last heatmap is made for, in this order: the one predicted for the image
 # itself, the one predicted for the clean photo, and the true one.
 TARGETS = ("predicted", "clean", "true")
+# How many test photos the spectrum of the signs is taken of, spread evenly.
+SPECTRUM_PHOTOS = 100
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -193,11 +196,11 @@ class Evaluate(NetworkTask, SlicedTask):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SummarizeEvaluation(SummaryTask):
-    """Accuracy, PSNR and the share of zero gradients, over all networks of an arm."""
+    """Accuracy, PSNR, zero gradients and spectrum of the signs, over all networks of an arm."""
 
     kind = stage = "evaluate"
-    version = 2
-    names = Names(r"(predictions|accuracy|psnr|zero_gradients)\.csv")
+    version = 3
+    names = Names(r"(predictions|accuracy|psnr|spectrum|zero_gradients)\.csv")
 
     networks: Mapping[str, Evaluate]
 
@@ -209,5 +212,22 @@ class SummarizeEvaluation(SummaryTask):
             predictions=predicted,
             accuracy=tables.accuracy(predicted),
             psnr=tables.psnr(predicted),
+            spectrum=tables.spectrum(map(_spectrum, self.networks.values())),
             zero_gradients=tables.zero_gradients(predicted),
         )
+
+
+def _spectrum(evaluate: Evaluate) -> pd.DataFrame:
+    """The share of low frequencies in the signs for some photos: one row per attack and photo."""
+    test = evaluate.photos.test
+    rows = np.unique(np.linspace(0, len(test) - 1, SPECTRUM_PHOTOS).round().astype(int))
+    photos = test[["photo", "identity"]].iloc[rows]
+    parts = []
+    for attack in (WHITE_BOX, NOISE):
+        if attack not in evaluate.epsilons:  # as in variations of a study
+            continue
+        signs = (evaluate.signs(attack, test.iloc[[row]], row) for row in rows)
+        shares = [metrics.low_frequency_share(one).item() for one in signs]
+        about = {"network": evaluate.network, "attack": attack}
+        parts.append(photos.assign(**about, low_frequency=shares))
+    return pd.concat(parts, ignore_index=True)
