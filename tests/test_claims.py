@@ -430,23 +430,26 @@ def test_a_rule_names_its_margin():
 
 # Worked out from the printed tables by hand.
 ON_PAPER = {
-    ("accuracy_falls", "plain"): "holds",
-    ("accuracy_falls", "aligned"): "holds",
-    ("transfer", "plain"): "holds",
-    ("transfer", "aligned"): "holds",
+    # VGG16 loses 6 of 296 photos (p = 0.48) and 8 of 257 (p = 0.37).
+    ("accuracy_falls", "plain"): "inconclusive",
+    ("accuracy_falls", "aligned"): "inconclusive",
+    ("transfer", "plain"): "inconclusive",
+    ("transfer", "aligned"): "inconclusive",
     ("white_box", "not said"): "not judged",
     ("wide_fail_more", "plain"): "holds",
     ("wide_fail_more", "aligned"): "holds",
     ("preprocessing_helps", "both"): "does not hold",
-    ("preprocessing_keeps_trend", "both"): "holds",
+    ("preprocessing_keeps_trend", "both"): "inconclusive",
     ("focus_shifts", "not said"): "holds",
-    ("mod_rises", "not said"): "does not hold",
+    # One step down, of 0.0009.
+    ("mod_rises", "not said"): "holds",
     ("wide_shift_more", "not said"): "holds",
     ("vgg16_shifts_least", "not said"): "holds",
     ("vgg16_most_stable", "not said"): "not judged",
     ("shift_goes_with_failure", "not said"): "not judged",
     ("deep_better_at_similar_shift", "plain"): "inconclusive",
-    ("deep_better_at_similar_shift", "aligned"): "holds",
+    # Without ResNet50 there are five pairs.
+    ("deep_better_at_similar_shift", "aligned"): "inconclusive",
     ("focus_unpredictable", "not said"): "not judged",
 }
 
@@ -463,6 +466,10 @@ def test_verdicts_on_the_papers_own_tables():
     fall = "InceptionNet v3 falls from 0.2968 to 0.2959 at ε = 0.1;"
     assert details["mod_rises", "not said"].startswith(fall)
     assert "ResNet50 +4 of 296 photos at ε = 0.01" in details["accuracy_falls", "plain"]
+    assert details["transfer", "plain"].startswith("VGG16 loses 6 of 296 photos (p = 0.48); ")
+    assert details["transfer", "aligned"].startswith("VGG16 loses 8 of 257 photos (p = 0.37); ")
+    few = "fewer than 10 pairs without ResNet50; "
+    assert details["deep_better_at_similar_shift", "aligned"].startswith(few)
     assert details["vgg16_shifts_least", "not said"] == "at ε = 0.01 ResNet101 shifts less"
 
 
@@ -480,18 +487,36 @@ def test_verdicts_on_the_papers_own_tables():
     ],
 )  # fmt: skip
 def test_other_printed_tables_would_give_other_verdicts(monkeypatch, table, change, claim):
+    before = named(claim).on_paper.find()[0].holds
+    print_instead(monkeypatch, table, change)
+    after = named(claim).on_paper.find()[0].holds
+    assert (before, after) == (None, False) or (before and after is not True)
+
+
+@pytest.mark.parametrize("claim", ["accuracy_falls", "transfer"])
+def test_a_clear_fall_of_vgg16_would_be_enough(monkeypatch, claim):
+    assert named(claim).on_paper.find()[0].holds is None
+    print_instead(monkeypatch, "TABLE_1", {"vgg16": (0.9189, 0.9155, 0.9087, 0.8986, 0.85)})
     assert named(claim).on_paper.find()[0].holds
+
+
+def print_instead(monkeypatch, table: str, change: dict[str, tuple[float, ...]]) -> None:
     changed = getattr(printed, table).assign(**change)
     monkeypatch.setattr(printed, table, changed)
     if table == "TABLE_1":
         plain = replace(printed.ACCURACIES["plain"], table=changed)
         monkeypatch.setitem(printed.ACCURACIES, "plain", plain)
-    assert named(claim).on_paper.find()[0].holds is not True
 
 
 def test_claims_that_fail_would_hold_on_better_printed_tables(monkeypatch):
     monkeypatch.setattr(printed, "TABLE_2", printed.TABLE_1 + 0.01)
     assert on_paper.preprocessing_helps()[0].holds
-    risen = printed.TABLE_3.assign(inceptionv3=(0.0, 0.160696, 0.275883, 0.295898, 0.296766))
-    monkeypatch.setattr(printed, "TABLE_3", risen)
-    assert on_paper.mod_rises()[0].holds
+
+
+def test_mod_does_not_rise_with_a_step_down_above_the_margin(monkeypatch):
+    lower = printed.TABLE_3.assign(inceptionv3=(0.0, 0.160696, 0.275883, 0.296766, 0.285))
+    monkeypatch.setattr(printed, "TABLE_3", lower)
+    assert not on_paper.mod_rises()[0].holds
+    flat = printed.TABLE_3.assign(inceptionv3=0.16 + 0.001 * np.arange(5))
+    monkeypatch.setattr(printed, "TABLE_3", flat)
+    assert not on_paper.mod_rises()[0].holds

@@ -100,7 +100,8 @@ CLAIMS = (
         unit="points",
         on_paper=PrintedRule(
             "As printed, every network's accuracy is lower at the largest ε than at 0, and no step "
-            "up between is so large that McNemar's test could tell it, whatever photos it was.",
+            "up between is so large that McNemar's test could tell it, whatever photos it was. "
+            "Inconclusive if Fisher's exact test does not tell a fall.",
             on_paper.accuracy_falls,
         ),
     ),
@@ -116,7 +117,7 @@ CLAIMS = (
         unit="points",
         on_paper=PrintedRule(
             "As printed, the accuracy of every network but ResNet50 is lower at the largest ε than "
-            "at 0.",
+            "at 0. Inconclusive if Fisher's exact test does not tell a fall.",
             on_paper.transfer,
         ),
     ),
@@ -179,7 +180,7 @@ CLAIMS = (
         on_paper=PrintedRule(
             "As printed, every network's accuracy falls from ε = 0 to the largest in both "
             "tables, and the same of wide and deep networks fall more on average, with ResNet50 "
-            "and without.",
+            "and without. Inconclusive if Fisher's exact test does not tell a fall.",
             on_paper.preprocessing_keeps_trend,
         ),
         compares=True,
@@ -208,7 +209,9 @@ CLAIMS = (
         find=on_run.mod_rises,
         unit="nissim",
         on_paper=PrintedRule(
-            "As printed, every network's MOD rises at every step of ε above 0.", on_paper.mod_rises
+            "As printed, every network's MOD is greater at the largest ε than at the smallest "
+            f"above 0, by more than {on_paper.STEP:g}, and no step down is so large.",
+            on_paper.mod_rises,
         ),
     ),
     Claim(
@@ -280,7 +283,8 @@ CLAIMS = (
         on_paper=PrintedRule(
             "As printed, over all pairs of a wide and a deep network, each at an ε > 0 where "
             f"their MODs differ by at most {on_paper.SIMILAR:g}, the wide network has lost more "
-            "accuracy on average, with ResNet50 and without.",
+            "accuracy on average, with ResNet50 and without. Inconclusive with fewer than "
+            f"{on_paper.FEW_PAIRS} pairs.",
             on_paper.deep_better_at_similar_shift,
         ),
         compares=True,
