@@ -92,7 +92,7 @@ class Score(_Scored):
 
     def unrelated(self) -> pd.DataFrame:
         """NISSIM of the clean heatmaps of pairs of photos of different people."""
-        return select(super().unrelated(), attack="clean")
+        return select(super().unrelated(), attack="clean").drop(columns=["attack", "epsilon"])
 
     def unrelated_attacked(self) -> pd.DataFrame:
         """The same of a clean photo and an attacked one of another person, as MOD compares them."""
