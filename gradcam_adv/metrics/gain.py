@@ -121,8 +121,13 @@ def half_shift(
     The curves and the bootstrap are those of :func:`gain`.
 
     Args:
-        attack, epsilons, noise, noise_epsilons, groups, seed: as for :func:`gain`.
+        attack: as for :func:`gain`, as all others except ``unrelated``.
+        epsilons: of the attack, (E,).
+        noise: dissimilarity under noise, (K, N).
+        noise_epsilons: sizes of the noise, (K,).
         unrelated: mean dissimilarity of each image's heatmap and those of unrelated images, (N,).
+        groups: what each image belongs to, (N,).
+        seed: of the bootstrap.
 
     Raises:
         ValueError: arrays that do not fit together, or values outside their range.
