@@ -1,5 +1,7 @@
 """The report on the gain shows the numbers that it is given, bounds as bounds."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from plans import plan_of
 
 from gradcam_adv.report import gain, seeds
 from gradcam_adv.study import parse
+from gradcam_adv.study.config import Readings
 
 PLAN = plan_of(parse({"name": "made", "networks": ["vgg16", "resnet50"], "epsilons": [0.01, 0.1]}))
 OF_MAPS = {"target": "predicted", "size": "input"}
@@ -64,7 +67,7 @@ def test_a_gain_with_its_interval(values, shown):
 
 def test_the_table_has_a_row_for_each_attack_control_and_class(gains):
     rows = gain.rows(PLAN, gains)
-    keys = ["Network", "Attack", "In", "Class"]
+    keys = ["Network", "Attack", "Over", "Class"]
     assert [[r[key] for key in keys] for r in rows] == [
         ["VGG16", "white-box", "random-sign noise", "predicted"],
         ["VGG16", "white-box", "random-sign noise", "clean"],
@@ -92,9 +95,13 @@ def test_the_half_shift_below_the_smallest_epsilon_is_a_bound(halves):
 def test_in_short(gains, halves):
     text = gain.in_short(PLAN, gains, halves)
     assert "at ε = 0.01" in text
-    assert "VGG16 **6.8 [5.9, 7.8]** and 4.0 [0.9, 7.8]; ResNet50 **6.8" in text
+    assert "VGG16 **6.8 [5.9, 7.8]** (4.0 [0.9, 7.8]); ResNet50 **6.8" in text
+    assert "the class explained being the study's (predicted); in brackets with" in text
     assert "VGG16 < 0.001; ResNet50 0.003 [0.003, 0.003]." in text
     assert "do not tell the attack from noise" not in text
+    of_clean = dataclasses.replace(PLAN.study, readings=Readings(explained_class="clean"))
+    fixed = gain.in_short(plan_of(of_clean), gains, halves.assign(target="clean"))
+    assert "the study's (clean): VGG16 **4.0 [0.9, 7.8]**; ResNet50 **4.0" in fixed
     unclear = gains.assign(low=0.9)
     assert "do not tell the attack from noise" in gain.in_short(PLAN, unclear, halves)
 

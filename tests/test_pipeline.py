@@ -35,6 +35,7 @@ from gradcam_adv.data import decode_all
 from gradcam_adv.explain import resize
 from gradcam_adv.files import hashes, read, write
 from gradcam_adv.graph.layers import block_ends
+from gradcam_adv.models import backbones
 from gradcam_adv.paper.claims import CLAIMS
 from gradcam_adv.report import layer_sheets, page, sheets
 from gradcam_adv.runs import records
@@ -147,6 +148,67 @@ def test_the_numbers_are_those_of_the_public_library(run):
         " and target == 'predicted' and size == 'input'"
     )
     assert mod["mod"].item() == pytest.approx(stated["nissim"].mean())
+
+
+@pytest.mark.parametrize("network", ["vgg16", "resnet50"])
+def test_the_controls_of_the_gain_are_those_of_the_public_library(run, network):
+    """On the source, resnet50, and on another network: NISSIM and the spectrum of the signs."""
+    rows = table(run, "photos").query("split == 'test'")
+    pixels = decode_all([run / "people" / photo for photo in rows["photo"]], 48)
+    model = load_model(run / "models" / "tiny" / "plain" / f"{network}.keras")
+    signs = FGSM(model)(pixels, rows["label"].to_numpy(), [0.1]).signs
+    people = rows["identity"].to_numpy()
+    half = len(people) // 2
+    others = [
+        next(j for k in range(len(people)) if people[j := (i + half + k) % len(people)] != person)
+        for i, person in enumerate(people)
+    ]
+    scored = table(run, "nissim").query(f"network == '{network}' and target == 'clean'")
+    explain = GradCAM(model, backbones.find(network).last_activation)
+    classes = predict_logits(model, pixels).argmax(axis=1)
+    before = resize(explain(pixels, classes)[explain.layers[0]], 48)
+    for attack, epsilon, used in (
+        ("white-box", 0.005, signs),
+        ("mirrored", 0.05, signs[:, :, ::-1]),
+        ("other photo", 0.05, signs[others]),
+    ):
+        attacked = perturb(pixels, SignPerturbations(used, [epsilon])[epsilon])
+        after = resize(explain(attacked, classes)[explain.layers[0]], 48)
+        found = scored.query(f"attack == '{attack}' and epsilon == {epsilon} and size == 'input'")
+        stated = found.set_index("photo").loc[rows["photo"], "nissim"]
+        np.testing.assert_allclose(stated, metrics.nissim(before, after), atol=1e-3)
+    spectrum = table(run, "spectrum").query(f"network == '{network}' and attack == 'white-box'")
+    share = metrics.low_frequency_share(signs).mean()
+    assert spectrum["low_frequency"].item() == pytest.approx(share, abs=1e-3)
+
+
+def test_unrelated_attacked_photos_are_other_people_s(run):
+    """The pairs of the clean control, one per photo, with the second photo attacked."""
+    scores = read_table(made(run, "plain/score/vgg16") / "unrelated.csv")
+    one = scores.query("attack == 'white-box' and epsilon == 0.1 and target == 'clean'")
+    one = one[one["size"] == "input"]
+    assert (one["identity"] != one["other_identity"]).all() and one["photo"].is_unique
+    clean = scores.query("attack == 'clean'")[["photo", "other"]]
+    assert len(one.merge(clean.drop_duplicates(), on=["photo", "other"])) == len(one)
+    rows = table(run, "photos").set_index("photo")
+    first, second = (
+        decode_all([run / "people" / photo for photo in one[column]], 48)
+        for column in ("photo", "other")
+    )
+    model = load_model(run / "models" / "tiny" / "plain" / "vgg16.keras")
+    labels = rows.loc[one["other"], "label"].to_numpy()
+    attacked = perturb(second, FGSM(model)(second, labels, [0.1])[0.1])
+    explain = GradCAM(model, "block5_conv3")
+    maps = [
+        resize(explain(x, predict_logits(model, clean).argmax(axis=1))["block5_conv3"], 48)
+        for x, clean in ((first, first), (attacked, second))
+    ]
+    np.testing.assert_allclose(one["nissim"], metrics.nissim(*maps), atol=1e-3)
+    stated = table(run, "mod").query(
+        "network == 'vgg16' and attack == 'white-box' and epsilon == 0.1"
+        " and target == 'clean' and size == 'input'"
+    )
+    assert stated["unrelated_attacked"].item() == pytest.approx(one["nissim"].mean())
 
 
 def test_on_the_source_black_box_and_white_box_are_the_same(run):

@@ -210,7 +210,7 @@ CLAIMS = (
         unit="nissim",
         on_paper=PrintedRule(
             "As printed, every network's MOD is greater at the largest ε than at the smallest "
-            f"above 0, by more than {on_paper.STEP:g}, and no step down is so large.",
+            f"above 0, by more than {on_run.NISSIM_MARGIN:g}, and no step down is so large.",
             on_paper.mod_rises,
         ),
     ),

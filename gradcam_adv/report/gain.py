@@ -38,17 +38,16 @@ def in_short(plan: ArmPlan, gain: pd.DataFrame, half_shift: pd.DataFrame) -> str
     """One sentence: what each network's own attack is worth at the study's smallest epsilon."""
     epsilon = min(plan.study.attacked_epsilons)
     table = select(_shown(plan, gain), attack=WHITE_BOX, control=NOISE, epsilon=epsilon)
-    predicted, fixed = (
-        list(rows_of(select(table, target=target)))
-        for target in (plan.study.readings.explained_class, "clean")
-    )
+    explained = plan.study.readings.explained_class
+    own, fixed = (list(rows_of(select(table, target=target))) for target in (explained, "clean"))
     halves = select(plan.headline(half_shift), attack=WHITE_BOX).set_index("network")
     (text,) = render(
         "gain_in_short",
         epsilon=epsilon,
-        networks=list(zip(predicted, fixed, strict=True)),
+        explained=explained,
+        networks=list(zip(own, fixed, strict=True)),
         halves={row.Index: _half(row, "half_shift") for row in halves.itertuples()},
-        clear=[title(row.network) for row in predicted if row.low > 1],
+        clear=[title(row.network) for row in own if row.low > 1],
         cell=cell,
     )
     return text
@@ -66,10 +65,10 @@ def rows(plan: ArmPlan, gain: pd.DataFrame) -> list[dict[str, str]]:
                 table = select(_shown(plan, gain), network=network, attack=attack, control=control)
                 for target, of_target in table.groupby("target", sort=False):
                     about = {"Network": title(network), "Attack": attack}
-                    about |= {"In": NAMES[control], "Class": str(target)}
+                    about |= {"Over": NAMES[control], "Class": str(target)}
                     written.append(about | by_epsilon(of_target, cell))
     levels = sorted({key for row in written for key in row if key.startswith("ε")}, key=_size)
-    keys = ["Network", "Attack", "In", "Class", *levels]
+    keys = ["Network", "Attack", "Over", "Class", *levels]
     return [{key: row.get(key, "–") for key in keys} for row in written]
 
 
@@ -78,7 +77,6 @@ def _size(heading: str) -> float:
 
 
 def half_shift_rows(plan: ArmPlan, half_shift: pd.DataFrame) -> list[dict[str, str]]:
-    table = half_shift[half_shift["size"] == plan.study.readings.heatmap_size]
     return [
         {
             "Network": title(row.network),
@@ -88,7 +86,7 @@ def half_shift_rows(plan: ArmPlan, half_shift: pd.DataFrame) -> list[dict[str, s
             "Noise's": _half(row, "noise"),
             "Ratio": _with_ends(row.ratio, row.ratio_low, row.ratio_high, ".1f"),
         }
-        for row in rows_of(table)
+        for row in rows_of(_shown(plan, half_shift))
         if not (row.attack == BLACK_BOX and row.network == plan.study.source)
     ]
 
@@ -117,6 +115,7 @@ def spectrum(plan: ArmPlan, shares: pd.DataFrame) -> str:
 
 
 def _shown(plan: ArmPlan, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the size that the study reads, of every class."""
     return select(table, size=plan.study.readings.heatmap_size)
 
 

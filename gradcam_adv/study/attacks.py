@@ -17,7 +17,8 @@ WHITE_BOX = "white-box"
 NOISE = "noise"
 MIRRORED = "mirrored"
 OTHER_PHOTO = "other photo"
-CONTROLS = (NOISE, MIRRORED, OTHER_PHOTO)
+FOR_GAIN_ALONE = (MIRRORED, OTHER_PHOTO)
+CONTROLS = (NOISE, *FOR_GAIN_ALONE)
 # "from X": made on network X, neither the source nor the network that gets it.
 FROM = "from "
 
@@ -34,7 +35,7 @@ def attacks_on(study: Study, network: str) -> dict[str, tuple[float, ...]]:
         further = set(study.gain_epsilons) - set(study.epsilons)
         levels[WHITE_BOX] = tuple(sorted({*own, *further}))
         levels[NOISE] = tuple(sorted({*study.epsilons, *further, *study.noise_epsilons}))
-        levels |= dict.fromkeys((MIRRORED, OTHER_PHOTO), study.control_epsilons)
+        levels |= dict.fromkeys(FOR_GAIN_ALONE, study.control_epsilons)
     if "transfer" in study.attacks:
         others = [other for other in study.networks if other not in (network, study.source)]
         levels |= {f"{FROM}{other}": study.epsilons[-1:] for other in others}
@@ -44,14 +45,14 @@ def attacks_on(study: Study, network: str) -> dict[str, tuple[float, ...]]:
 def makers_of(study: Study, network: str) -> dict[str, str]:
     """By attack on a network, the network on which it is made; random signs need none."""
     by_name = {BLACK_BOX: study.source}
-    by_name |= dict.fromkeys((WHITE_BOX, MIRRORED, OTHER_PHOTO), network)
+    by_name |= dict.fromkeys((WHITE_BOX, *FOR_GAIN_ALONE), network)
     names = [name for name in attacks_on(study, network) if name != NOISE]
     return {name: by_name.get(name) or name.removeprefix(FROM) for name in names}
 
 
 def of_study(table: pd.DataFrame, epsilons: Collection[float]) -> pd.DataFrame:
     """The rows at the study's ``epsilons``, without those of which only the gain is made."""
-    return table[table["epsilon"].isin(epsilons) & ~table["attack"].isin((MIRRORED, OTHER_PHOTO))]
+    return table[table["epsilon"].isin(epsilons) & ~table["attack"].isin(FOR_GAIN_ALONE)]
 
 
 def with_alias(table: pd.DataFrame) -> pd.DataFrame:

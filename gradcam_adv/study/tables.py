@@ -16,7 +16,6 @@ there are fewer than two.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -28,9 +27,8 @@ from gradcam_adv import metrics, statistics
 from gradcam_adv.study.attacks import BLACK_BOX, CONTROLS, FROM, NOISE, WHITE_BOX
 
 _CONDITION = ["network", "attack", "epsilon"]
-_OF_MAPS = ["network", "target", "size"]
+OF_MAPS = ["network", "target", "size"]
 _SCORED = [*_CONDITION, "target", "size"]
-_OF_GAIN = ["equivalent", "gain", "low", "high"]
 
 
 def select(table: pd.DataFrame, **values: object) -> pd.DataFrame:
@@ -63,7 +61,7 @@ def _unrelated(pairs: pd.DataFrame) -> dict[tuple[Any, ...], statistics.Estimate
     """By network, target and size, the mean NISSIM of unrelated photos."""
     return {
         tuple(key): statistics.mean(group["nissim"], group["identity"], group["other_identity"])
-        for key, group in pairs.groupby(_OF_MAPS)
+        for key, group in pairs.groupby(OF_MAPS)
     }
 
 
@@ -162,12 +160,12 @@ def mod(
         there are none); empty_clean, empty_perturbed and both_empty (numbers of maps that are zero
         everywhere).
     """
-    noise = _means(select(nissim, attack=NOISE), [*_OF_MAPS, "epsilon"])
+    noise = _means(select(nissim, attack=NOISE), [*OF_MAPS, "epsilon"])
     of_unrelated = _unrelated(unrelated)
-    attacked = _means(unrelated_attacked, [*_OF_MAPS, "attack", "epsilon"])
+    attacked = _means(unrelated_attacked, [*OF_MAPS, "attack", "epsilon"])
 
     def row_of(group: pd.DataFrame) -> dict[str, Any]:
-        *of_maps, attack, epsilon = group.iloc[0][[*_OF_MAPS, "attack", "epsilon"]]
+        *of_maps, attack, epsilon = group.iloc[0][[*OF_MAPS, "attack", "epsilon"]]
         flipped = group["flipped"].astype(bool)
         shift, others = _mean(group, "nissim"), of_unrelated[tuple(of_maps)]
         return {
@@ -235,7 +233,7 @@ def excess(nissim: pd.DataFrame, unrelated: pd.DataFrame) -> pd.DataFrame:
         unrelated_low, unrelated_high, of_unrelated (mod as a share of unrelated),
         of_unrelated_low, of_unrelated_high.
     """
-    paired_keys = [*_OF_MAPS, "epsilon", "photo", "identity"]
+    paired_keys = [*OF_MAPS, "epsilon", "photo", "identity"]
     noise = select(nissim, attack=NOISE)[[*paired_keys, "nissim"]]
     both = nissim[nissim["attack"] != NOISE].merge(noise, on=paired_keys, suffixes=("", "_noise"))
     both = both.assign(excess=both["nissim"] - both["nissim_noise"])
@@ -243,7 +241,7 @@ def excess(nissim: pd.DataFrame, unrelated: pd.DataFrame) -> pd.DataFrame:
 
     def row_of(group: pd.DataFrame) -> dict[str, Any]:
         shift, noise = _mean(group, "nissim"), _mean(group, "nissim_noise")
-        own, others = _mean(group, "excess"), of_unrelated[tuple(group.iloc[0][_OF_MAPS])]
+        own, others = _mean(group, "excess"), of_unrelated[tuple(group.iloc[0][OF_MAPS])]
         noise_share, share = noise / shift, shift / others
         return {
             "photos": len(group),
@@ -262,16 +260,6 @@ def excess(nissim: pd.DataFrame, unrelated: pd.DataFrame) -> pd.DataFrame:
     return _by(_SCORED, both, row_of)
 
 
-def _by_photo(nissim: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """By attack, NISSIM of one network, target and size: a row per epsilon above 0, and a column
-    per photo."""
-    several = nissim[(nissim["epsilon"] > 0) & ~nissim["attack"].str.startswith(FROM)]
-    return {
-        str(attack): rows.pivot(index="epsilon", columns=["identity", "photo"], values="nissim")
-        for attack, rows in several.groupby("attack", sort=False)
-    }
-
-
 def gain_curves(nissim: pd.DataFrame) -> pd.DataFrame:
     """MOD of the white-box attack and of its controls at every epsilon, also those of the gain.
 
@@ -285,105 +273,7 @@ def gain_curves(nissim: pd.DataFrame) -> pd.DataFrame:
 
     shown = nissim[(nissim["epsilon"] > 0) & nissim["attack"].isin((WHITE_BOX, *CONTROLS))]
     table = _by(_SCORED, shown, row_of)
-    return table.sort_values([*_OF_MAPS, "attack", "epsilon"], ignore_index=True)
-
-
-def gain(nissim: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """What the white-box attack is worth in each control, and the black-box attack in noise.
-
-    Returns:
-        Columns network, target, size, attack, control ("noise", "mirrored" or "other photo"),
-        epsilon, photos, mod, mod_control (of the control at the same epsilon; NaN if it was not
-        tried there), most (the largest size of the control), equivalent (the size of the control
-        that gives the same MOD; infinite: more than the largest), gain (equivalent by epsilon),
-        low, high. See :func:`gradcam_adv.metrics.gain`.
-    """
-    parts = []
-    for key, group in nissim.groupby(_OF_MAPS, sort=False):
-        by_photo = _by_photo(group)
-        # The other controls are made of the white-box attack.
-        for attack, control in ((BLACK_BOX, NOISE), *((WHITE_BOX, c) for c in CONTROLS)):
-            if not {attack, control} <= by_photo.keys():
-                continue
-            moved = by_photo[attack]
-            curve = by_photo[control][moved.columns]
-            people = moved.columns.get_level_values("identity")
-            found = metrics.gain(moved, moved.index, curve, curve.index, people, seed=seed)
-            of_both: dict[str, Any] = dict(zip(_OF_MAPS, key, strict=True))
-            of_both |= {"attack": attack, "control": control, "epsilon": moved.index}
-            of_both |= {"photos": moved.shape[1], "mod": moved.mean(axis=1).to_numpy()}
-            at_same = curve.mean(axis=1).reindex(moved.index).to_numpy()
-            of_both |= {"mod_control": at_same, "most": curve.index.max()}
-            of_both |= {name: getattr(found, name) for name in _OF_GAIN}
-            parts.append(pd.DataFrame(of_both))
-    return pd.concat(parts, ignore_index=True)
-
-
-def gain_order(nissim: Iterable[pd.DataFrame], seed: int) -> pd.DataFrame:
-    """Of every two networks, which one's own attack is worth more in noise, and how surely.
-
-    Args:
-        nissim: a table per network, of the same photos; held one at a time.
-        seed: of the bootstrap; the same people are drawn for all networks.
-
-    Returns:
-        Columns network, other_network, target, size, epsilon, share: that of the draws in which
-        the gain of the first is greater; equal ones, as two that are infinite, count half.
-    """
-    draws: dict[tuple[Any, ...], dict[Any, np.ndarray]] = {}
-    for table in nissim:
-        for (network, *of_maps), group in table.groupby(_OF_MAPS, sort=False):
-            by_photo = _by_photo(group)
-            if WHITE_BOX not in by_photo:  # as in variations of a study
-                continue
-            moved = by_photo[WHITE_BOX].sort_index(axis=1)
-            curve = by_photo[NOISE][moved.columns]
-            people = moved.columns.get_level_values("identity")
-            found = metrics.gain(moved, moved.index, curve, curve.index, people, seed=seed)
-            for epsilon, drawn in zip(moved.index, found.draws.T, strict=True):
-                draws.setdefault((*of_maps, epsilon), {})[network] = drawn
-    rows = [
-        (first, second, *key, ((a > b) + 0.5 * (a == b)).mean() if len(a) else np.nan)
-        for key, of_networks in draws.items()
-        for (first, a), (second, b) in itertools.combinations(of_networks.items(), 2)
-    ]
-    return pd.DataFrame(
-        rows, columns=["network", "other_network", "target", "size", "epsilon", "share"]
-    )
-
-
-def half_shift(nissim: pd.DataFrame, unrelated: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """The epsilon at which MOD is half of that of unrelated photos, by attack and by noise.
-
-    Returns:
-        Columns network, target, size, attack, photos, unrelated, least (the smallest epsilon of the
-        attack; a value below it is on the line from 0), half_shift, noise (the same of noise) and
-        ratio (noise by half_shift), each with its interval: half_shift_low and so on. See
-        :func:`gradcam_adv.metrics.half_shift`.
-    """
-    rows = []
-    for key, group in nissim.groupby(_OF_MAPS, sort=False):
-        network, target, size = key
-        pairs = select(unrelated, network=network, target=target, size=size)
-        apart = pairs.groupby(["identity", "photo"])["nissim"].mean()
-        by_photo = _by_photo(group)
-        for attack in (BLACK_BOX, WHITE_BOX):
-            if attack not in by_photo:
-                continue
-            moved, noise = by_photo[attack][apart.index], by_photo[NOISE][apart.index]
-            people = apart.index.get_level_values("identity")
-            found = metrics.half_shift(
-                moved, moved.index, noise, noise.index, apart, people, seed=seed
-            )
-            row: dict[str, Any] = dict(zip(_OF_MAPS, key, strict=True))
-            row |= {"attack": attack, "photos": len(apart), "unrelated": apart.mean()}
-            row |= {"least": moved.index.min()}
-            for name in ("attack", "noise", "ratio"):
-                column = "half_shift" if name == "attack" else name
-                values = getattr(found, name)
-                row |= dict(zip((column, f"{column}_low", f"{column}_high"), values, strict=True))
-            rows.append(row)
-    return pd.DataFrame(rows)
+    return table.sort_values([*OF_MAPS, "attack", "epsilon"], ignore_index=True)
 
 
 def over_networks(nissim: Iterable[pd.DataFrame], keys: list[str]) -> pd.DataFrame:

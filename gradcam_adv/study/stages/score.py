@@ -18,11 +18,10 @@ from gradcam_adv.files import write
 from gradcam_adv.metrics.nissim import WINDOW
 from gradcam_adv.runs.engines import SLICE, Engine, WriteSlice
 from gradcam_adv.runs.records import Names
-from gradcam_adv.study import tables
+from gradcam_adv.study import gain, tables
 from gradcam_adv.study.attacks import (
     BLACK_BOX,
-    MIRRORED,
-    OTHER_PHOTO,
+    FOR_GAIN_ALONE,
     WHITE_BOX,
     condition_key,
     named_under,
@@ -139,7 +138,7 @@ class Score(_Scored):
                 for size, compared in self._at_sizes(perturbed):
                     values = metrics.nissim(clean_at[size], compared)
                     shifts = {}  # not where only the gain is measured
-                    if epsilon in self.evaluate.levels and attack not in (MIRRORED, OTHER_PHOTO):
+                    if epsilon in self.evaluate.levels and attack not in FOR_GAIN_ALONE:
                         shifts = asdict(metrics.region_shift(clean_at[size], compared))
                     for i, target in enumerate(self.targets):
                         parts.append(
@@ -289,13 +288,12 @@ class SummarizeScores(SummaryTask):
     seed: int
 
     def make(self, engine: Engine) -> list[Path]:
-        kinds = ("excess", "gain", "gain_curves", "half_shift", "mod", "shift", "vid")
+        kinds = ("excess", "gain_curves", "half_shift", "mod", "shift", "vid")
         parts: dict[str, list[pd.DataFrame]] = {kind: [] for kind in kinds}
         for score in self.networks.values():  # one at a time, which bounds the memory
             every, unrelated = score.nissim(), score.unrelated()
-            parts["gain"].append(tables.gain(every, self.seed))
             parts["gain_curves"].append(tables.gain_curves(every))
-            parts["half_shift"].append(tables.half_shift(every, unrelated, self.seed))
+            parts["half_shift"].append(gain.half_shift(every, unrelated, self.seed))
             nissim = of_study(every, score.evaluate.levels)
             parts["excess"].append(tables.excess(nissim, unrelated))
             parts["mod"].append(tables.mod(nissim, unrelated, score.unrelated_attacked()))
@@ -308,8 +306,8 @@ class SummarizeScores(SummaryTask):
         unrelated = tables.over_networks((s.unrelated() for s in scores), of_pairs)
         parts["excess"].append(tables.excess(nissim, unrelated))
         by_name = {name: pd.concat(found, ignore_index=True) for name, found in parts.items()}
-        by_name["gain_order"] = tables.gain_order((s.nissim() for s in scores), self.seed)
-        return write.tables(self.folder, **by_name)
+        gains, order = gain.by_network((s.nissim() for s in scores), self.seed)
+        return write.tables(self.folder, gain=gains, gain_order=order, **by_name)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
