@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from gradcam_adv.paper import printed
 from gradcam_adv.study import checks, config
 from gradcam_adv.study.attacks import attacks_on, makers_of, of_study
+from gradcam_adv.study.stages.evaluate import Evaluate
 
 SHIPPED = Path(__file__).parents[1] / "studies"
 
@@ -264,3 +266,18 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path):
     (tmp_path / "bad.toml").write_text("epochs = = 3")
     with pytest.raises(ValueError, match="study file in TOML. Received: .*bad.toml"):
         config.read(tmp_path / "bad.toml")
+
+
+@pytest.mark.parametrize(
+    ("people", "others"),
+    [
+        ("aabbcc", [3, 4, 5, 0, 1, 2]),
+        # Half of the set away is the same person, so the next one of another person is taken.
+        ("aaab", [3, 3, 3, 1]),
+        ("aabaa", [2, 2, 4, 2, 2]),
+    ],
+)
+def test_the_other_photo_is_of_another_person_half_of_the_set_away(people, others):
+    photos = SimpleNamespace(test=pd.DataFrame({"identity": list(people)}))
+    task = SimpleNamespace(photos=photos)
+    assert [Evaluate._of_another(task, row) for row in range(len(people))] == others
