@@ -12,7 +12,8 @@ import click.testing
 import keras
 import numpy as np
 import pytest
-from bad_files import PUBLISHED, archive, described, network
+from bad_files import COSTLY, PUBLISHED, archive, described, network
+from fuzz import models as fuzzed
 from keras.src.backend.common import global_state
 
 from benchmarks import checking
@@ -268,22 +269,24 @@ def saved(tmp_path):
     return path
 
 
-CHILDREN = [
-    ("crash", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "the program .* crashed"),
-    ("hang", "import time; time.sleep(60)", "takes more than 1 s to look at"),
-    (
-        "memory",
-        "from gradcam_adv.untrusted import checks; checks._limit(0); bytearray(10**9)",
-        "the program .* crashed",
-    ),
-]
+LIMITED = "from gradcam_adv.untrusted import checks; checks.SECONDS = 1; checks._limit(0)\n"
+# By what happens to it: its program, how long it may take, and what is said of the file.
+CHILDREN = {
+    "crash": ("import os; os.kill(os.getpid(), 11)", 60, "the program .* crashed"),
+    "hang": ("import time; time.sleep(60)", 1, "takes more than 1 s to look at"),
+    "much memory": (LIMITED + "bytearray(10**9)", 60, "the program .* crashed"),
+    "much time": (LIMITED + "while True: pass", 10, "the program .* crashed"),
+    "a large file": (LIMITED + "open('x', 'wb').write(bytes(2**21))", 60, "the program .* crashed"),
+}
 
 
-@pytest.mark.parametrize(("program", "why"), [case[1:] for case in CHILDREN], ids=["c", "h", "m"])
-def test_whatever_happens_to_the_child_is_a_refusal(saved, tmp_path, monkeypatch, program, why):
+@pytest.mark.parametrize("kind", CHILDREN)
+def test_whatever_happens_to_the_child_is_a_refusal(saved, tmp_path, monkeypatch, kind):
+    program, seconds, why = CHILDREN[kind]
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "child.py").write_text(program)
     monkeypatch.setattr(untrusted.checks, "__file__", str(tmp_path / "child.py"))
-    monkeypatch.setattr(untrusted, "SECONDS", 1)
+    monkeypatch.setattr(untrusted, "SECONDS", seconds)
     with pytest.raises(ValueError, match=f"Expected a .keras model.*Received: .*a.keras: .*{why}"):
         classifiers.load_model(saved)
 
@@ -320,6 +323,20 @@ def test_the_child_refuses_published_attacks_with_little_memory_and_time(tmp_pat
         assert found.refused and re.search(why, found.refused), (name, found)
         assert found.memory < 300, (name, found)
         assert found.seconds < 5, (name, found)
+
+
+@pytest.mark.parametrize("number", range(len(COSTLY)))
+def test_the_child_looks_at_large_descriptions_with_little_memory_and_time(tmp_path, number):
+    (tmp_path / "a.keras").write_bytes(archive(COSTLY[number]))
+    (found,) = checking.checked([tmp_path / "a.keras"])
+    assert found.memory < 300, found
+    assert found.seconds < 5, found
+
+
+def test_damaged_weights_kill_at_most_the_process_that_looks_at_them():
+    found, accepted, _ = fuzzed.hdf5(range(150))
+    assert found == []
+    assert 10 < accepted < 140
 
 
 # The command.
