@@ -115,7 +115,8 @@ def stages(pipeline: Pipeline, *, all_readings: bool = False) -> pd.DataFrame:
         for task in tasks:
             arm, name = task.name.split("/", 1) if "/" in task.name else ("", task.name)
             place = (", ".join(filter(None, (arm, group))), task.stage)
-            found.setdefault(place, []).append((name, _of_task(pipeline.runner, task)))
+            state = _of_task(pipeline.runner, task, varied=bool(group))
+            found.setdefault(place, []).append((name, state))
     rows = [(*place, *astuple(_of_stage(states))) for place, states in found.items()]
     if ("", "report") not in found:
         made = any(pipeline.folder.glob(f"report/*/{records.MANIFEST}"))
@@ -137,8 +138,12 @@ def _of_stage(states: Sequence[tuple[str, State]]) -> State:
     return State("stale" if "stale" in kinds else "partly", "; ".join(lines))
 
 
-def _of_task(runner: Runner, task: Task) -> State:
-    """The state of a task, by its records and by what its needs hold now."""
+def _of_task(runner: Runner, task: Task, *, varied: bool) -> State:
+    """The state of a task, by its records and by what its needs hold now.
+
+    ``varied``: it is of a further seed or a reading. Then a record of the same task with other
+    inputs may be that of another one.
+    """
     record = task.record()
     if record is not None:
         if runner.is_done(task):
@@ -151,6 +156,8 @@ def _of_task(runner: Runner, task: Task) -> State:
         due = task.files_due()
         of = "" if due is None else f" of {due}"
         return State("partly", f"{len(record.files)}{of} files")
+    if varied:
+        return State("missing")
     # The latest record of the same task with other inputs.
     manifests = list(task.folder.parent.glob(f"*/{records.MANIFEST}"))
     manifests.sort(key=lambda path: path.stat().st_mtime_ns)
