@@ -138,6 +138,17 @@ def test_a_class_that_the_callers_program_registered_is_accepted(tmp_path):
         classifiers.load_model(path)
 
 
+def test_a_registered_class_counts_only_under_the_name_that_keras_looks_up(tmp_path):
+    (tmp_path / "a.keras").write_bytes(archive(network(described("Own", None))))
+    with keras.saving.custom_object_scope({"Own": L.Dense}):
+        with pytest.raises(ValueError, match="a class 'Own' of None, which is not part of Keras"):
+            classifiers.load_model(tmp_path / "a.keras")
+        own = described("Own", None, registered_name="Own")
+        (tmp_path / "a.keras").write_bytes(archive(network(own)))
+        with untrusted.checked(tmp_path / "a.keras", "model") as (_, contents):
+            assert contents.registered
+
+
 @pytest.fixture
 def live(tmp_path, monkeypatch):
     """A model whose Lambda makes a file "ran" when it is opened; shown to do so."""
@@ -329,6 +340,7 @@ def test_the_child_refuses_published_attacks_with_little_memory_and_time(tmp_pat
 def test_the_child_looks_at_large_descriptions_with_little_memory_and_time(tmp_path, number):
     (tmp_path / "a.keras").write_bytes(archive(COSTLY[number]))
     (found,) = checking.checked([tmp_path / "a.keras"])
+    assert found.refused is None  # by the child, which does not reach a limit
     assert found.memory < 300, found
     assert found.seconds < 5, found
 
