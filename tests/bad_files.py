@@ -271,7 +271,7 @@ CONFIGS = [
     ("config of more bytes than any has", b" " * 4_000_001, "of more than 4,000,000 bytes"),
     (
         "config of very many classes",
-        network(*(described(f"Own{i}") for i in range(101))),
+        network(*(described("Own", registered_name=f"Own{i}") for i in range(101))),
         "101 classes or functions that are not",
     ),
 ]

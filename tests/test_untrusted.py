@@ -346,9 +346,9 @@ def test_the_child_looks_at_large_descriptions_with_little_memory_and_time(tmp_p
 
 
 def test_damaged_weights_kill_at_most_the_process_that_looks_at_them():
-    found, accepted, _ = fuzzed.hdf5(range(150))
+    found, accepted, _ = fuzzed.hdf5(range(2, 100))
     assert found == []
-    assert 10 < accepted < 140
+    assert 10 < accepted < 90
 
 
 # The command.
