@@ -184,9 +184,14 @@ def test_a_lambda_does_not_run_in_a_program_that_allows_keras_to_run_it(live, un
         classifiers.load_model(live)
 
 
-def test_keras_safe_mode_is_on_even_if_our_own_check_finds_nothing(live, unsafe, monkeypatch):
-    nothing = {"arrays": 0, "bytes": 0}
-    monkeypatch.setattr(untrusted, "_look_at", lambda *_: nothing)
+@pytest.mark.parametrize("unknown", [{}, {"Own": ""}])
+def test_keras_safe_mode_is_on_even_if_our_own_check_finds_nothing(
+    live, unsafe, monkeypatch, unknown
+):
+    """While a model is planned, and while one with a registered class is opened without a plan."""
+    nothing = {"arrays": 0, "bytes": 0, "unknown": unknown}
+    monkeypatch.setattr(untrusted, "_look_at", lambda *_: dict(nothing))
+    monkeypatch.setitem(keras.saving.get_custom_objects(), "Own", L.Dense)
     with pytest.raises(ValueError, match="that Keras opens in safe mode. Received: .*live.keras"):
         classifiers.load_model(live)
 
