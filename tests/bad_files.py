@@ -234,6 +234,8 @@ ATTACKS = [
     ("IntegerLookup of a file", lookup("IntegerLookup", "/etc/passwd"), "reads the file"),
     ("TextVectorization of a page", lookup("TextVectorization", "http://x.org/"), "reads the file"),
     ("a very long name of a vocabulary", lookup("StringLookup", "a\n" * 999), r"'a\\na\\n.*\.\.\."),
+    ("a table of unknown words", layer("IntegerLookup", vocabulary=[1], num_oov_indices=10**9),
+     "a table of 1,000,000,000 unknown words"),
     # classes that are not Keras' own
     *[(f"class {name} of {module}", network(described(name, module)), OWN)
       for name, module in [*CLASSES, ("Dense", ["keras.layers"])]],

@@ -29,6 +29,8 @@ _MOST_MEMBERS = 1000
 # The largest description of a model that is read, and how many classes and functions that are not
 # Keras' own it may name. NASNetLarge's has 1 MB.
 _CONFIG_BYTES, _MOST_UNKNOWN = 4_000_000, 100
+# The largest table that a lookup layer may make for unknown words. Keras has 1 place by default.
+_MOST_OOV = 1000
 # How much data may grow when it is unpacked, if it has more than _SMALL bytes. Keras stores weights
 # uncompressed, and they hardly shrink; a bomb grows by a factor of 1000.
 _EXPANSION, _SMALL = 20, 1_000_000
@@ -221,6 +223,8 @@ def _check_part(part: dict[str, Any]) -> None:
         raise Refused(
             f"a lookup layer that reads the file {_shown(words)}; give it a list of words instead"
         )
+    if isinstance(part.get("num_oov_indices"), int) and part["num_oov_indices"] > _MOST_OOV:
+        raise Refused(f"a lookup layer with a table of {part['num_oov_indices']:,} unknown words")
     if isinstance(name, str) and (
         not name.isprintable() or len(name) > 200 or "/" in name or "\\" in name or name[:2] == ".."
     ):
