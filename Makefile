@@ -12,8 +12,9 @@ STUDY ?= studies/quick.toml
 # More options for the stages, such as ARGS="--photos DIR --weights DIR".
 ARGS ?=
 
-# For `make fuzz`.
-COUNT ?= 10000
+# For `make fuzz`: descriptions of models, and damaged files of weights and of images.
+TREES ?= 10000
+FILES ?= 10000
 SEED ?= 0
 
 NOTEBOOKS := $(patsubst %.py,%.ipynb,$(wildcard notebooks/*.py))
@@ -91,9 +92,9 @@ test-slow: $(VENV)/.installed-test $(VENV)/.installed-docs $(VENV)/.installed-no
 known: $(VENV)/.installed-test  ## list Keras' classes again that a model file may name
 	$(BIN)/python tests/known_classes.py
 
-fuzz: $(VENV)/.installed-test  ## random and damaged models, weights and images (COUNT=10000 SEED=0)
-	$(BIN)/python tests/fuzz/models.py --count $(COUNT) --seed $(SEED)
-	$(BIN)/python tests/fuzz/images.py --count $(COUNT) --seed $(SEED)
+fuzz: $(VENV)/.installed-test  ## random and damaged models, weights and images (TREES=10000 FILES=10000 SEED=0)
+	$(BIN)/python tests/fuzz/models.py --trees $(TREES) --files $(FILES) --seed $(SEED)
+	$(BIN)/python tests/fuzz/images.py --count $(FILES) --seed $(SEED)
 
 torture: $(VENV)/.installed-test  ## kill a study 50 times, resume, compare byte for byte
 	$(BIN)/python tests/torture.py --kills 50

@@ -234,6 +234,8 @@ ATTACKS = [
     ("IntegerLookup of a file", lookup("IntegerLookup", "/etc/passwd"), "reads the file"),
     ("TextVectorization of a page", lookup("TextVectorization", "http://x.org/"), "reads the file"),
     ("a very long name of a vocabulary", lookup("StringLookup", "a\n" * 999), r"'a\\na\\n.*\.\.\."),
+    ("a table of unknown words", layer("IntegerLookup", vocabulary=[1], num_oov_indices=10**9),
+     "a table of 1,000,000,000 unknown words"),
     # classes that are not Keras' own
     *[(f"class {name} of {module}", network(described(name, module)), OWN)
       for name, module in [*CLASSES, ("Dense", ["keras.layers"])]],
@@ -268,7 +270,12 @@ CONFIGS = [
     ("config of nothing", {}, "a config.json that describes no model"),
     ("config of weights", {"a": 1}, "a config.json that describes no model"),
     ("config deep and whole", f'{{"a": {DEEP}, "class_name": "Dense"}}'.encode(), "Dense|deep"),
-    ("config of more bytes than any has", b" " * 8_000_001, "of more than 8,000,000 bytes"),
+    ("config of more bytes than any has", b" " * 4_000_001, "of more than 4,000,000 bytes"),
+    (
+        "config of very many classes",
+        network(*(described("Own", registered_name=f"Own{i}") for i in range(101))),
+        "101 classes or functions that are not",
+    ),
 ]
 
 ARCHIVES = [
@@ -400,6 +407,16 @@ PUBLISHED = [
     ("allocation: a billion numbers at once", ".keras",
      archive(network(ARANGE)), "constants alone"),
 ]  # fmt: skip
+
+
+# Descriptions of nearly the largest size that is read, costly to look at: objects without anything
+# in them; as many arguments of an operation that is in the arguments of another, and so on.
+EMPTY = b"[" + b"{}," * 1_320_000 + b"{}]"
+NODE = b'{"inbound_nodes": [{"b": {"class_name": "__keras_tensor__"}, "a": '
+COSTLY = [
+    b'{"class_name": "Sequential", "module": "keras", "config": ' + content + b"}"
+    for content in (EMPTY, NODE * 300 + EMPTY + b"}]}" * 300)
+]
 
 
 # Studies.

@@ -94,4 +94,4 @@ def text() -> str:
 
 if __name__ == "__main__":
     FILE.write_text(text())
-    print(f"{FILE}: {sum(map(len, known()['classes'].values()))} classes", file=sys.stderr)
+    print(f"{FILE}: {sum(map(len, known()['class'].values()))} classes", file=sys.stderr)

@@ -172,3 +172,23 @@ def test_new_names_and_people_change_only_the_table_of_identities(run):
     assert identities["name"].str.startswith("Someone").sum() == 5
     assert identities.loc["n000099", "reason"] == "1 photo, fewer than min_photos = 3"
     assert "4 of 6 identities were chosen" in (run / "runs" / "arms" / "report.md").read_text()
+
+
+def test_clean_leaves_what_the_user_made_or_changed_and_nothing_else(run):
+    """A note in every folder, and an edited report."""
+    tops = run / "runs", run / "models"
+    made = {path for top in tops for path in top.rglob("*") if path.is_file()}
+    assert len(made) > 100
+    users = {path.parent / "notes.txt" for path in made} | {run / "runs" / "arms" / "report.md"}
+    for path in users:
+        path.write_text("mine")
+    result = command(run, "clean", "study.toml")
+    assert result.returncode == 0, result.stderr
+    assert {path for top in tops for path in top.rglob("*") if path.is_file()} == users
+    assert {path.read_text() for path in users} == {"mine"}
+    assert result.stdout.splitlines() == [
+        f"{len(made) - 1} files removed",
+        "left alone, since somebody changed it: runs/arms/report.md",
+    ]
+    for path in users:
+        path.unlink()

@@ -78,9 +78,10 @@ def test_clean_deletes_what_a_task_writes_and_nothing_else(places, task, kind):
     assert [name for name, path in files.items() if path.exists()] == THEIRS[task]
 
 
-def test_a_record_that_was_moved_deletes_nothing(places):
+@pytest.mark.parametrize("to", ["mine", "plain/train/mine"])
+def test_a_record_that_was_moved_deletes_nothing(places, to):
     files = put(places, "plain/train/vgg16", ["history.csv"], "journal")
-    moved = places[0] / "mine" / PLACE
+    moved = places[0] / to / PLACE
     moved.parent.mkdir()
     files["history.csv"].parent.rename(moved)
     assert clean_run(*places).removed == 0

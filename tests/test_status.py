@@ -1,5 +1,6 @@
 """The state of a run by its records and inputs: how far it is, and why a stage is not done."""
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -252,6 +253,7 @@ def test_the_command_comes_from_the_study_and_what_is_printed_is_text(folder):
     path = own.folder / records.MANIFEST
     content = json.loads(path.read_text())
     content["given"] |= {"command": "rm -rf ~", "photos": "no\n\x1b[2Jphotos; rm -rf ~"}
+    content["given"] |= {"engine": "ray; rm -rf ~", "readings": "; rm -rf ~"}
     content["command"] = "rm -rf ~"
     write.json(path, content)
     (own.folder / "no\n\x1b[2Jphotos; rm -rf ~").symlink_to(folder / "people")
@@ -266,6 +268,35 @@ def test_the_command_comes_from_the_study_and_what_is_printed_is_text(folder):
     lines = result.stdout.removesuffix("\n").split("\n")
     assert all(line.isprintable() and len(line) <= 500 for line in lines)
     assert r"no\n\x1b[2Jphotos" in lines[0]
+
+
+def test_the_command_has_the_engine_and_the_readings_but_no_address(folder):
+    given = ["study.toml", "--photos", "people", "--runs", "runs", "--models", "models"]
+    with contextlib.chdir(folder):
+        assert CliRunner().invoke(main, ["data", *given]).exit_code == 0
+    path = folder / "runs" / "tiny" / records.MANIFEST
+    content = json.loads(path.read_text())
+    assert content["given"] == {
+        **{"file": "../../study.toml", "photos": "../../people", "weights": None},
+        **{"engine": "local", "allow_left_out": False, "readings": False},
+    }
+    content["given"] |= {"engine": "ray", "address": "ray://elsewhere", "readings": True}
+    write.json(path, content)
+    with contextlib.chdir(folder):
+        lines = status.of_run(Path("runs/tiny")).lines()
+    command_line = "gradcam-adv readings study.toml --photos people --engine ray"
+    assert lines[-2] == f"to continue this run: {command_line}"
+    assert "add --address" in lines[-1]
+    assert not any("elsewhere" in line for line in lines)
+
+
+def test_readings_that_were_asked_for_have_lines_once_the_study_is_scored(folder):
+    own = opened(folder)
+    assert set(status.stages(own)["arm"]) == {"plain", ""}
+    found = status.stages(own, all_readings=True).set_index(["arm", "stage"])["state"]
+    assert found["plain, readings", "evaluate"] == found["readings", "score"] == "missing"
+    (folder / "models" / "tiny" / "plain" / "vgg16.keras").unlink()
+    assert set(status.stages(opened(folder), all_readings=True)["arm"]) == {"plain", ""}
 
 
 def test_status_downloads_nothing(folder, monkeypatch, tmp_path):

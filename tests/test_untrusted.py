@@ -12,7 +12,8 @@ import click.testing
 import keras
 import numpy as np
 import pytest
-from bad_files import PUBLISHED, archive, described, network
+from bad_files import COSTLY, PUBLISHED, archive, described, network
+from fuzz import models as fuzzed
 from keras.src.backend.common import global_state
 
 from benchmarks import checking
@@ -137,6 +138,17 @@ def test_a_class_that_the_callers_program_registered_is_accepted(tmp_path):
         classifiers.load_model(path)
 
 
+def test_a_registered_class_counts_only_under_the_name_that_keras_looks_up(tmp_path):
+    (tmp_path / "a.keras").write_bytes(archive(network(described("Own", None))))
+    with keras.saving.custom_object_scope({"Own": L.Dense}):
+        with pytest.raises(ValueError, match="a class 'Own' of None, which is not part of Keras"):
+            classifiers.load_model(tmp_path / "a.keras")
+        own = described("Own", None, registered_name="Own")
+        (tmp_path / "a.keras").write_bytes(archive(network(own)))
+        with untrusted.checked(tmp_path / "a.keras", "model") as (_, contents):
+            assert contents.registered
+
+
 @pytest.fixture
 def live(tmp_path, monkeypatch):
     """A model whose Lambda makes a file "ran" when it is opened; shown to do so."""
@@ -172,9 +184,14 @@ def test_a_lambda_does_not_run_in_a_program_that_allows_keras_to_run_it(live, un
         classifiers.load_model(live)
 
 
-def test_keras_safe_mode_is_on_even_if_our_own_check_finds_nothing(live, unsafe, monkeypatch):
-    nothing = {"arrays": 0, "bytes": 0}
-    monkeypatch.setattr(untrusted, "_look_at", lambda *_: nothing)
+@pytest.mark.parametrize("unknown", [{}, {"Own": ""}])
+def test_keras_safe_mode_is_on_even_if_our_own_check_finds_nothing(
+    live, unsafe, monkeypatch, unknown
+):
+    """While a model is planned, and while one with a registered class is opened without a plan."""
+    nothing = {"arrays": 0, "bytes": 0, "unknown": unknown}
+    monkeypatch.setattr(untrusted, "_look_at", lambda *_: dict(nothing))
+    monkeypatch.setitem(keras.saving.get_custom_objects(), "Own", L.Dense)
     with pytest.raises(ValueError, match="that Keras opens in safe mode. Received: .*live.keras"):
         classifiers.load_model(live)
 
@@ -268,22 +285,24 @@ def saved(tmp_path):
     return path
 
 
-CHILDREN = [
-    ("crash", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "the program .* crashed"),
-    ("hang", "import time; time.sleep(60)", "takes more than 1 s to look at"),
-    (
-        "memory",
-        "from gradcam_adv.untrusted import checks; checks._limit(0); bytearray(10**9)",
-        "the program .* crashed",
-    ),
-]
+LIMITED = "from gradcam_adv.untrusted import checks; checks.SECONDS = 1; checks._limit(0)\n"
+# By what happens to it: its program, how long it may take, and what is said of the file.
+CHILDREN = {
+    "crash": ("import os; os.kill(os.getpid(), 11)", 60, "the program .* crashed"),
+    "hang": ("import time; time.sleep(60)", 1, "takes more than 1 s to look at"),
+    "much memory": (LIMITED + "bytearray(10**9)", 60, "the program .* crashed"),
+    "much time": (LIMITED + "while True: pass", 10, "the program .* crashed"),
+    "a large file": (LIMITED + "open('x', 'wb').write(bytes(2**21))", 60, "the program .* crashed"),
+}
 
 
-@pytest.mark.parametrize(("program", "why"), [case[1:] for case in CHILDREN], ids=["c", "h", "m"])
-def test_whatever_happens_to_the_child_is_a_refusal(saved, tmp_path, monkeypatch, program, why):
+@pytest.mark.parametrize("kind", CHILDREN)
+def test_whatever_happens_to_the_child_is_a_refusal(saved, tmp_path, monkeypatch, kind):
+    program, seconds, why = CHILDREN[kind]
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "child.py").write_text(program)
     monkeypatch.setattr(untrusted.checks, "__file__", str(tmp_path / "child.py"))
-    monkeypatch.setattr(untrusted, "SECONDS", 1)
+    monkeypatch.setattr(untrusted, "SECONDS", seconds)
     with pytest.raises(ValueError, match=f"Expected a .keras model.*Received: .*a.keras: .*{why}"):
         classifiers.load_model(saved)
 
@@ -320,6 +339,21 @@ def test_the_child_refuses_published_attacks_with_little_memory_and_time(tmp_pat
         assert found.refused and re.search(why, found.refused), (name, found)
         assert found.memory < 300, (name, found)
         assert found.seconds < 5, (name, found)
+
+
+@pytest.mark.parametrize("number", range(len(COSTLY)))
+def test_the_child_looks_at_large_descriptions_with_little_memory_and_time(tmp_path, number):
+    (tmp_path / "a.keras").write_bytes(archive(COSTLY[number]))
+    (found,) = checking.checked([tmp_path / "a.keras"])
+    assert found.refused is None  # by the child, which does not reach a limit
+    assert found.memory < 300, found
+    assert found.seconds < 5, found
+
+
+def test_damaged_weights_kill_at_most_the_process_that_looks_at_them():
+    found, accepted, _ = fuzzed.hdf5(range(2, 100))
+    assert found == []
+    assert 10 < accepted < 90
 
 
 # The command.

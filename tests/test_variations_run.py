@@ -110,6 +110,18 @@ def test_the_report_has_seeds_and_readings_and_keeps_them(run):
     assert report.read_text() == text
 
 
+def test_status_knows_of_the_readings(run):
+    states = command(run, "readings", "study.toml"), command(run, "status", "runs/varied")
+    assert [state.returncode for state in states] == [0, 0], states
+    assert re.search(r"^plain, readings +evaluate +done", states[1].stdout, re.MULTILINE)
+    assert states[1].stdout.splitlines()[-1] == "everything is done"
+    (over,) = done(run, "readings")
+    over.rename(over.with_name("x"))
+    told = command(run, "status", "runs/varied").stdout
+    over.with_name("x").rename(over)
+    assert "to continue this run: gradcam-adv readings study.toml" in told
+
+
 def test_clean_leaves_nothing(run):
     result = command(run, "clean", "study.toml")
     assert result.returncode == 0, result.stderr

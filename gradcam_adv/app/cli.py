@@ -51,7 +51,7 @@ def _pipeline(
         runs / read.name,
         models / read.name,
         allow_left_out=allow_left_out,
-        given={"file": str(study), "photos": photos, "weights": weights},
+        given={"file": str(study), "photos": photos, "weights": weights, "engine": engine},
         engine=_engine(engine, address, read.threads or machine.cores()),
     )
 

@@ -91,10 +91,12 @@ MODEL = (
 )
 
 
-def reproducing(study: Path, *, allow_left_out: bool = False, **options: Any) -> str:
+def reproducing(
+    study: Path, *, all_readings: bool = False, allow_left_out: bool = False, **options: Any
+) -> str:
     """The command that does the whole study, with the options of another command."""
     usual: dict[str, Any] = {"engine": "local", "runs": Path("runs"), "models": Path("models")}
-    words = ["gradcam-adv", "reproduce", str(study)]
+    words = ["gradcam-adv", "readings" if all_readings else "reproduce", str(study)]
     for name, value in options.items():
         if value != usual.get(name):
             words += [f"--{name}", str(value)]

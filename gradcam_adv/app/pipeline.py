@@ -59,8 +59,8 @@ class Pipeline:
             folder: of the run.
             models: folder of its ``.keras`` files.
             allow_left_out: continue however many photos can't be used.
-            given: what the user typed, for the run's manifest: the path of the study's file, and
-                photos and weights in place of the file's.
+            given: what the user typed, for the run's manifest: the path of the study's file,
+                photos and weights in place of the file's, and the name of the engine.
             download: whether photos and weights may be downloaded.
             engine: does the slices of the tasks; None for this process.
 
@@ -91,7 +91,7 @@ class Pipeline:
         )
         self.weights = weights.resolve(study.weights, study.networks, download=download)
         self._allow_left_out = allow_left_out
-        self._given = dict(given or {})
+        self._given = {**(given or {}), "allow_left_out": allow_left_out, "readings": False}
         self._engine = engine or Local()
         self._started = False
         self.runner = Runner(
@@ -120,6 +120,7 @@ class Pipeline:
             all_readings: also do the study under other readings, before the report.
         """
         began = time.perf_counter()
+        self._given["readings"] = all_readings
         tasks = self._tasks(until)
         self._check([task for task in tasks if not self.runner.is_done(task)])
         with (
@@ -154,20 +155,26 @@ class Pipeline:
         tasks += [task for plan in self._seeds.values() for task in plan.tasks]
         return [*_without_repeats(tasks), self._over_seeds()]
 
-    def tasks(self) -> dict[str, list[Task]]:
+    def tasks(self, *, all_readings: bool = False) -> dict[str, list[Task]]:
         """All tasks as they are to be done now: of the study, "", and of each further seed.
 
-        The report is among them once all that it reads is done; readings never are.
+        The report is among them once all that it reads is done; so are those of "readings", if they
+        are asked for.
         """
         tasks = list(self.plan.tasks)
         if self._seeds:
             tasks.append(self._over_seeds())
         if self._is_scored():
             tasks.append(self._report())
-        shared = {task.folder for task in self.plan.tasks}
-        return {"": tasks} | {
-            f"seed {seed}": [task for task in plan.tasks if task.folder not in shared]
-            for seed, plan in self._seeds.items()
+        groups = {"": tasks} | {f"seed {seed}": plan.tasks for seed, plan in self._seeds.items()}
+        if all_readings and self._is_scored():
+            others, over = self._readings()
+            groups["readings"] = [*others, over]
+        # Each once: in the first group that it belongs to.
+        group_of = {task.folder: name for name in reversed(groups) for task in groups[name]}
+        return {
+            name: [task for task in tasks if group_of[task.folder] == name]
+            for name, tasks in groups.items()
         }
 
     def _is_scored(self) -> bool:
@@ -272,10 +279,7 @@ class Pipeline:
             self.folder / records.MANIFEST,
             {
                 "study": paths.to_run(asdict(self.study), self.folder),
-                "given": {
-                    **paths.to_run(self._given, self.folder),
-                    "allow_left_out": self._allow_left_out,
-                },
+                "given": paths.to_run(self._given, self.folder),
                 "weights": {
                     name: {"origin": chosen.origin, "sha256": chosen.sha256}
                     for name, chosen in self.weights.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +32,7 @@ class RunState:
     folder: Path
     study: str  # its name
     photos: str  # where they come from
-    command: str  # continues the run
+    command: str  # continues the run, but for the address of a cluster, which is not kept
     at_work: str | None  # see gradcam_adv.runs.locks.holder
     stages: pd.DataFrame  # see stages()
 
@@ -50,6 +50,10 @@ class RunState:
             lines.append("everything is done")
         elif not self.at_work:
             lines.append(f"to continue this run: {self.command}")
+            if " --engine ray" in self.command:
+                lines.append(
+                    "the address of a cluster is not kept; add --address, if it was on one"
+                )
         return lines
 
 
@@ -80,11 +84,20 @@ def of_run(folder: Path) -> RunState:
         study = config.parse({key: v for key, v in content.items() if v is not None})
     allowed = given.get("allow_left_out") is True
     pipeline = Pipeline(study, folder, models, allow_left_out=allowed, download=False)
+    all_readings = given.get("readings") is True
     # Out of the study, since a line of the manifest may be anybody's.
-    runs = Path(os.path.normpath(folder / ".."))
-    command = reproducing(file, allow_left_out=allowed, runs=runs, models=models.parent, **typed)
+    command = reproducing(
+        file,
+        all_readings=all_readings,
+        allow_left_out=allowed,
+        runs=Path(os.path.normpath(folder / "..")),
+        models=models.parent,
+        **typed,
+        engine="ray" if given.get("engine") == "ray" else "local",
+    )
     at_work = locks.holder(folder)
-    return RunState(folder, study.name, study.photos, command, at_work, stages(pipeline))
+    found = stages(pipeline, all_readings=all_readings)
+    return RunState(folder, study.name, study.photos, command, at_work, found)
 
 
 @dataclass(frozen=True)
@@ -95,14 +108,15 @@ class State:
     detail: str = ""  # why it is stale, or how far it is
 
 
-def stages(pipeline: Pipeline) -> pd.DataFrame:
+def stages(pipeline: Pipeline, *, all_readings: bool = False) -> pd.DataFrame:
     """One row per stage and arm: columns arm, stage, state, detail."""
-    found: dict[tuple[str, str], dict[str, State]] = {}
-    for seed, tasks in pipeline.tasks().items():
+    found: dict[tuple[str, str], list[tuple[str, State]]] = {}
+    for group, tasks in pipeline.tasks(all_readings=all_readings).items():
         for task in tasks:
             arm, name = task.name.split("/", 1) if "/" in task.name else ("", task.name)
-            place = (", ".join(filter(None, (arm, seed))), task.stage)
-            found.setdefault(place, {})[name] = _of_task(pipeline.runner, task)
+            place = (", ".join(filter(None, (arm, group))), task.stage)
+            state = _of_task(pipeline.runner, task, varied=bool(group))
+            found.setdefault(place, []).append((name, state))
     rows = [(*place, *astuple(_of_stage(states))) for place, states in found.items()]
     if ("", "report") not in found:
         made = any(pipeline.folder.glob(f"report/*/{records.MANIFEST}"))
@@ -111,21 +125,25 @@ def stages(pipeline: Pipeline) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["arm", "stage", "state", "detail"])
 
 
-def _of_stage(states: Mapping[str, State]) -> State:
-    """The state of a stage, by those of its tasks."""
-    kinds = {state.kind for state in states.values()}
+def _of_stage(states: Sequence[tuple[str, State]]) -> State:
+    """The state of a stage, by the names and states of its tasks."""
+    kinds = {state.kind for _, state in states}
     if kinds <= {"done"} or kinds == {"missing"}:
         return State(kinds.pop())
-    done = sum(state.kind == "done" for state in states.values())
+    done = sum(state.kind == "done" for _, state in states)
     lines = [f"{done} of {len(states)} done"] if len(states) > 1 else []
-    told = [f"{name}: {state.detail}" for name, state in states.items() if state.detail]
+    told = [f"{name}: {state.detail}" for name, state in states if state.detail]
     lines += told[:SHOWN]
     lines += [f"{len(told) - SHOWN} more like these"] if len(told) > SHOWN else []
     return State("stale" if "stale" in kinds else "partly", "; ".join(lines))
 
 
-def _of_task(runner: Runner, task: Task) -> State:
-    """The state of a task, by its records and by what its needs hold now."""
+def _of_task(runner: Runner, task: Task, *, varied: bool) -> State:
+    """The state of a task, by its records and by what its needs hold now.
+
+    ``varied``: it is of a further seed or a reading. Then a record of the same task with other
+    inputs may be that of another one.
+    """
     record = task.record()
     if record is not None:
         if runner.is_done(task):
@@ -138,6 +156,8 @@ def _of_task(runner: Runner, task: Task) -> State:
         due = task.files_due()
         of = "" if due is None else f" of {due}"
         return State("partly", f"{len(record.files)}{of} files")
+    if varied:
+        return State("missing")
     # The latest record of the same task with other inputs.
     manifests = list(task.folder.parent.glob(f"*/{records.MANIFEST}"))
     manifests.sort(key=lambda path: path.stat().st_mtime_ns)

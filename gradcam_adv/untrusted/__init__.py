@@ -65,9 +65,9 @@ def checked(path: Path, kind: Literal["model", "weights"]) -> Iterator[tuple[Pat
         copy = Path(name, "copy.keras" if kind == "model" else "copy.weights.h5")
         _copy(path, copy)
         found = _look_at(kind, copy)
-        unknown = found.pop("unknown", [])
+        unknown = found.pop("unknown", {})
         keras = sys.modules.get("keras")  # without it, the program has registered nothing
-        for why, registered in unknown:
+        for registered, why in unknown.items():
             if keras is None or keras.saving.get_registered_object(registered) is None:
                 raise ValueError(why)
         yield copy, Contents(**found, registered=bool(unknown))

@@ -19,14 +19,18 @@ from typing import Any
 import h5py
 import numpy as np
 
-# Memory in bytes and processor time in seconds that this program may take; more is a refusal.
-MEMORY, SECONDS = 400_000_000, 30
+# Memory in bytes and processor time in seconds that this program may take; more is a refusal. For
+# each _PER_SECOND bytes of a file it is a second more.
+MEMORY, SECONDS, _PER_SECOND = 400_000_000, 5, 50_000_000
 # The files in a .keras archive. Vocabularies of lookup layers are in the folder assets.
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 _MEMBERS = {CONFIG, WEIGHTS, "metadata.json"}
 _MOST_MEMBERS = 1000
-# The largest description of a model that is read. InceptionResNetV2's has 1 MB.
-_CONFIG_BYTES = 8_000_000
+# The largest description of a model that is read, and how many classes and functions that are not
+# Keras' own it may name. NASNetLarge's has 1 MB.
+_CONFIG_BYTES, _MOST_UNKNOWN = 4_000_000, 100
+# The largest table that a lookup layer may make for unknown words. Keras has 1 place by default.
+_MOST_OOV = 1000
 # How much data may grow when it is unpacked, if it has more than _SMALL bytes. Keras stores weights
 # uncompressed, and they hardly shrink; a bomb grows by a factor of 1000.
 _EXPANSION, _SMALL = 20, 1_000_000
@@ -57,9 +61,9 @@ def look(kind: str, path: Path) -> dict[str, Any]:
     """What a file holds; ``refused`` alone, with the reason, if it is refused.
 
     Of each kind there are ``arrays``, the number of its weights, and ``bytes``, their size in
-    memory. A model also has ``layers`` (a count by class), ``inputs`` (shapes) and ``unknown`` (of
-    each class or function that is not Keras' own: why it is refused, and the name under which a
-    program may have registered it).
+    memory. A model also has ``layers`` (a count by class), ``inputs`` (shapes) and ``unknown`` (why
+    each class or function that is not Keras' own is refused, by the name under which a program may
+    have registered it).
 
     Args:
         kind: "model" for a ``.keras`` file, "weights" for HDF5.
@@ -162,7 +166,9 @@ def _description(content: bytes) -> dict[str, Any]:
         raise Refused(f"a {CONFIG} that describes no model")
     # compile_config may hold anything, because Keras does not read it: compile=False.
     parts = list(_objects(config | {"compile_config": None}))
-    unknown = [part for part in map(_unknown, parts) if part]
+    unknown = dict(found for part in parts if (found := _unknown(part)))
+    if len(unknown) > _MOST_UNKNOWN:
+        raise Refused(f"{len(unknown):,} classes or functions that are not part of Keras")
     for part in parts:
         _check_part(part)
     classes = [part for part in parts if "class_name" in part]
@@ -175,20 +181,20 @@ def _description(content: bytes) -> dict[str, Any]:
     }
 
 
-def _objects(content: object) -> Iterator[dict[str, Any]]:
-    """All JSON objects in ``content``, at any depth."""
+def _objects(content: object, without: str = "") -> Iterator[dict[str, Any]]:
+    """All JSON objects in ``content``, at any depth, but those under the key ``without``."""
     waiting = [content]
     while waiting:
         part = waiting.pop()
         if isinstance(part, dict):
             yield part
-            waiting += part.values()
+            waiting += (value for key, value in part.items() if key != without)
         elif isinstance(part, list):
             waiting += part
 
 
-def _unknown(part: dict[str, Any]) -> list[str] | None:
-    """Why a class or function may not be used, and the name a program may have given it."""
+def _unknown(part: dict[str, Any]) -> tuple[str, str] | None:
+    """The name a program may have given a class or function, and why it may not be used."""
     if "class_name" not in part:
         return None
     name, module = part["class_name"], part.get("module")
@@ -202,12 +208,12 @@ def _unknown(part: dict[str, Any]) -> list[str] | None:
         kind, called, registered = "function", part.get("config"), part.get("config")
         strange = "not one of Keras' activations and the like"
     else:
-        kind, called, registered = "class", name, part.get("registered_name") or name
+        kind, called, registered = "class", name, part.get("registered_name", name)
         strange = "not part of Keras and whose code is not in the file"
     if isinstance(module, str) and called in _KNOWN[kind].get(module, ()):
         return None
     why = f"a {kind} {_shown(called)} of {_shown(module)}, which is {strange}; {_REMEDY}"
-    return [why, registered if isinstance(registered, str) else ""]
+    return registered if isinstance(registered, str) else "", why
 
 
 def _check_part(part: dict[str, Any]) -> None:
@@ -217,6 +223,8 @@ def _check_part(part: dict[str, Any]) -> None:
         raise Refused(
             f"a lookup layer that reads the file {_shown(words)}; give it a list of words instead"
         )
+    if isinstance(part.get("num_oov_indices"), int) and part["num_oov_indices"] > _MOST_OOV:
+        raise Refused(f"a lookup layer with a table of {part['num_oov_indices']:,} unknown words")
     if isinstance(name, str) and (
         not name.isprintable() or len(name) > 200 or "/" in name or "\\" in name or name[:2] == ".."
     ):
@@ -225,7 +233,8 @@ def _check_part(part: dict[str, Any]) -> None:
         raise Refused(f"a constant of type {_shown(dtype)}, which is not one of numbers")
     for node in part.get("inbound_nodes") or ():
         # Keras would calculate with constants at once, instead of adding an operation to the graph.
-        if not any(p.get("class_name") == "__keras_tensor__" for p in _objects(node)):
+        inside = _objects(node, without="inbound_nodes")  # so that nothing is looked at twice
+        if not any(p.get("class_name") == "__keras_tensor__" for p in inside):
             raise Refused("an operation on constants alone")
 
 
@@ -239,7 +248,7 @@ def _limit(size: int) -> None:
     """Limit memory, processor time, and the size of files written; not all systems obey."""
     for what, most in (
         (resource.RLIMIT_DATA, MEMORY),
-        (resource.RLIMIT_CPU, SECONDS),
+        (resource.RLIMIT_CPU, SECONDS + size // _PER_SECOND),
         (resource.RLIMIT_FSIZE, _EXPANSION * size + _SMALL),
         (resource.RLIMIT_CORE, 0),
     ):

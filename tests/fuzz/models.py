@@ -1,17 +1,17 @@
 """Random descriptions of models, and mutated HDF5: nothing is accepted that should not be.
 
-    python tests/fuzz/models.py --count 100000 --seed 1
+    python tests/fuzz/models.py --trees 100000 --files 20000 --seed 1
 
 prints two lines, and ends with status 1 after a fault. ``tree(number)`` and ``mutated(number)``
 make the case of a fault again.
 """
 
 import argparse
-import concurrent.futures
 import inspect
 import io
 import json
 import multiprocessing
+import resource
 import signal
 import sys
 import tempfile
@@ -32,7 +32,9 @@ GADGETS = {
 # Where functions of tensors are defined.
 HARMLESS = ("keras.src.activations.", "keras.src.losses.", "keras.src.metrics.")
 VALUES = ("relu", 3, None, 0.5, [1, 2], "x", True, "float32", "../x", [[1]], {"a": 1})
-BATCH = 2000
+# Files of a process, its limits, its record of how far it is, and what it reads as Keras does.
+BATCH, SECONDS, MEMORY, STATE = 2000, 5, 4 << 30, "state.json"
+PLACES = ("", "layers/dense", "layers/b", "more/1")
 
 
 def resolved(kind, module, name):
@@ -141,50 +143,74 @@ def mutated(number):
     return bytes(content)
 
 
-def files(numbers):
-    """The same for mutated HDF5."""
-    found, accepted = [], 0
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "a.h5")
-        for number in numbers:
-            path.write_bytes(mutated(number))
-            signal.alarm(5)  # kills this process if reading takes forever
-            try:
-                accepted += "refused" not in checks.look("weights", path)
-            except Exception as error:
-                found.append(f"file {number}: {error!r}")
-        signal.alarm(0)
-    return found, accepted
+def files(numbers, folder):
+    """Look at mutated HDF5, and read what is accepted as Keras does. A file says how far it is."""
+    from keras.src.saving.saving_lib import H5IOStore
+
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    path, state = Path(folder, "a.weights.h5"), Path(folder, STATE)
+    accepted, found = 0, []
+    for number in numbers:
+        path.write_bytes(mutated(number))
+        state.write_text(json.dumps([number, "looks", accepted, found]))
+        signal.alarm(SECONDS)  # kills this process
+        try:
+            if "refused" in checks.look("weights", path):
+                continue
+            accepted += 1
+            state.write_text(json.dumps([number, "opens", accepted, found]))
+            store = H5IOStore(path)
+            for place in PLACES:
+                entry = store.get(place)
+                names = entry.keys()
+                [entry[name] for name in names]
+            store.close()
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError):
+            pass  # in use, one line
+        except Exception as error:
+            found.append(f"file {number}: {error!r}")
+    signal.alarm(0)
+    state.write_text(json.dumps([number, "ends", accepted, found]))
+
+
+def hdf5(numbers):
+    """Faults among mutated HDF5 files; how many are accepted; and how many kill who looks.
+
+    That is a refusal in use, where each file has a process of its own. What kills who opens the
+    file after that is a fault.
+    """
+    found, accepted, killed = [], 0, 0
+    spawn = multiprocessing.get_context("spawn")
+    while numbers:
+        with tempfile.TemporaryDirectory() as folder:
+            child = spawn.Process(target=files, args=(numbers[:BATCH], folder))
+            child.start()
+            child.join()
+            number, what, opened, faults = json.loads(Path(folder, STATE).read_text())
+        if child.exitcode > 0:
+            raise RuntimeError(f"file {number}: Python ended with status {child.exitcode}")
+        accepted += opened
+        found += faults
+        killed += what == "looks"
+        if what == "opens":
+            found.append(f"file {number}: signal {-child.exitcode} while it was opened")
+        numbers = numbers[numbers.index(number) + 1 :]
+    return found, accepted, killed
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--trees", type=int, default=10_000)
+    parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     first = arguments.seed * 10_000_000
-    faults, accepted = trees(range(first, first + arguments.count))
-    print(f"descriptions: {arguments.count:,} trees, {accepted:,} accepted, {len(faults)} faults")
-    opened = crashes = 0
-    waiting = [range(n, min(n + BATCH, first + arguments.count))
-               for n in range(first, first + arguments.count, BATCH)]  # fmt: skip
-    while waiting:
-        batch = waiting.pop()
-        # What kills this process is a refusal in use, where each file has a process of its own.
-        spawn = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(1, spawn) as pool:
-            try:
-                found, of_batch = pool.submit(files, batch).result()
-            except concurrent.futures.process.BrokenProcessPool:
-                found, of_batch = [], 0
-                if len(batch) == 1:
-                    crashes += 1
-                else:
-                    half = len(batch) // 2
-                    waiting += [batch[:half], batch[half:]]
-        faults += found
-        opened += of_batch
-    print(f"HDF5: {arguments.count:,} files, {opened:,} read, {crashes} killed the child")
+    faults, accepted = trees(range(first, first + arguments.trees))
+    print(f"descriptions: {arguments.trees:,} trees, {accepted:,} accepted, {len(faults)} faults")
+    more, accepted, killed = hdf5(range(first, first + arguments.files))
+    faults += more
+    print(f"HDF5: {arguments.files:,} files, {accepted:,} accepted, {killed:,} killed the child,",
+          f"{len(more)} faults")  # fmt: skip
     print(*faults, sep="\n", end="\n" * bool(faults), file=sys.stderr)
     return 1 if faults else 0
 
