@@ -7,9 +7,11 @@ intervals are 95 % ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -85,18 +87,26 @@ class Estimate:
         low, high = np.clip(self.value - steps, least, greatest)
         return float(low), float(high)
 
+    def __sub__(self, other: Estimate) -> Estimate:
+        """The difference of two numbers of the same people, or partly the same."""
+        return self._with(other, operator.sub, self.value - other.value)
+
     def __truediv__(self, other: Estimate) -> Estimate:
         """The ratio of two numbers of the same people, or partly the same."""
+        ratio = float(np.divide(self.value, other.value)) if other.value else float("nan")
+        return self._with(other, operator.truediv, ratio)
 
-        def ratio(above: pd.Series, below: pd.Series) -> pd.Series:
-            people = above.index.union(below.index)
-            over = above.reindex(people, fill_value=self.value)
-            return over / below.reindex(people, fill_value=other.value)
+    def _with(self, other: Estimate, of: Callable[..., Any], value: float) -> Estimate:
+        def joined(first: pd.Series, second: pd.Series) -> pd.Series:
+            people = first.index.union(second.index)
+            own = first.reindex(people, fill_value=self.value)
+            result: pd.Series = of(own, second.reindex(people, fill_value=other.value))
+            return result
 
         return Estimate(
-            float(np.divide(self.value, other.value)) if other.value else float("nan"),
-            ratio(self.without, other.without),
-            ratio(self.without_two, other.without_two),
+            value,
+            joined(self.without, other.without),
+            joined(self.without_two, other.without_two),
         )
 
 

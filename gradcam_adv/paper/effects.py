@@ -8,6 +8,7 @@ effect below ``margin``, which is above 0, counts as none. ``seed`` is that of t
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -177,25 +178,25 @@ def matched_difference(
 
 
 def common_direction(
-    directions: npt.ArrayLike, identities: npt.ArrayLike, *, margin: float, seed: int = 0
+    directions: npt.ArrayLike,
+    identities: npt.ArrayLike,
+    *,
+    margin: float,
+    seed: int = 0,
+    control: npt.ArrayLike | None = None,
 ) -> Effect:
     """Whether directions have one in common: the length of the mean of their unit vectors.
 
     ``directions`` are in radians; NaN, where nothing moved, is left out. 0 is none, 1 is all the
     same. ``p`` is that of Rayleigh's test with whole identities turned at random, so that photos of
-    one person may go the same way by that person's doing.
+    one person may go the same way by that person's doing. With ``control``, directions on the same
+    photos, it is no smaller than p of the control's mean being as long.
     """
     angles, group, count = _known(directions, identities)
-    x = np.bincount(group, weights=np.cos(angles), minlength=count)
-    y = np.bincount(group, weights=np.sin(angles), minlength=count)
-    photos = np.bincount(group, minlength=count)
-
-    def length(weights: np.ndarray) -> np.ndarray:
-        return _ratio(np.hypot(weights @ x, weights @ y), weights @ photos)
-
     if not count:
         return Effect(np.nan, 0, 0)
-    estimate = _without_each(length, count)
+    x, y, _ = _sums(angles, group, count)
+    estimate = _without_each(_length(angles, group, count), count)
     if count < 2:
         return Effect(estimate.value, len(angles), count)
     rng = np.random.default_rng(seed)
@@ -209,10 +210,90 @@ def common_direction(
         batch=_batch(count),
         alternative="greater",
     )
+    p = float(rayleigh.pvalue)
+    if control is not None:
+        everyone = _groups(identities)
+        own, other = (_length(angles, *everyone) for angles in (directions, control))
+        longer = _without_each(lambda weights: own(weights) - other(weights), everyone[1])
+        p = max(p, min(2 * _p_above(longer.value, longer.error, longer.people), 1.0))
     # The length is on average too great, so this errs towards a common direction.
-    short = min(2 * _p_above(margin - estimate.value, estimate), 1.0)
-    ends = length_interval(estimate)
-    return Effect(estimate.value, len(angles), count, *ends, float(rayleigh.pvalue), short)
+    short = min(2 * _p_above(margin - estimate.value, estimate.error, count), 1.0)
+    return Effect(estimate.value, len(angles), count, *length_interval(estimate), p, short)
+
+
+def rank_correlation(
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    strata: npt.ArrayLike,
+    identities: npt.ArrayLike,
+    *,
+    margin: float,
+    seed: int = 0,
+) -> Effect:
+    """Whether two numbers rank several conditions alike: Spearman's correlation of their means.
+
+    Args:
+        first: of each condition and photo, (conditions, N).
+        second: the same of the other number.
+        strata: of each condition, (conditions,): only those of one stratum are ranked against each
+            other, and the correlation is the mean over the strata in which both numbers differ.
+        identities: who is on each photo, (N,).
+        margin: below which the correlation counts as none.
+        seed: of the bootstrap over identities, which gives the interval and the error of the tests.
+    """
+    values = np.concatenate([first, second])
+    places = [np.flatnonzero(np.asarray(strata) == stratum) for stratum in np.unique(strata)]
+
+    def correlations(means: np.ndarray) -> np.ndarray:
+        """From (..., 2 conditions) to (strata, ...)."""
+        parts = [np.split(means, 2, axis=-1)] * len(places)
+        with warnings.catch_warnings():  # where one does not differ, it is NaN
+            warnings.simplefilter("ignore", scipy.stats.ConstantInputWarning)
+            return np.stack(
+                [
+                    scipy.stats.pearsonr(
+                        *(scipy.stats.rankdata(n[..., place], axis=-1) for n in both), axis=-1
+                    ).statistic
+                    for place, both in zip(places, parts, strict=True)
+                ]
+            )
+
+    found = correlations(values.mean(axis=1))
+    known = np.isfinite(found)
+    people, photos = len(np.unique(identities)), values.shape[1]
+    if not known.any():
+        return Effect(np.nan, photos, people)
+    value = float(found[known].mean())
+    if people < 2:
+        return Effect(value, photos, people)
+    draws = statistics.resampled_means(values, identities, seed)
+    # Where all are alike in a draw, it says nothing.
+    drawn = np.nan_to_num(correlations(draws)[known]).mean(axis=0)
+    low, high = (end.item() for end in statistics.percentile_interval(drawn[:, None], people))
+    return _by_t(Effect(value, photos, people, low, high), drawn.std(ddof=1), margin)
+
+
+def of_estimate(estimate: statistics.Estimate, count: int, *, margin: float) -> Effect:
+    """The effect that an estimate from ``count`` photos is, tested by Student's t."""
+    effect = Effect(estimate.value, count, estimate.people, *estimate.interval())
+    return _by_t(effect, estimate.error, margin) if estimate.people > 1 else effect
+
+
+def _sums(
+    angles: npt.ArrayLike, group: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """By group, the sum of the unit vectors, x and y, and their number; without NaN."""
+    array = np.asarray(angles, dtype=np.float64)
+    known = np.isfinite(array)
+    weights = np.cos(array[known]), np.sin(array[known]), np.ones(known.sum())
+    x, y, number = (np.bincount(group[known], one, minlength=count) for one in weights)
+    return x, y, number
+
+
+def _length(angles: npt.ArrayLike, group: np.ndarray, count: int) -> Statistic:
+    """The length of the mean of unit vectors, 0 without any."""
+    x, y, number = _sums(angles, group, count)
+    return lambda weights: _ratio(np.hypot(weights @ x, weights @ y), weights @ number)
 
 
 def _groups(identities: npt.ArrayLike) -> tuple[np.ndarray, int]:
@@ -263,14 +344,18 @@ def _without_each(statistic: Statistic, identities: int) -> statistics.Estimate:
     return statistics.Estimate(value, pd.Series(np.concatenate(without)))
 
 
-def _p_above(difference: float, estimate: statistics.Estimate) -> float:
-    """p by Student's t of an estimate being no more than ``difference`` from where it is."""
-    if estimate.error > 0:
-        t = difference / estimate.error
-    else:
-        t = np.copysign(np.inf, difference) if difference else 0.0
+def _p_above(difference: float, error: float, people: int) -> float:
+    """p by Student's t of a number with this error being off by ``difference`` or more."""
+    t = difference / max(error, np.finfo(np.float64).tiny)
     # No smaller than p of so few people all going one way by chance.
-    return max(float(scipy.stats.t.sf(t, estimate.people - 1)), 0.5**estimate.people)
+    return max(float(scipy.stats.t.sf(t, people - 1)), 0.5**people)
+
+
+def _by_t(effect: Effect, error: float, margin: float) -> Effect:
+    """The effect with both p, by Student's t."""
+    differences = abs(effect.value), margin - effect.value
+    p, short = (min(2 * _p_above(d, error, effect.identities), 1.0) for d in differences)
+    return replace(effect, p=p, p_short=short)
 
 
 def length_interval(length: statistics.Estimate) -> statistics.Ends:
@@ -300,11 +385,9 @@ def _of_outcome(
     estimate = _without_each(statistic, identities)
     if identities < 2:
         return Effect(estimate.value, len(outcome), identities)
-    p = short = 1.0
-    if min(outcome.sum(), (~outcome).sum()) >= SCARCE:
-        p = min(2 * _p_above(abs(estimate.value), estimate), 1.0)
-        short = min(2 * _p_above(margin - estimate.value, estimate), 1.0)
-    return Effect(estimate.value, len(outcome), identities, *ends(estimate), p, short)
+    effect = Effect(estimate.value, len(outcome), identities, *ends(estimate))
+    enough = min(outcome.sum(), (~outcome).sum()) >= SCARCE
+    return _by_t(effect, estimate.error, margin) if enough else effect
 
 
 def _sign_flip_p(values: np.ndarray, alternative: Literal["two-sided", "less"], seed: int) -> float:
