@@ -219,6 +219,59 @@ def test_undefined_directions_are_left_out():
     assert (effect.count, effect.identities) == (2, 2)
 
 
+def test_directions_count_only_beyond_those_of_a_control():
+    chance = np.random.default_rng(0)
+    angles, people = chance.normal(1.0, 0.5, 80), np.arange(80)
+    options = {"margin": 0.2, "seed": 0}
+    alone = effects.common_direction(angles, people, **options)
+    none = chance.uniform(-np.pi, np.pi, 80)
+    # A control that points elsewhere, but together, is as predictable.
+    for control, told in ((none, True), (chance.normal(-2.0, 0.5, 80), False)):
+        effect = effects.common_direction(angles, people, control=control, **options)
+        assert (effect.value, effect.p_short) == (alone.value, alone.p_short)
+        assert (effect.p < 0.001) == told
+        assert effect.p >= alone.p
+    nothing_moved = np.full(80, np.nan)
+    assert effects.common_direction(angles, people, control=nothing_moved, **options).p < 0.001
+
+
+def test_the_rank_correlation_is_scipys_of_the_means():
+    chance = np.random.default_rng(0)
+    level = np.array([0.1, 0.3, 0.2, 0.5, 0.4, 0.7])
+    first = level[:, None] + chance.normal(0, 0.01, (6, 40))
+    second = level[[0, 2, 1, 3, 5, 4]][:, None] + chance.normal(0, 0.01, (6, 40))
+    people = np.repeat(np.arange(20), 2)
+    every = effects.rank_correlation(first, second, np.zeros(6), people, margin=0.1)
+    expected = scipy.stats.spearmanr(first.mean(axis=1), second.mean(axis=1)).statistic
+    assert every.value == pytest.approx(expected)
+    assert every.p < 0.001
+    assert (every.count, every.identities) == (40, 20)
+    # Within strata: 0, 1 and 2 rank as 0, 2, 1; 3, 4 and 5 as 3, 5, 4. So -1/2 + 1 each.
+    within = effects.rank_correlation(first, second, [1, 1, 1, 2, 2, 2], people, margin=0.1)
+    assert within.value == pytest.approx(0.5)
+
+
+def test_ranks_that_chance_decides_have_no_correlation():
+    chance = np.random.default_rng(1)
+    p = []
+    for _ in range(40):
+        first, second = chance.normal(0.3, 0.1, (2, 8, 30))
+        effect = effects.rank_correlation(first, second, np.zeros(8), np.arange(30), margin=0.1)
+        p.append(effect.p)
+    assert np.mean(np.array(p) < 0.05) <= 0.15
+
+
+def test_equal_numbers_have_no_ranks():
+    first, second = np.ones((4, 10)), np.random.default_rng(0).random((4, 10))
+    effect = effects.rank_correlation(first, second, np.zeros(4), np.arange(10), margin=0.1)
+    assert np.isnan(effect.value)
+    assert (effect.p, effect.p_short) == (1, 1)
+    # Where only one stratum says something, it counts alone.
+    first[2:] = second[2:]
+    half = effects.rank_correlation(first, second, [1, 1, 2, 2], np.arange(10), margin=0.1)
+    assert half.value == pytest.approx(1)
+
+
 @pytest.mark.parametrize("people", [[], ["a"], ["a", "a", "a"]])
 def test_with_no_person_or_one_there_is_no_test_and_no_error(people):
     values = np.ones(len(people))
@@ -228,6 +281,8 @@ def test_with_no_person_or_one_there_is_no_test_and_no_error(people):
         effects.clustered_auc(values, values > 0, values, people, margin=0.1),
         effects.matched_difference(values > 0, values > 0, values, people, margin=0.1),
         effects.common_direction(values, people, margin=0.1),
+        effects.common_direction(values, people, margin=0.1, control=values),
+        effects.of_estimate(statistics.mean(values, people), len(people), margin=0.1),
     ):
         assert (effect.p, effect.p_short) == (1, 1)
         assert np.isnan([effect.low, effect.high]).all()

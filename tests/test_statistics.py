@@ -11,6 +11,7 @@ import scipy.stats
 
 from gradcam_adv import statistics
 from gradcam_adv.paper import effects
+from gradcam_adv.study import tables
 
 # Student's t for one and two degrees of freedom, from a printed table.
 T_OF_TWO, T_OF_THREE = 12.706, 4.303
@@ -106,6 +107,14 @@ def test_a_ratio_leaves_out_the_same_person_above_and_below():
     assert ratio.without.to_dict() == pytest.approx({"a": 0.5 / 1.3, "b": 0.4 / 1.1, "c": 0.5})
     same = statistics.mean(*shift) / statistics.mean(*shift)
     assert (same.value, same.error) == (1, 0)
+
+
+def test_a_difference_leaves_out_the_same_person_on_both_sides():
+    first = statistics.mean([1.0, 3.0], ["a", "b"])
+    second = statistics.mean([0.5, 1.0, 3.0], ["a", "b", "c"])
+    gap = first - second
+    assert gap.value == pytest.approx(2 - 1.5)
+    assert gap.without.to_dict() == pytest.approx({"a": 3 - 2, "b": 1 - 1.75, "c": 2 - 0.75})
 
 
 def test_a_ratio_of_photos_to_pairs_by_hand():
@@ -259,6 +268,20 @@ def mean_difference(chance, people):
     return statistics.mean(values + 0.03, who).interval(), 0.03
 
 
+def deviation_of_mod(chance, people):
+    # MOD of 0.1, 0.2, 0.25 and 0.3; a person's photos shift alike, by more or less.
+    who = people_of(chance, people)
+    mods, levels = np.array([0.1, 0.2, 0.25, 0.3]), [0.01, 0.05, 0.075, 0.1]
+    scale = chance.uniform(0.5, 1.5, people)[who] * chance.uniform(0.5, 1.5, len(who))
+    values = mods * scale[:, None] + chance.uniform(-0.02, 0.02, (len(who), 4))
+    rows = {
+        "nissim": values.ravel(),
+        "epsilon": np.tile(levels, len(who)),
+        "identity": who.repeat(4),
+    }
+    return tables.deviation_of_mod(pd.DataFrame(rows), levels).interval(0, 1), mods.std()
+
+
 def pairs_of_differing_people(chance, people):
     of_person = 0.05 * (chance.exponential(size=people) - 1)
     return statistics.mean(*pairs(chance, people, of_person, 0.05)).interval(), 0
@@ -387,6 +410,7 @@ def direction(spread):
     [
         mean_of_nissim,
         mean_difference,
+        deviation_of_mod,
         pairs_of_differing_people,
         pairs_that_differ_by_themselves,
         ratio_to_noise,

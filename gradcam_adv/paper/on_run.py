@@ -183,7 +183,7 @@ def inception_inverts(run: Run, arm: Arm) -> Findings:
     attacked, noise = (
         _of_inception(run.shifts(arm, attack, "correlation")) for attack in (WHITE_BOX, NOISE)
     )
-    inverted, by_noise = ((table < 0) * table**0 for table in (attacked, noise))
+    inverted, by_noise = (t.lt(0).astype(float).where(t.notna()) for t in (attacked, noise))
     first, last = inverted.columns.min(), inverted.columns.max()
     needed = {"beyond noise": _exceeds(inverted[last], by_noise[last], run)}
     if first < last:
