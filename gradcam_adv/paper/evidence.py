@@ -78,7 +78,7 @@ class Run:
     def measured(self, arm: Arm, attack: str, of: str) -> pd.DataFrame:
         """The same with the clean photos, which have epsilon 0."""
         rows = self.nissim(arm, attack)
-        what = _MEASURES.get(of, of)
+        what = _MEASURES.get(of, "how heatmaps shift")
         if of not in rows:
             raise NotJudged(f"the run did not measure {what}")
         if rows[of].isna().all():
