@@ -246,9 +246,9 @@ def test_the_rank_correlation_is_scipys_of_the_means():
     assert every.value == pytest.approx(expected)
     assert every.p < 0.001
     assert (every.count, every.identities) == (40, 20)
-    # Within strata: 0, 1 and 2 rank as 0, 2, 1; 3, 4 and 5 as 3, 5, 4. So -1/2 + 1 each.
+    # Within strata: ranks 1, 3, 2 and 1, 2, 3 have 1 - 6 * 2 / 24; 2, 1, 3 and 2, 3, 1 have -1.
     within = effects.rank_correlation(first, second, [1, 1, 1, 2, 2, 2], people, margin=0.1)
-    assert within.value == pytest.approx(0.5)
+    assert within.value == pytest.approx((0.5 - 1) / 2)
 
 
 def test_ranks_that_chance_decides_have_no_correlation():

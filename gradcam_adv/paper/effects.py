@@ -246,17 +246,8 @@ def rank_correlation(
 
     def correlations(means: np.ndarray) -> np.ndarray:
         """From (..., 2 conditions) to (strata, ...)."""
-        parts = [np.split(means, 2, axis=-1)] * len(places)
-        with warnings.catch_warnings():  # where one does not differ, it is NaN
-            warnings.simplefilter("ignore", scipy.stats.ConstantInputWarning)
-            return np.stack(
-                [
-                    scipy.stats.pearsonr(
-                        *(scipy.stats.rankdata(n[..., place], axis=-1) for n in both), axis=-1
-                    ).statistic
-                    for place, both in zip(places, parts, strict=True)
-                ]
-            )
+        one, other = np.split(means, 2, axis=-1)
+        return np.stack([_spearman(one[..., place], other[..., place]) for place in places])
 
     found = correlations(values.mean(axis=1))
     known = np.isfinite(found)
@@ -271,6 +262,14 @@ def rank_correlation(
     drawn = np.nan_to_num(correlations(draws)[known]).mean(axis=0)
     low, high = (end.item() for end in statistics.percentile_interval(drawn[:, None], people))
     return _by_t(Effect(value, photos, people, low, high), drawn.std(ddof=1), margin)
+
+
+def _spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Spearman's correlation along the last axis; NaN where one has the same value everywhere."""
+    ranks = (scipy.stats.rankdata(values, axis=-1) for values in (first, second))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", scipy.stats.ConstantInputWarning)
+        return scipy.stats.pearsonr(*ranks, axis=-1).statistic
 
 
 def of_estimate(estimate: statistics.Estimate, count: int, *, margin: float) -> Effect:
