@@ -235,41 +235,39 @@ def test_directions_count_only_beyond_those_of_a_control():
     assert effects.common_direction(angles, people, control=nothing_moved, **options).p < 0.001
 
 
-def test_the_rank_correlation_is_scipys_of_the_means():
+def test_the_correlation_of_means_is_numpys():
     chance = np.random.default_rng(0)
     level = np.array([0.1, 0.3, 0.2, 0.5, 0.4, 0.7])
-    first = level[:, None] + chance.normal(0, 0.01, (6, 40))
-    second = level[[0, 2, 1, 3, 5, 4]][:, None] + chance.normal(0, 0.01, (6, 40))
+    first = level[:, None] + chance.normal(0, 0.02, (6, 40))
+    second = level[[0, 2, 1, 3, 5, 4]][:, None] + chance.normal(0, 0.02, (6, 40))
     people = np.repeat(np.arange(20), 2)
-    every = effects.rank_correlation(first, second, np.zeros(6), people, margin=0.1)
-    expected = scipy.stats.spearmanr(first.mean(axis=1), second.mean(axis=1)).statistic
-    assert every.value == pytest.approx(expected)
+    every = effects.correlation_of_means(first, second, np.zeros(6), people, margin=0.1)
+    means = np.stack([first.mean(axis=1), second.mean(axis=1)])
+    assert every.value == pytest.approx(np.corrcoef(means)[0, 1])
     assert every.p < 0.001
     assert (every.count, every.identities) == (40, 20)
-    # Within strata: ranks 1, 3, 2 and 1, 2, 3 have 1 - 6 * 2 / 24; 2, 1, 3 and 2, 3, 1 have -1.
-    within = effects.rank_correlation(first, second, [1, 1, 1, 2, 2, 2], people, margin=0.1)
-    assert within.value == pytest.approx((0.5 - 1) / 2)
+    assert every.low < every.value < every.high <= 1
+    # With the means of 0 to 2 and of 3 to 5 taken off.
+    within = effects.correlation_of_means(first, second, [1, 1, 1, 2, 2, 2], people, margin=0.1)
+    off = means.reshape(2, 2, 3) - means.reshape(2, 2, 3).mean(axis=-1, keepdims=True)
+    assert within.value == pytest.approx(np.corrcoef(off.reshape(2, 6))[0, 1])
 
 
-def test_ranks_that_chance_decides_have_no_correlation():
+def test_means_that_differ_by_chance_have_no_correlation():
     chance = np.random.default_rng(1)
     p = []
-    for _ in range(40):
+    for _ in range(100):
         first, second = chance.normal(0.3, 0.1, (2, 8, 30))
-        effect = effects.rank_correlation(first, second, np.zeros(8), np.arange(30), margin=0.1)
-        p.append(effect.p)
-    assert np.mean(np.array(p) < 0.05) <= 0.15
+        options = {"strata": np.zeros(8), "identities": np.arange(30), "margin": 0.1}
+        p.append(effects.correlation_of_means(first, second, **options).p)
+    assert np.mean(np.array(p) < 0.05) <= 0.1
 
 
-def test_equal_numbers_have_no_ranks():
+def test_equal_means_have_no_correlation():
     first, second = np.ones((4, 10)), np.random.default_rng(0).random((4, 10))
-    effect = effects.rank_correlation(first, second, np.zeros(4), np.arange(10), margin=0.1)
+    effect = effects.correlation_of_means(first, second, np.zeros(4), np.arange(10), margin=0.1)
     assert np.isnan(effect.value)
     assert (effect.p, effect.p_short) == (1, 1)
-    # Where only one stratum says something, it counts alone.
-    first[2:] = second[2:]
-    half = effects.rank_correlation(first, second, [1, 1, 2, 2], np.arange(10), margin=0.1)
-    assert half.value == pytest.approx(1)
 
 
 @pytest.mark.parametrize("people", [[], ["a"], ["a", "a", "a"]])

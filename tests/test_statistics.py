@@ -268,18 +268,30 @@ def mean_difference(chance, people):
     return statistics.mean(values + 0.03, who).interval(), 0.03
 
 
-def deviation_of_mod(chance, people):
-    # MOD of 0.1, 0.2, 0.25 and 0.3; a person's photos shift alike, by more or less.
+def deviation_of_mod(*mods):
+    def run(chance, people):
+        # A person's photos shift alike, by more or less.
+        who = people_of(chance, people)
+        scale = chance.uniform(0.5, 1.5, people)[who] * chance.uniform(0.5, 1.5, len(who))
+        values = np.array(mods) * scale[:, None] + chance.uniform(-0.02, 0.02, (len(who), 4))
+        epsilons = [0.01, 0.05, 0.075, 0.1]
+        table = pd.DataFrame(values, columns=epsilons).assign(identity=who)
+        rows = table.melt("identity", var_name="epsilon", value_name="nissim")
+        found = tables.deviation_of_mod(rows, epsilons)
+        return tables.deviation_interval(found, 4), np.std(mods)
+
+    return run
+
+
+def correlation(chance, people):
+    # Eight conditions, in which a number and a share go together.
+    means, shares = np.linspace(0.1, 0.4, 8), np.array([0.3, 0.1, 0.4, 0.2, 0.6, 0.5, 0.8, 0.4])
     who = people_of(chance, people)
-    mods, levels = np.array([0.1, 0.2, 0.25, 0.3]), [0.01, 0.05, 0.075, 0.1]
-    scale = chance.uniform(0.5, 1.5, people)[who] * chance.uniform(0.5, 1.5, len(who))
-    values = mods * scale[:, None] + chance.uniform(-0.02, 0.02, (len(who), 4))
-    rows = {
-        "nissim": values.ravel(),
-        "epsilon": np.tile(levels, len(who)),
-        "identity": who.repeat(4),
-    }
-    return tables.deviation_of_mod(pd.DataFrame(rows), levels).interval(0, 1), mods.std()
+    level = 0.05 * chance.normal(size=people)[who]
+    first = means[:, None] + level + 0.08 * chance.normal(size=(8, len(who)))
+    second = chance.random(len(who)) < shares[:, None]
+    effect = effects.correlation_of_means(first, second, np.zeros(8), who, margin=0.1)
+    return (effect.low, effect.high), np.corrcoef(means, shares)[0, 1]
 
 
 def pairs_of_differing_people(chance, people):
@@ -410,7 +422,8 @@ def direction(spread):
     [
         mean_of_nissim,
         mean_difference,
-        deviation_of_mod,
+        deviation_of_mod(0.1, 0.2, 0.25, 0.3),
+        correlation,
         pairs_of_differing_people,
         pairs_that_differ_by_themselves,
         ratio_to_noise,
@@ -446,6 +459,7 @@ def test_intervals_cover_the_truth_95_times_in_100(interval):
         ratio_of_shares(0.99, 0.01),
         direction(1.2),
         direction(5.0),
+        deviation_of_mod(0.3, 0.3, 0.3, 0.3),
     ],
 )
 def test_where_there_is_little_to_see_intervals_are_rather_too_wide(interval):

@@ -184,7 +184,8 @@ def test_vid_of_mod_by_hand(nissim):
     assert row["vid_of_mod"] == pytest.approx(0.1)
     estimate = tables.deviation_of_mod(nissim[nissim["attack"] == "black-box"], ATTACKED)
     assert estimate.without.to_dict() == pytest.approx({"i0": 0.1, "i1": 0.15, "i2": 0.05})
-    assert row["vid_of_mod_low"] < 0.1 < row["vid_of_mod_high"]
+    # Three people do not show that MOD is not flat.
+    assert 0 == row["vid_of_mod_low"] < 0.1 < row["vid_of_mod_high"]
 
 
 def test_photos_that_move_oppositely_have_vid_but_no_vid_of_mod(nissim):

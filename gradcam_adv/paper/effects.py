@@ -8,7 +8,6 @@ effect below ``margin``, which is above 0, counts as none. ``seed`` is that of t
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -26,6 +25,8 @@ FLIPS = 9999
 SCARCE = 10
 # Photos of a similar shift are those of one tenth of all.
 STRATA = 10
+# Means that differ by less than this are equal.
+_NOTHING = 1e-9
 # Numbers held at a time while signs are flipped and people left out.
 _BATCH = 5_000_000
 
@@ -221,55 +222,41 @@ def common_direction(
     return Effect(estimate.value, len(angles), count, *length_interval(estimate), p, short)
 
 
-def rank_correlation(
+def correlation_of_means(
     first: npt.ArrayLike,
     second: npt.ArrayLike,
     strata: npt.ArrayLike,
     identities: npt.ArrayLike,
     *,
     margin: float,
-    seed: int = 0,
 ) -> Effect:
-    """Whether two numbers rank several conditions alike: Spearman's correlation of their means.
+    """Whether two numbers go together over conditions: Pearson's correlation of their means.
+
+    Not that of ranks, which jump from one value to another, so that no error can be given.
 
     Args:
         first: of each condition and photo, (conditions, N).
         second: the same of the other number.
-        strata: of each condition, (conditions,): only those of one stratum are ranked against each
-            other, and the correlation is the mean over the strata in which both numbers differ.
+        strata: of each condition, (conditions,): what differs between strata is taken off.
         identities: who is on each photo, (N,).
         margin: below which the correlation counts as none.
-        seed: of the bootstrap over identities, which gives the interval and the error of the tests.
     """
-    values = np.concatenate([first, second])
-    places = [np.flatnonzero(np.asarray(strata) == stratum) for stratum in np.unique(strata)]
+    group, count = _groups(identities)
+    values = np.stack([first, second]).astype(np.float64)
+    sums = np.stack([np.bincount(group, row, count) for row in values.reshape(-1, len(group))])
+    photos = np.bincount(group, minlength=count)
+    same = np.asarray(strata)[:, None] == np.asarray(strata)
+    centred = np.eye(len(same)) - same / same.sum(axis=1)
 
-    def correlations(means: np.ndarray) -> np.ndarray:
-        """From (..., 2 conditions) to (strata, ...)."""
-        one, other = np.split(means, 2, axis=-1)
-        return np.stack([_spearman(one[..., place], other[..., place]) for place in places])
+    def correlation(weights: np.ndarray) -> np.ndarray:
+        means = _ratio(weights @ sums.T, (weights @ photos)[..., None])
+        x, y = (part @ centred for part in np.split(means, 2, axis=-1))
+        return _ratio((x * y).sum(axis=-1), np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1)))
 
-    found = correlations(values.mean(axis=1))
-    known = np.isfinite(found)
-    people, photos = len(np.unique(identities)), values.shape[1]
-    if not known.any():
-        return Effect(np.nan, photos, people)
-    value = float(found[known].mean())
-    if people < 2:
-        return Effect(value, photos, people)
-    draws = statistics.resampled_means(values, identities, seed)
-    # Where all are alike in a draw, it says nothing.
-    drawn = np.nan_to_num(correlations(draws)[known]).mean(axis=0)
-    low, high = (end.item() for end in statistics.percentile_interval(drawn[:, None], people))
-    return _by_t(Effect(value, photos, people, low, high), drawn.std(ddof=1), margin)
-
-
-def _spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Spearman's correlation along the last axis; NaN where one has the same value everywhere."""
-    ranks = (scipy.stats.rankdata(values, axis=-1) for values in (first, second))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", scipy.stats.ConstantInputWarning)
-        return scipy.stats.pearsonr(*ranks, axis=-1).statistic
+    means = values.mean(axis=-1) @ centred
+    if not count or (np.abs(means) < _NOTHING).all(axis=-1).any():
+        return Effect(np.nan, len(group), count)
+    return of_estimate(_without_each(correlation, count), len(group), margin=margin)
 
 
 def of_estimate(estimate: statistics.Estimate, count: int, *, margin: float) -> Effect:

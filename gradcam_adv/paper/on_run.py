@@ -27,13 +27,13 @@ from gradcam_adv.study.tables import deviation_of_mod, deviations, select
 # A smaller effect counts as none: two points of a share, such as accuracy, or of the heat; a tenth
 # of the differences in MOD that the paper draws conclusions from; five points of AUC; a mean
 # direction with which one would guess the half-plane of a move right about 63 times in 100; a tenth
-# of a doubling of an area; and a rank correlation of 0.1.
+# of a doubling of an area; and a correlation of 0.1.
 SHARE_MARGIN = 0.02
 NISSIM_MARGIN = 0.01
 AUC_MARGIN = 0.05
 DIRECTION_MARGIN = 0.2
 AREA_MARGIN = 0.1
-RANK_MARGIN = 0.1
+CORRELATION_MARGIN = 0.1
 
 # From differences, mostly one per photo, and the run that they are of.
 EffectOf = Callable[[Any, Run], Effect]
@@ -228,7 +228,7 @@ def inception_on_forehead(run: Run, arm: Arm) -> Findings:
 
 
 def cells_go_with_failure(run: Run, arm: Arm) -> Findings:
-    """Spearman's correlation of MOD and the loss of accuracy, over networks and epsilons."""
+    """The correlation of MOD and the loss of accuracy, over networks and epsilons."""
     shifts, right = run.shifts(arm), run.right_answers(arm)
     networks = evidence.present(run.others, shifts, right)
     if len(networks) < 2:
@@ -236,11 +236,10 @@ def cells_go_with_failure(run: Run, arm: Arm) -> Findings:
     cells = list(itertools.product(networks, evidence.epsilons_of(shifts)))
     lost = pd.DataFrame({cell: right[cell[0], 0.0] - right[cell] for cell in cells})
     both = pd.concat([shifts[cells], lost], axis=1, keys=["shift", "lost"]).dropna()
-    values = both["shift"].to_numpy().T, both["lost"].to_numpy().T
     strata = {"all cells": [0.0] * len(cells), "within one ε": [epsilon for _, epsilon in cells]}
     needed = {
-        name: effects.rank_correlation(
-            *values, of, _people(both), margin=RANK_MARGIN, seed=run.study.seed
+        name: effects.correlation_of_means(
+            both["shift"].T, both["lost"].T, of, _people(both), margin=CORRELATION_MARGIN
         )
         for name, of in strata.items()
     }

@@ -362,7 +362,7 @@ def vid(nissim: pd.DataFrame, epsilons: Sequence[float]) -> pd.DataFrame:
             "vid": mean.value,
             **_ends(mean.interval(0, 1)),
             "vid_of_mod": of_mod.value,
-            **_ends(of_mod.interval(0, 1), "vid_of_mod_"),
+            **_ends(deviation_interval(of_mod, group["levels"].iloc[0]), "vid_of_mod_"),
         }
 
     return _by(keys, deviations(nissim, epsilons), row_of)
@@ -383,6 +383,16 @@ def deviation_of_mod(nissim: pd.DataFrame, epsilons: Sequence[float]) -> statist
     return statistics.Estimate(
         metrics.vid([[mod.value] for mod in mods]), without.std(axis=1, ddof=0)
     )
+
+
+def deviation_interval(deviation: statistics.Estimate, levels: int) -> statistics.Ends:
+    """The interval of a :func:`deviation_of_mod` over so many levels; from 0 if MOD may be flat.
+
+    Divided by its error, the deviation of a flat MOD has a chi distribution, so it is never 0.
+    """
+    low, high = deviation.interval(0, 1)
+    flat = deviation.error * scipy.stats.chi.ppf(statistics.CONFIDENCE, levels - 1)
+    return 0.0 if deviation.value < flat else low, high
 
 
 def depth(layers: pd.DataFrame, unrelated: pd.DataFrame) -> pd.DataFrame:
