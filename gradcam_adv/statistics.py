@@ -332,12 +332,13 @@ def mcnemar_p(only_first: int, only_second: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """p values corrected by Holm's method for their number; NaN stays and is not counted."""
-    from statsmodels.stats.multitest import multipletests
+    """p values corrected by Holm's method for their number; NaN stays and is not counted.
 
-    p = np.asarray(p_values, dtype=np.float64)
-    corrected = np.full(p.shape, np.nan)
-    tested = ~np.isnan(p)
-    if tested.any():
-        corrected[tested] = multipletests(p[tested], SIGNIFICANCE, "holm")[1]
+    The smallest of n is multiplied by n, the next by n - 1 and so on; the order stays. statsmodels'
+    function of this method collects garbage at each call, which took most of the time of verdicts.
+    """
+    corrected = np.asarray(p_values, dtype=np.float64).copy()
+    order = np.argsort(corrected)[: np.count_nonzero(~np.isnan(corrected))]  # NaN comes last
+    multiplied = corrected[order] * np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(multiplied), 1)
     return corrected

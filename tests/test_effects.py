@@ -8,6 +8,7 @@ import pytest
 import scipy.stats
 import statsmodels.formula.api
 from sklearn.metrics import roc_auc_score
+from statsmodels.stats.multitest import multipletests
 
 from gradcam_adv import statistics
 from gradcam_adv.paper import effects
@@ -24,6 +25,12 @@ def test_holm_by_hand_leaves_out_missing_values():
         statistics.holm([0.01, 0.04, np.nan, 0.03]), [0.03, 0.06, np.nan, 0.06]
     )
     assert np.isnan(statistics.holm([np.nan])).all()
+
+
+def test_holm_is_that_of_statsmodels():
+    p = np.random.default_rng(0).random(12) ** 4
+    np.testing.assert_allclose(statistics.holm(p), multipletests(p, method="holm")[1])
+    assert statistics.holm([]).shape == (0,)
 
 
 def test_mean_and_interval_are_those_of_the_tables():
