@@ -7,7 +7,8 @@ from conftest import command, read_photo, write_photo
 from PIL import Image
 
 from gradcam_adv import FGSM, GradCAM, load_model, metrics, perturb, predict_logits
-from gradcam_adv.data import sources
+from gradcam_adv.data import faces, sources
+from gradcam_adv.data.photos import decode_all
 from gradcam_adv.explain import resize
 from gradcam_adv.study.columns import read_table
 
@@ -99,6 +100,45 @@ def test_the_aligned_arm_is_measured_on_the_crops(run):
     maps = [resize(explain(x)["block5_conv3"], 48) for x in (pixels, attacked)]
     mod = table(run, "aligned/table_3").query("epsilon == 0.1")["mod"].item()
     assert mod == pytest.approx(metrics.mod(metrics.nissim(*maps)), abs=1e-3)
+
+
+def test_heat_outside_the_face_is_that_outside_mtcnns_box(run):
+    """In the plain arm, from MTCNN's box; photos without a face have no number."""
+    rows = table(run, "plain/photos").query("split == 'test'")
+    model = load_model(run / "models" / "arms" / "plain" / "vgg16.keras")
+    pixels = decode_all([run / "VGGFace2" / photo for photo in rows["photo"]], 48)
+    maps = resize(GradCAM(model)(pixels)["block5_conv3"], 48)
+    found = faces.Detector()(
+        [faces.for_detection(Image.open(run / "VGGFace2" / photo)) for photo in rows["photo"]]
+    )
+    stated = clean_scores(run, "plain").loc[rows["photo"]]
+    assert any(face is None for face in found) < len(found)
+    for face, one, row in zip(found, maps, stated.itertuples(), strict=True):
+        if face is None:
+            assert np.isnan([row.background, row.forehead]).all()
+            continue
+        ends = face.left, face.top, face.left + face.width, face.top + face.height
+        eyes = (face.left_eye_y + face.right_eye_y) / 2
+        expected = np.ravel(metrics.face_heat([one], [(*ends, eyes)]))
+        np.testing.assert_allclose([row.background, row.forehead], expected, atol=1e-3)
+
+
+def test_heat_outside_an_aligned_face_is_that_of_the_margin(run):
+    stated = clean_scores(run, "aligned")
+    empty = stated["empty_perturbed"].astype(bool)
+    assert (stated["background"].isna() == empty).all()
+    assert not empty.all()
+    assert stated["background"].dropna().between(0, 1).all()
+
+
+def clean_scores(run, arm):
+    """NISSIM's rows of the clean photos as the study reads the paper, by photo."""
+    tables = (run / "runs" / "arms" / arm / "score" / "vgg16").rglob("nissim-*.csv")
+    rows = pd.concat(map(read_table, tables))
+    chosen = rows.query(
+        "attack == 'black-box' and epsilon == 0 and target == 'predicted' and size == 'input'"
+    )
+    return chosen.set_index("photo")
 
 
 def test_the_arms_are_compared_on_the_photos_of_both(run):

@@ -249,3 +249,21 @@ def test_a_photo_that_is_gone_after_the_table_was_made_is_named(changed, tmp_pat
     gone.unlink()
     with pytest.raises(ValueError, match=f"readable photo. Received: {gone}: .*No such file"):
         run.find()
+
+
+def test_places_of_faces_are_known_by_photo(changed, tmp_path):
+    write_photo(changed / sorted(path.name for path in changed.iterdir())[0] / "no-face.png", 7)
+    run = Run(changed, tmp_path).choose().find()
+    places = run.faces.places()
+    assert list(places.columns) == ["left", "top", "right", "bottom", "eyes"]
+    assert list(places.index) == run.plain.table["photo"].tolist()
+    none = places.index.str.contains("no-face")
+    assert places[none].isna().all(axis=None)
+    found = places[~none]
+    # The eyes are within the face, and most of it within the photo.
+    assert ((found["top"] < found["eyes"]) & (found["eyes"] < found["bottom"])).all()
+    assert ((found["left"] > -0.3) & (found["right"] < 1.3)).all()
+    run.crop(allow_left_out=True)
+    crops = run.crops.places()
+    assert list(crops.index) == found.index.tolist()
+    assert crops.drop_duplicates().to_dict("records") == [faces.place_in_crop(run.crops.margin)]

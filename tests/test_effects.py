@@ -8,6 +8,7 @@ import pytest
 import scipy.stats
 import statsmodels.formula.api
 from sklearn.metrics import roc_auc_score
+from statsmodels.stats.multitest import multipletests
 
 from gradcam_adv import statistics
 from gradcam_adv.paper import effects
@@ -24,6 +25,12 @@ def test_holm_by_hand_leaves_out_missing_values():
         statistics.holm([0.01, 0.04, np.nan, 0.03]), [0.03, 0.06, np.nan, 0.06]
     )
     assert np.isnan(statistics.holm([np.nan])).all()
+
+
+def test_holm_is_that_of_statsmodels():
+    p = np.random.default_rng(0).random(12) ** 4
+    np.testing.assert_allclose(statistics.holm(p), multipletests(p, method="holm")[1])
+    assert statistics.holm([]).shape == (0,)
 
 
 def test_mean_and_interval_are_those_of_the_tables():
@@ -219,6 +226,57 @@ def test_undefined_directions_are_left_out():
     assert (effect.count, effect.identities) == (2, 2)
 
 
+def test_directions_count_only_beyond_those_of_a_control():
+    chance = np.random.default_rng(0)
+    angles, people = chance.normal(1.0, 0.5, 80), np.arange(80)
+    options = {"margin": 0.2, "seed": 0}
+    alone = effects.common_direction(angles, people, **options)
+    none = chance.uniform(-np.pi, np.pi, 80)
+    # A control that points elsewhere, but together, is as predictable.
+    for control, told in ((none, True), (chance.normal(-2.0, 0.5, 80), False)):
+        effect = effects.common_direction(angles, people, control=control, **options)
+        assert (effect.value, effect.p_short) == (alone.value, alone.p_short)
+        assert (effect.p < 0.001) == told
+        assert effect.p >= alone.p
+    nothing_moved = np.full(80, np.nan)
+    assert effects.common_direction(angles, people, control=nothing_moved, **options).p < 0.001
+
+
+def test_the_correlation_of_means_is_numpys():
+    chance = np.random.default_rng(0)
+    level = np.array([0.1, 0.3, 0.2, 0.5, 0.4, 0.7])
+    first = level[:, None] + chance.normal(0, 0.02, (6, 40))
+    second = level[[0, 2, 1, 3, 5, 4]][:, None] + chance.normal(0, 0.02, (6, 40))
+    people = np.repeat(np.arange(20), 2)
+    every = effects.correlation_of_means(first, second, np.zeros(6), people, margin=0.1)
+    means = np.stack([first.mean(axis=1), second.mean(axis=1)])
+    assert every.value == pytest.approx(np.corrcoef(means)[0, 1])
+    assert every.p < 0.001
+    assert (every.count, every.identities) == (40, 20)
+    assert every.low < every.value < every.high <= 1
+    # With the means of 0 to 2 and of 3 to 5 taken off.
+    within = effects.correlation_of_means(first, second, [1, 1, 1, 2, 2, 2], people, margin=0.1)
+    off = means.reshape(2, 2, 3) - means.reshape(2, 2, 3).mean(axis=-1, keepdims=True)
+    assert within.value == pytest.approx(np.corrcoef(off.reshape(2, 6))[0, 1])
+
+
+def test_means_that_differ_by_chance_have_no_correlation():
+    chance = np.random.default_rng(1)
+    p = []
+    for _ in range(100):
+        first, second = chance.normal(0.3, 0.1, (2, 8, 30))
+        options = {"strata": np.zeros(8), "identities": np.arange(30), "margin": 0.1}
+        p.append(effects.correlation_of_means(first, second, **options).p)
+    assert np.mean(np.array(p) < 0.05) <= 0.1
+
+
+def test_equal_means_have_no_correlation():
+    first, second = np.ones((4, 10)), np.random.default_rng(0).random((4, 10))
+    effect = effects.correlation_of_means(first, second, np.zeros(4), np.arange(10), margin=0.1)
+    assert np.isnan(effect.value)
+    assert (effect.p, effect.p_short) == (1, 1)
+
+
 @pytest.mark.parametrize("people", [[], ["a"], ["a", "a", "a"]])
 def test_with_no_person_or_one_there_is_no_test_and_no_error(people):
     values = np.ones(len(people))
@@ -228,6 +286,8 @@ def test_with_no_person_or_one_there_is_no_test_and_no_error(people):
         effects.clustered_auc(values, values > 0, values, people, margin=0.1),
         effects.matched_difference(values > 0, values > 0, values, people, margin=0.1),
         effects.common_direction(values, people, margin=0.1),
+        effects.common_direction(values, people, margin=0.1, control=values),
+        effects.of_estimate(statistics.mean(values, people), len(people), margin=0.1),
     ):
         assert (effect.p, effect.p_short) == (1, 1)
         assert np.isnan([effect.low, effect.high]).all()

@@ -143,6 +143,8 @@ def test_the_numbers_are_those_of_the_public_library(run):
     shift = metrics.region_shift(*maps)
     for name in ("lost", "gained", "moved"):
         np.testing.assert_allclose(stated[name], getattr(shift, name), atol=0.02)
+    np.testing.assert_allclose(stated["correlation"], metrics.correlation(*maps), atol=1e-3)
+    assert "background" not in stated  # a study without the aligned arm looks for no faces
     mod = table(run, "mod").query(
         "network == 'vgg16' and attack == 'black-box' and epsilon == 0.1"
         " and target == 'predicted' and size == 'input'"

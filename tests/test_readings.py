@@ -418,9 +418,10 @@ def test_the_sentence_names_the_nearest_readings_and_counts_the_changed_verdicts
     nearest = f"**{UNIT}** on photos as they are (0.0000; as the study says 0.2500; 1 more give"
     assert f"is {nearest} the same)" in text
     assert "MOD is **as the study says** on photos as they are (0.0000; 1 more give" in text
-    # Of the 13 claims judged, transfer and mod_rises change under both other readings (mod_rises
-    # to "does not hold" under one of them), focus_shifts under one.
-    assert "3 of the 13 verdicts on the paper's claims depend on a reading, 2 of them" in text
+    # All claims but one are judged: transfer and mod_rises change under both other readings
+    # (mod_rises to "does not hold" under one of them), focus_shifts under one.
+    judged = f"3 of the {len(CLAIMS) - 1} verdicts on the paper's claims depend on a reading"
+    assert f"{judged}, 2 of them" in text
     assert text.endswith(f"most (3) on **{UNIT}**.")
 
 
@@ -438,9 +439,10 @@ def test_the_sentence_names_both_arms(found):
     [
         # Two readings change as many verdicts.
         ({"transfer": "inconclusive"}, {},
-         "and 1 of the 14 verdicts on the paper's claims depends on a reading, 0 of them between "
-         f"holds and does not hold, most (1) on **{UNIT}** and as many on 1 more."),
-        ({}, {}, "and none of the 14 verdicts on the paper's claims depends on a reading."),
+         f"and 1 of the {len(CLAIMS)} verdicts on the paper's claims depends on a reading, 0 of "
+         f"them between holds and does not hold, most (1) on **{UNIT}** and as many on 1 more."),
+        ({}, {},
+         f"and none of the {len(CLAIMS)} verdicts on the paper's claims depends on a reading."),
         ({}, {claim.name: "not judged" for claim in CLAIMS},
          "and no claim of the paper could be judged under two of them."),
     ],
@@ -541,7 +543,7 @@ def test_the_section_on_claims(found):
     rises = cells(text, "MOD rises as ε grows.", "plain")
     assert rises == ["holds", "–", UNIT, PAIR]
     none = below(section(tables_of([outcome(), outcome(UNIT)])), "Which claims")
-    assert "None of the 14 verdicts" in none
+    assert f"None of the {len(CLAIMS)} verdicts" in none
     assert "|" not in none
 
 

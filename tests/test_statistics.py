@@ -11,6 +11,7 @@ import scipy.stats
 
 from gradcam_adv import statistics
 from gradcam_adv.paper import effects
+from gradcam_adv.study import tables
 
 # Student's t for one and two degrees of freedom, from a printed table.
 T_OF_TWO, T_OF_THREE = 12.706, 4.303
@@ -106,6 +107,14 @@ def test_a_ratio_leaves_out_the_same_person_above_and_below():
     assert ratio.without.to_dict() == pytest.approx({"a": 0.5 / 1.3, "b": 0.4 / 1.1, "c": 0.5})
     same = statistics.mean(*shift) / statistics.mean(*shift)
     assert (same.value, same.error) == (1, 0)
+
+
+def test_a_difference_leaves_out_the_same_person_on_both_sides():
+    first = statistics.mean([1.0, 3.0], ["a", "b"])
+    second = statistics.mean([0.5, 1.0, 3.0], ["a", "b", "c"])
+    gap = first - second
+    assert gap.value == pytest.approx(2 - 1.5)
+    assert gap.without.to_dict() == pytest.approx({"a": 3 - 2, "b": 1 - 1.75, "c": 2 - 0.75})
 
 
 def test_a_ratio_of_photos_to_pairs_by_hand():
@@ -259,6 +268,32 @@ def mean_difference(chance, people):
     return statistics.mean(values + 0.03, who).interval(), 0.03
 
 
+def deviation_of_mod(*mods):
+    def run(chance, people):
+        # A person's photos shift alike, by more or less.
+        who = people_of(chance, people)
+        scale = chance.uniform(0.5, 1.5, people)[who] * chance.uniform(0.5, 1.5, len(who))
+        values = np.array(mods) * scale[:, None] + chance.uniform(-0.02, 0.02, (len(who), 4))
+        epsilons = [0.01, 0.05, 0.075, 0.1]
+        table = pd.DataFrame(values, columns=epsilons).assign(identity=who)
+        rows = table.melt("identity", var_name="epsilon", value_name="nissim")
+        found = tables.deviation_of_mod(rows, epsilons)
+        return tables.deviation_interval(found, 4), np.std(mods)
+
+    return run
+
+
+def correlation(chance, people):
+    # Eight conditions, in which a number and a share go together.
+    means, shares = np.linspace(0.1, 0.4, 8), np.array([0.3, 0.1, 0.4, 0.2, 0.6, 0.5, 0.8, 0.4])
+    who = people_of(chance, people)
+    level = 0.05 * chance.normal(size=people)[who]
+    first = means[:, None] + level + 0.08 * chance.normal(size=(8, len(who)))
+    second = chance.random(len(who)) < shares[:, None]
+    effect = effects.correlation_of_means(first, second, np.zeros(8), who, margin=0.1)
+    return (effect.low, effect.high), np.corrcoef(means, shares)[0, 1]
+
+
 def pairs_of_differing_people(chance, people):
     of_person = 0.05 * (chance.exponential(size=people) - 1)
     return statistics.mean(*pairs(chance, people, of_person, 0.05)).interval(), 0
@@ -387,6 +422,8 @@ def direction(spread):
     [
         mean_of_nissim,
         mean_difference,
+        deviation_of_mod(0.1, 0.2, 0.25, 0.3),
+        correlation,
         pairs_of_differing_people,
         pairs_that_differ_by_themselves,
         ratio_to_noise,
@@ -422,6 +459,7 @@ def test_intervals_cover_the_truth_95_times_in_100(interval):
         ratio_of_shares(0.99, 0.01),
         direction(1.2),
         direction(5.0),
+        deviation_of_mod(0.3, 0.3, 0.3, 0.3),
     ],
 )
 def test_where_there_is_little_to_see_intervals_are_rather_too_wide(interval):

@@ -178,6 +178,32 @@ def test_vid_by_hand(nissim):
     assert with_zero["levels"] == 3
 
 
+def test_vid_of_mod_by_hand(nissim):
+    row = tables.vid(nissim, ATTACKED).set_index("attack").loc["black-box"]
+    # MOD is 0.2 and 0.4; without i0 0.25 and 0.45, without i1 0.2 and 0.5, without i2 0.15, 0.25.
+    assert row["vid_of_mod"] == pytest.approx(0.1)
+    estimate = tables.deviation_of_mod(nissim[nissim["attack"] == "black-box"], ATTACKED)
+    assert estimate.without.to_dict() == pytest.approx({"i0": 0.1, "i1": 0.15, "i2": 0.05})
+    # Three people do not show that MOD is not flat.
+    assert 0 == row["vid_of_mod_low"] < 0.1 < row["vid_of_mod_high"]
+
+
+def test_photos_that_move_oppositely_have_vid_but_no_vid_of_mod(nissim):
+    opposite = nissim.assign(
+        nissim=nissim["epsilon"].where(nissim["photo"] == "p0", 0.15 - nissim["epsilon"])
+    )
+    two = opposite[opposite["photo"] != "p2"]
+    row = tables.vid(two, ATTACKED).set_index("attack").loc["black-box"]
+    assert row["vid"] == pytest.approx(0.025)
+    assert row["vid_of_mod"] == pytest.approx(0)
+
+
+def test_vid_of_mod_of_the_papers_table():
+    expected = {"vgg16": 0.0107, "resnet50": 0.0632, "resnet101": 0.0695}
+    expected |= {"inceptionv3": 0.0564, "xception": 0.0472}
+    assert printed.vid_of_mod().round(4).to_dict() == expected
+
+
 @pytest.mark.parametrize("epsilons", [ATTACKED, WITH_ZERO])
 def test_attacks_of_the_transfer_matrix_have_no_vid(nissim, epsilons):
     one_level = nissim[(nissim["attack"] == "black-box") & (nissim["epsilon"] == 0.1)]

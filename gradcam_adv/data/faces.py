@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 from skimage import transform
 
@@ -47,6 +48,31 @@ class Face:
     right_eye_y: float
     confidence: float  # of MTCNN, 0 to 1
     faces: int  # how many MTCNN found in the photo
+
+
+def places(found: pd.DataFrame) -> pd.DataFrame:
+    """Where faces and their eyes are, from columns as the attributes of :class:`Face`.
+
+    Columns left, top, right, bottom, eyes (the height of the middle between the eyes), in shares
+    of the photo's width and height; NaN without a face.
+    """
+    return pd.DataFrame(
+        {
+            "left": found["left"],
+            "top": found["top"],
+            "right": found["left"] + found["width"],
+            "bottom": found["top"] + found["height"],
+            "eyes": (found["left_eye_y"] + found["right_eye_y"]) / 2,
+        }
+    )
+
+
+def place_in_crop(margin: float) -> dict[str, float]:
+    """Where the face is in every crop of :func:`align`, as a row of :func:`places`."""
+    side = 1 + 2 * margin
+    near, far = margin / side, (1 + margin) / side
+    eyes = (EYE_HEIGHT + margin) / side
+    return {"left": near, "top": near, "right": far, "bottom": far, "eyes": eyes}
 
 
 def for_detection(photo: Image.Image) -> np.ndarray:

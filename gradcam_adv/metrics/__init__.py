@@ -1,5 +1,7 @@
-"""Measures of heatmaps and images: NISSIM, MOD, VID, gain, PSNR, spectrum, shift of a region."""
+"""Measures of heatmaps and images: NISSIM, MOD, VID, gain, PSNR, spectrum, shift, face."""
 
+from gradcam_adv.metrics.correlation import correlation
+from gradcam_adv.metrics.face_heat import face_heat
 from gradcam_adv.metrics.gain import Gain, HalfShift, gain, half_shift, size_reaching
 from gradcam_adv.metrics.mod_vid import deviations, mod, vid
 from gradcam_adv.metrics.nissim import nissim
@@ -14,7 +16,9 @@ __all__ = [
     "RegionShift",
     "UnrelatedPairs",
     "centroid",
+    "correlation",
     "deviations",
+    "face_heat",
     "gain",
     "half_shift",
     "low_frequency_share",

@@ -25,6 +25,8 @@ FLIPS = 9999
 SCARCE = 10
 # Photos of a similar shift are those of one tenth of all.
 STRATA = 10
+# Means that differ by less than this are equal.
+_NOTHING = 1e-9
 # Numbers held at a time while signs are flipped and people left out.
 _BATCH = 5_000_000
 
@@ -177,25 +179,25 @@ def matched_difference(
 
 
 def common_direction(
-    directions: npt.ArrayLike, identities: npt.ArrayLike, *, margin: float, seed: int = 0
+    directions: npt.ArrayLike,
+    identities: npt.ArrayLike,
+    *,
+    margin: float,
+    seed: int = 0,
+    control: npt.ArrayLike | None = None,
 ) -> Effect:
     """Whether directions have one in common: the length of the mean of their unit vectors.
 
     ``directions`` are in radians; NaN, where nothing moved, is left out. 0 is none, 1 is all the
     same. ``p`` is that of Rayleigh's test with whole identities turned at random, so that photos of
-    one person may go the same way by that person's doing.
+    one person may go the same way by that person's doing. With ``control``, directions on the same
+    photos, it is no smaller than p of the control's mean being as long.
     """
     angles, group, count = _known(directions, identities)
-    x = np.bincount(group, weights=np.cos(angles), minlength=count)
-    y = np.bincount(group, weights=np.sin(angles), minlength=count)
-    photos = np.bincount(group, minlength=count)
-
-    def length(weights: np.ndarray) -> np.ndarray:
-        return _ratio(np.hypot(weights @ x, weights @ y), weights @ photos)
-
     if not count:
         return Effect(np.nan, 0, 0)
-    estimate = _without_each(length, count)
+    x, y, _ = _sums(angles, group, count)
+    estimate = _without_each(_length(angles, group, count), count)
     if count < 2:
         return Effect(estimate.value, len(angles), count)
     rng = np.random.default_rng(seed)
@@ -209,10 +211,75 @@ def common_direction(
         batch=_batch(count),
         alternative="greater",
     )
+    p = float(rayleigh.pvalue)
+    if control is not None:
+        everyone = _groups(identities)
+        own, other = (_length(angles, *everyone) for angles in (directions, control))
+        longer = _without_each(lambda weights: own(weights) - other(weights), everyone[1])
+        p = max(p, min(2 * _p_above(longer.value, longer.error, longer.people), 1.0))
     # The length is on average too great, so this errs towards a common direction.
-    short = min(2 * _p_above(margin - estimate.value, estimate), 1.0)
-    ends = length_interval(estimate)
-    return Effect(estimate.value, len(angles), count, *ends, float(rayleigh.pvalue), short)
+    short = min(2 * _p_above(margin - estimate.value, estimate.error, count), 1.0)
+    return Effect(estimate.value, len(angles), count, *length_interval(estimate), p, short)
+
+
+def correlation_of_means(
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    strata: npt.ArrayLike,
+    identities: npt.ArrayLike,
+    *,
+    margin: float,
+) -> Effect:
+    """Whether two numbers go together over conditions: Pearson's correlation of their means.
+
+    Not that of ranks, which jump from one value to another, so that no error can be given.
+
+    Args:
+        first: of each condition and photo, (conditions, N).
+        second: the same of the other number.
+        strata: of each condition, (conditions,): what differs between strata is taken off.
+        identities: who is on each photo, (N,).
+        margin: below which the correlation counts as none.
+    """
+    group, count = _groups(identities)
+    values = np.stack([first, second]).astype(np.float64)
+    sums = np.stack([np.bincount(group, row, count) for row in values.reshape(-1, len(group))])
+    photos = np.bincount(group, minlength=count)
+    same = np.asarray(strata)[:, None] == np.asarray(strata)
+    centred = np.eye(len(same)) - same / same.sum(axis=1)
+
+    def correlation(weights: np.ndarray) -> np.ndarray:
+        means = _ratio(weights @ sums.T, (weights @ photos)[..., None])
+        x, y = (part @ centred for part in np.split(means, 2, axis=-1))
+        return _ratio((x * y).sum(axis=-1), np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1)))
+
+    means = values.mean(axis=-1) @ centred
+    if not count or (np.abs(means) < _NOTHING).all(axis=-1).any():
+        return Effect(np.nan, len(group), count)
+    return of_estimate(_without_each(correlation, count), len(group), margin=margin)
+
+
+def of_estimate(estimate: statistics.Estimate, count: int, *, margin: float) -> Effect:
+    """The effect that an estimate from ``count`` photos is, tested by Student's t."""
+    effect = Effect(estimate.value, count, estimate.people, *estimate.interval())
+    return _by_t(effect, estimate.error, margin) if estimate.people > 1 else effect
+
+
+def _sums(
+    angles: npt.ArrayLike, group: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """By group, the sum of the unit vectors, x and y, and their number; without NaN."""
+    array = np.asarray(angles, dtype=np.float64)
+    known = np.isfinite(array)
+    weights = np.cos(array[known]), np.sin(array[known]), np.ones(known.sum())
+    x, y, number = (np.bincount(group[known], one, minlength=count) for one in weights)
+    return x, y, number
+
+
+def _length(angles: npt.ArrayLike, group: np.ndarray, count: int) -> Statistic:
+    """The length of the mean of unit vectors, 0 without any."""
+    x, y, number = _sums(angles, group, count)
+    return lambda weights: _ratio(np.hypot(weights @ x, weights @ y), weights @ number)
 
 
 def _groups(identities: npt.ArrayLike) -> tuple[np.ndarray, int]:
@@ -263,14 +330,18 @@ def _without_each(statistic: Statistic, identities: int) -> statistics.Estimate:
     return statistics.Estimate(value, pd.Series(np.concatenate(without)))
 
 
-def _p_above(difference: float, estimate: statistics.Estimate) -> float:
-    """p by Student's t of an estimate being no more than ``difference`` from where it is."""
-    if estimate.error > 0:
-        t = difference / estimate.error
-    else:
-        t = np.copysign(np.inf, difference) if difference else 0.0
+def _p_above(difference: float, error: float, people: int) -> float:
+    """p by Student's t of a number with this error being off by ``difference`` or more."""
+    t = difference / max(error, np.finfo(np.float64).tiny)
     # No smaller than p of so few people all going one way by chance.
-    return max(float(scipy.stats.t.sf(t, estimate.people - 1)), 0.5**estimate.people)
+    return max(float(scipy.stats.t.sf(t, people - 1)), 0.5**people)
+
+
+def _by_t(effect: Effect, error: float, margin: float) -> Effect:
+    """The effect with both p, by Student's t."""
+    differences = abs(effect.value), margin - effect.value
+    p, short = (min(2 * _p_above(d, error, effect.identities), 1.0) for d in differences)
+    return replace(effect, p=p, p_short=short)
 
 
 def length_interval(length: statistics.Estimate) -> statistics.Ends:
@@ -300,11 +371,9 @@ def _of_outcome(
     estimate = _without_each(statistic, identities)
     if identities < 2:
         return Effect(estimate.value, len(outcome), identities)
-    p = short = 1.0
-    if min(outcome.sum(), (~outcome).sum()) >= SCARCE:
-        p = min(2 * _p_above(abs(estimate.value), estimate), 1.0)
-        short = min(2 * _p_above(margin - estimate.value, estimate), 1.0)
-    return Effect(estimate.value, len(outcome), identities, *ends(estimate), p, short)
+    effect = Effect(estimate.value, len(outcome), identities, *ends(estimate))
+    enough = min(outcome.sum(), (~outcome).sum()) >= SCARCE
+    return _by_t(effect, estimate.error, margin) if enough else effect
 
 
 def _sign_flip_p(values: np.ndarray, alternative: Literal["two-sided", "less"], seed: int) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from gradcam_adv.study.attacks import BLACK_BOX, NOISE
+from gradcam_adv.study.attacks import BLACK_BOX, NOISE, WHITE_BOX
 from gradcam_adv.study.config import Arm, Study
 from gradcam_adv.study.tables import select
 
@@ -23,8 +23,9 @@ class Evidence:
     Attributes:
         predictions: columns photo, identity, label, network, attack, epsilon, predicted_clean,
             predicted; one row per photo and condition.
-        nissim: columns photo, identity, network, attack, epsilon, target, size, nissim, and
-            direction (radians) if it was measured; the rows that :func:`needed` keeps are enough.
+        nissim: columns photo, identity, network, attack, epsilon, target, size, nissim, and those
+            of the shift that were measured, such as direction (radians) and background; the rows
+            that :func:`needed` keeps are enough.
     """
 
     predictions: pd.DataFrame
@@ -55,23 +56,50 @@ class Run:
         """The networks except the source of the black-box attack; for them it is one."""
         return [network for network in self.networks if network != self.study.source]
 
+    def comparable(self, attack: str) -> Sequence[str]:
+        """The networks that may be compared under an attack: on the source it is another one."""
+        return self.others if attack == BLACK_BOX else self.networks
+
     def right_answers(self, arm: Arm, attack: str = BLACK_BOX) -> pd.DataFrame:
         """1 for a right answer, else 0: one row per photo, columns network and epsilon."""
-        rows = select(self.arms[arm].predictions, attack=attack)
+        rows = _under(attack, self.arms[arm].predictions)
         return _wide(rows.assign(right=(rows["predicted"] == rows["label"]).astype(float)), "right")
 
     def nissim(self, arm: Arm, attack: str = BLACK_BOX, target: str | None = None) -> pd.DataFrame:
         """The rows of NISSIM under an attack, as the study reads the paper or of another target."""
         readings = self.study.readings
-        target = target or readings.explained_class
-        return select(
-            self.arms[arm].nissim, attack=attack, target=target, size=readings.heatmap_size
-        )
+        rows = _under(attack, self.arms[arm].nissim)
+        return select(rows, target=target or readings.explained_class, size=readings.heatmap_size)
 
-    def shifts(self, arm: Arm, attack: str = BLACK_BOX) -> pd.DataFrame:
-        """NISSIM at the epsilons above 0: one row per photo, columns network and epsilon."""
+    def shifts(self, arm: Arm, attack: str = BLACK_BOX, of: str = "nissim") -> pd.DataFrame:
+        """A column of NISSIM's rows: one row per photo, columns network and epsilon above 0."""
+        return self.measured(arm, attack, of).drop(columns=0.0, level="epsilon", errors="ignore")
+
+    def measured(self, arm: Arm, attack: str, of: str) -> pd.DataFrame:
+        """The same with the clean photos, which have epsilon 0."""
         rows = self.nissim(arm, attack)
-        return _wide(rows[rows["epsilon"] > 0], "nissim")
+        what = _MEASURES.get(of, "how heatmaps shift")
+        if of not in rows:
+            raise NotJudged(f"the run did not measure {what}")
+        if rows[of].isna().all():
+            raise NotJudged(f"on no photo could the run measure {what}")
+        return _wide(rows, of)
+
+
+_ATTACKS = {WHITE_BOX: "white-box attack", NOISE: "random signs to compare the attack with"}
+_FACES = 'on faces (they are looked for if "aligned" is among the arms)'
+_MEASURES = {
+    "direction": "the direction of the move",
+    "background": f"which share of the heat is not {_FACES}",
+    "forehead": f"where the heat is {_FACES}",
+}
+
+
+def _under(attack: str, table: pd.DataFrame) -> pd.DataFrame:
+    rows = select(table, attack=attack)
+    if rows.empty:
+        raise NotJudged(f"the run has no {_ATTACKS.get(attack, attack)}")
+    return rows
 
 
 def _wide(rows: pd.DataFrame, value: str) -> pd.DataFrame:
@@ -79,13 +107,13 @@ def _wide(rows: pd.DataFrame, value: str) -> pd.DataFrame:
 
 
 def needed(nissim: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """The rows of a network's NISSIM that claims are judged on: about a tenth of them."""
+    """The rows of a network's NISSIM that claims are judged on."""
     readings = study.readings
     return nissim[
-        nissim["attack"].isin((BLACK_BOX, NOISE))
+        nissim["attack"].isin((BLACK_BOX, WHITE_BOX, NOISE))
         & nissim["target"].isin((readings.explained_class, "clean"))
         & (nissim["size"] == readings.heatmap_size)
-        & nissim["epsilon"].isin((*study.attacked_epsilons, *study.vid_epsilons))
+        & nissim["epsilon"].isin(study.epsilons)
     ]
 
 

@@ -62,12 +62,14 @@ def judge_plan(arms: Mapping[Arm, ArmPlan], *, variation: bool = False) -> pd.Da
     """Every claim on a run that is done; on a variation by the attacks that all of them have."""
     found = {}
     for arm, plan in arms.items():
-        predictions = plan.accuracy.table("predictions")
-        if variation:
-            predictions = predictions[predictions["attack"].isin((BLACK_BOX, NOISE))]
         # One network at a time: of a large study only the needed rows fit into memory.
-        nissim = [needed(score.of_study(), plan.study) for score in plan.score.values()]
-        found[arm] = Evidence(predictions, pd.concat(nissim, ignore_index=True))
+        parts = [needed(score.of_study(), plan.study) for score in plan.score.values()]
+        predictions, nissim = plan.accuracy.table("predictions"), pd.concat(parts)
+        if variation:
+            predictions, nissim = (
+                table[table["attack"].isin((BLACK_BOX, NOISE))] for table in (predictions, nissim)
+            )
+        found[arm] = Evidence(predictions, nissim)
     first = next(iter(arms.values()))
     origins = {network: weights.origin for network, weights in first.weights.items()}
     return judge(found, first.study, origins)

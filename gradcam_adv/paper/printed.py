@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from gradcam_adv import metrics
 from gradcam_adv.study.config import Arm
 
 CITATION = (
@@ -85,6 +86,15 @@ TABLE_3 = pd.DataFrame(
 TABLE_3_MEAN_SHIFT = pd.Series(
     (0.0, 0.12685, 0.219761, 0.241252, 0.251444), index=TABLE_3.index, name="mean shift"
 )
+
+
+def vid_of_mod() -> pd.Series:
+    """By network, the standard deviation of Table 3's MOD over ε > 0: VID, as it may be read, too.
+
+    The paper prints no VID.
+    """
+    attacked = TABLE_3[TABLE_3.index > 0]
+    return pd.Series(metrics.deviations(attacked.to_numpy()), attacked.columns)
 
 
 def value_of(table: pd.DataFrame, network: str, epsilon: float) -> float | None:

@@ -197,12 +197,16 @@ def _controls(plan: ArmPlan, mod: pd.DataFrame) -> list[dict[str, str]]:
 
 def _vid(plan: ArmPlan, vid: pd.DataFrame) -> list[dict[str, str]]:
     rows = []
+    of_paper = printed.vid_of_mod()
     for network in plan.study.networks:
         of_network = select(plan.headline(vid), network=network)
         row = {"Network": title(network)}
         for attack in (BLACK_BOX, WHITE_BOX, NOISE):
             for cell in rows_of(select(of_network, attack=attack)):
                 row[attack] = interval(cell.vid, cell.low, cell.high)
+                of_mod = interval(cell.vid_of_mod, cell.vid_of_mod_low, cell.vid_of_mod_high)
+                row[f"{attack}, of MOD"] = of_mod
+        row["The paper's Table 3, of MOD"] = number(of_paper.get(network, math.nan))
         rows.append(row)
     return rows
 

@@ -150,6 +150,7 @@ def make_plan(
         "plain": Photos(arm="plain", data=data, root=root, image_size=size)
     }
     faces = None
+    of_arm: dict[Arm, FindFaces | CropFaces] = {}
     if "aligned" in study.arms:
         found = FindFaces(run=run, data=data, photos=photos["plain"], detector=DETECTOR)
         crops = CropFaces(
@@ -161,10 +162,12 @@ def make_plan(
             root=root,
             allow_left_out=allow_left_out,
         )
-        faces = found, crops
+        faces, of_arm = (found, crops), {"plain": found, "aligned": crops}
         photos["aligned"] = Photos(arm="aligned", data=crops, root=root, image_size=size)
     arms = {
-        arm: _plan_arm(study, listing, weights, photos[arm], run, models / arm, layers)
+        arm: _plan_arm(
+            study, listing, weights, photos[arm], of_arm.get(arm), run, models / arm, layers
+        )
         for arm in study.arms
     }
     return Plan(study, data, faces, arms)
@@ -175,6 +178,7 @@ def _plan_arm(
     listing: Listing,
     weights: Mapping[str, Weights],
     photos: Photos,
+    faces: FindFaces | CropFaces | None,
     run: Path,
     models: Path,
     with_layers: bool,
@@ -226,6 +230,7 @@ def _plan_arm(
         score[network] = Score(
             **of[network],
             evaluate=evaluate[network],
+            faces=faces,
             explained_class=readings.explained_class,
             seed=seed,
         )

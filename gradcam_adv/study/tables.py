@@ -347,15 +347,52 @@ def vid(nissim: pd.DataFrame, epsilons: Sequence[float]) -> pd.DataFrame:
 
     Returns:
         Columns network, attack (except those of the transfer matrix), target, size, levels
-        (number of epsilons), photos, vid, low, high.
+        (number of epsilons), photos, vid, low, high; vid_of_mod, of :func:`deviation_of_mod`,
+        vid_of_mod_low, vid_of_mod_high.
     """
+    keys = ["network", "attack", "target", "size"]
+    by_condition = nissim.groupby(keys)
 
     def row_of(group: pd.DataFrame) -> dict[str, Any]:
         mean = _mean(group, "deviation")
-        row = {"levels": group["levels"].iloc[0], "photos": len(group)}
-        return row | {"vid": mean.value, **_ends(mean.interval(0, 1))}
+        of_mod = deviation_of_mod(by_condition.get_group(tuple(group.iloc[0][keys])), epsilons)
+        return {
+            "levels": group["levels"].iloc[0],
+            "photos": len(group),
+            "vid": mean.value,
+            **_ends(mean.interval(0, 1)),
+            "vid_of_mod": of_mod.value,
+            **_ends(deviation_interval(of_mod, group["levels"].iloc[0]), "vid_of_mod_"),
+        }
 
-    return _by(["network", "attack", "target", "size"], deviations(nissim, epsilons), row_of)
+    return _by(keys, deviations(nissim, epsilons), row_of)
+
+
+def deviation_of_mod(nissim: pd.DataFrame, epsilons: Sequence[float]) -> statistics.Estimate:
+    """The standard deviation of MOD over ``epsilons``, which is how VID may be read, too.
+
+    Equations 3 and 4 have no index of a photo. It is at most VID, and smaller the more the photos
+    differ in when they shift.
+
+    Args:
+        nissim: rows of one condition, but for the epsilon.
+        epsilons: that it goes over.
+    """
+    mods = [_mean(select(nissim, epsilon=epsilon), "nissim") for epsilon in epsilons]
+    without = pd.concat([mod.without for mod in mods], axis=1)
+    return statistics.Estimate(
+        metrics.vid([[mod.value] for mod in mods]), without.std(axis=1, ddof=0)
+    )
+
+
+def deviation_interval(deviation: statistics.Estimate, levels: int) -> statistics.Ends:
+    """The interval of a :func:`deviation_of_mod` over so many levels; from 0 if MOD may be flat.
+
+    Divided by its error, the deviation of a flat MOD has a chi distribution, so it is never 0.
+    """
+    low, high = deviation.interval(0, 1)
+    flat = deviation.error * scipy.stats.chi.ppf(statistics.CONFIDENCE, levels - 1)
+    return 0.0 if deviation.value < flat else low, high
 
 
 def depth(layers: pd.DataFrame, unrelated: pd.DataFrame) -> pd.DataFrame:

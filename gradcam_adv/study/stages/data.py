@@ -132,6 +132,11 @@ class FindFaces(SlicedTask):
         """The faces of one slice, a row per photo: the fields of Face."""
         return read_table(self.path(name))[list(_NO_FACE)]
 
+    def places(self) -> pd.DataFrame:
+        """Where faces are in the photos as they are, as :func:`faces.places`, by photo."""
+        table = read_parts(self.paths())
+        return faces.places(table).set_axis(table["photo"])
+
     def begin(self) -> WriteSlice:
         # Slices of this folder are among them, but no photo is in two slices.
         known = self._known()
@@ -224,6 +229,12 @@ class CropFaces(Task):
             _check_left_out(len(excluded) / len(table), self.folder)
         _check_splits(sorted(plain["identity"].unique()), kept)
         return files
+
+    def places(self) -> pd.DataFrame:
+        """Where faces are in the crops, as :func:`faces.places`, by photo."""
+        photos_with_face = read_table(self.folder / "photos.csv")["photo"]
+        place = faces.place_in_crop(self.margin)
+        return pd.DataFrame([place] * len(photos_with_face), photos_with_face)
 
     def _begin(self) -> WriteSlice:
         def write_slice(name: str, rows: pd.DataFrame) -> None:

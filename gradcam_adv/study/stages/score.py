@@ -1,4 +1,4 @@
-"""The stage "score": NISSIM and region shift of every photo and epsilon, and unrelated photos."""
+"""The stage "score": NISSIM and shift of every photo and epsilon, and unrelated photos."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from gradcam_adv.study.attacks import (
     with_alias,
 )
 from gradcam_adv.study.columns import read_parts, read_table
+from gradcam_adv.study.stages.data import CropFaces, FindFaces
 from gradcam_adv.study.stages.evaluate import TARGETS, Evaluate
 from gradcam_adv.study.stages.explain import Explain, layers_in
 from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask, SummaryTask
@@ -72,21 +73,27 @@ class _Scored(NetworkTask, SlicedTask):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Score(_Scored):
-    """NISSIM and region shift of the last heatmaps, and NISSIM of unrelated photos.
+    """NISSIM and shift of the last heatmaps, and NISSIM of unrelated photos.
 
-    Without region shift where only the gain is measured.
+    The shift is that of the region, the correlation with the clean heatmap, and where on the face
+    the heatmap is (:func:`gradcam_adv.metrics.face_heat`). Without it where only the gain is
+    measured.
 
     Slice by slice ``nissim-<slice>.csv``, one row per photo, attack, epsilon, target and size; and
     ``unrelated.csv``, one row per pair of test photos of different people, target and size: attack
     is "clean", or the attack on the second photo, whose pairs are one for each photo.
+
+    Attributes:
+        faces: that were found; None if the study looks for none.
     """
 
     kind = "score"
-    version = 2
+    version = 3
     file = "nissim-{}.csv"
     names = Names(r"(nissim-\d{7}|unrelated)\.csv")
 
     evaluate: Evaluate
+    faces: FindFaces | CropFaces | None
     explained_class: Literal["predicted", "clean", "true"]
 
     def unrelated(self) -> pd.DataFrame:
@@ -109,16 +116,22 @@ class Score(_Scored):
 
     def begin(self) -> WriteSlice:
         predictions = self.evaluate.predictions()
+        places = None if self.faces is None else self.faces.places()
 
         def write_slice(name: str, rows: pd.DataFrame) -> None:
+            of_rows = None if places is None else places.loc[rows["photo"]].to_numpy()
             with self.evaluate.last_maps(name) as maps:
-                scored = self._scored(rows, maps, predictions)
+                scored = self._scored(rows, maps, predictions, of_rows)
             write.table(self.path(name), scored)
 
         return write_slice
 
     def _scored(
-        self, rows: pd.DataFrame, maps: Mapping[str, np.ndarray], predictions: pd.DataFrame
+        self,
+        rows: pd.DataFrame,
+        maps: Mapping[str, np.ndarray],
+        predictions: pd.DataFrame,
+        faces: np.ndarray | None,
     ) -> pd.DataFrame:
         layer = self.evaluate.last_layer
         wanted = [TARGETS.index(target) for target in self.targets]
@@ -139,7 +152,7 @@ class Score(_Scored):
                     values = metrics.nissim(clean_at[size], compared)
                     shifts = {}  # not where only the gain is measured
                     if epsilon in self.evaluate.levels and attack not in FOR_GAIN_ALONE:
-                        shifts = asdict(metrics.region_shift(clean_at[size], compared))
+                        shifts = _shifts(clean_at[size], compared, faces)
                     for i, target in enumerate(self.targets):
                         parts.append(
                             rows[["photo", "identity"]].assign(
@@ -280,7 +293,7 @@ class SummarizeScores(SummaryTask):
     """
 
     kind = stage = "score"
-    version = 2
+    version = 3
     names = Names(r"(excess|gain(_curves|_order)?|half_shift|mod|shift|vid)\.csv")
 
     networks: Mapping[str, Score]
@@ -331,6 +344,17 @@ class SummarizeLayers(SummaryTask):
             layers=pd.concat(found, ignore_index=True),
             depth=pd.concat(depths, ignore_index=True),
         )
+
+
+def _shifts(
+    clean: np.ndarray, compared: np.ndarray, faces: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """By column, how heatmaps differ from the clean ones, and where on the face they are."""
+    found = asdict(metrics.region_shift(clean, compared))
+    found["correlation"] = metrics.correlation(clean, compared)
+    if faces is not None:
+        found["background"], found["forehead"] = metrics.face_heat(compared, faces)
+    return found
 
 
 def _pairs(photos: pd.DataFrame, seed: int) -> pd.DataFrame:
