@@ -1,6 +1,8 @@
 """A whole small study through two real networks, from the command line, on synthetic photos."""
 
 import base64
+import functools
+import itertools
 import json
 import os
 import re
@@ -52,6 +54,7 @@ networks = ["vgg16", "resnet50"]
 weights = "random"
 epochs = 3
 epsilons = [0.02, 0.1]
+insertion_epsilons = [0.02, 0.005]
 examples = 2
 arms = ["plain"]
 [layers]
@@ -279,6 +282,48 @@ def made(run: Path, task: str) -> Path:
 def plan_of(run: Path) -> ArmPlan:
     study = config.read(run / "study.toml", photos=str(run / "people"))
     return Pipeline(study, run / TINY, run / "models" / "tiny").plan.arms["plain"]
+
+
+@pytest.mark.parametrize("network", ["vgg16", "resnet50"])
+def test_insertion_and_deletion_are_those_of_the_public_library(run, network):
+    """On photos under the network's own attack, which has two names on resnet50, the source."""
+    rows = table(run, "photos").query("split == 'test'").reset_index(drop=True)
+    pixels = decode_all([run / "people" / photo for photo in rows["photo"]], 48)
+    model = load_model(run / "models" / "tiny" / "plain" / f"{network}.keras")
+    signs = np.load(made(run, f"plain/attack/{network}") / "0000000.npy")
+    (layer,) = GradCAM(model).layers
+    clean_maps = resize(GradCAM(model)(pixels)[layer], 48)
+    stated = pd.concat(
+        [read_table(path) for path in made(run, f"plain/insertion/{network}").glob("*.csv")]
+    ).set_index(["photo", "epsilon", "target", "measure", "order"])["area"]
+    assert len(stated) == len(rows) * 2 * 2 * 2 * 4
+    for epsilon in (0.005, 0.02):
+        attacked = perturb(pixels, SignPerturbations(signs, [epsilon])[epsilon])
+        for target, classes in (
+            ("predicted", predict_logits(model, attacked).argmax(axis=1)),
+            ("clean", predict_logits(model, pixels).argmax(axis=1)),
+        ):
+            maps = {
+                "attacked": resize(GradCAM(model)(attacked, classes)[layer], 48),
+                "clean": clean_maps,
+                "random": np.zeros_like(clean_maps),
+            }
+            for order, measure in itertools.product(maps, (metrics.insertion, metrics.deletion)):
+                logits_of = functools.partial(predict_logits, flatten(model))
+                areas = measure(logits_of, attacked, maps[order], classes)
+                found = stated[rows["photo"], epsilon, target, measure.__name__, order]
+                np.testing.assert_allclose(found, areas, atol=1e-4)
+    # The map of another photo is the clean one of somebody else.
+    assert len(rows) == 3
+    others = np.roll(clean_maps, -1, axis=0)
+    areas = metrics.deletion(logits_of, attacked, others, classes)
+    found = stated[rows["photo"], 0.02, "clean", "deletion", "other photo"]
+    np.testing.assert_allclose(found, areas, atol=1e-4)
+    summary = table(run, "insertion").query("network == @network and epsilon == 0.02")
+    row = summary.query("target == 'clean' and measure == 'deletion' and order == 'other photo'")
+    assert row["area"].item() == pytest.approx(areas.mean(), abs=1e-4)
+    own = stated[:, 0.02, "clean", "deletion", "attacked"].mean()
+    assert row["difference"].item() == pytest.approx(own - areas.mean(), abs=1e-4)
 
 
 def test_excess_over_all_networks_is_the_mean_of_theirs(run):

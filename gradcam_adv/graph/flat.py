@@ -57,8 +57,9 @@ class FlatGraph:
                     found.append(call)
         return tuple(reversed(found))
 
+    @functools.cached_property
     def classifier(self) -> keras.Model:
-        """The model from the pixels to the logits."""
+        """The model from the pixels to the logits; one model, so it is compiled once."""
         return keras.Model(self.input, self.logits)
 
 

@@ -1,6 +1,7 @@
-"""Measures of heatmaps and images: NISSIM, MOD, VID, gain, PSNR, spectrum, shift of a region."""
+"""Measures of heatmaps and images: NISSIM, MOD, VID, gain, insertion, PSNR, spectrum, regions."""
 
 from gradcam_adv.metrics.gain import Gain, HalfShift, gain, half_shift, size_reaching
+from gradcam_adv.metrics.insertion import deletion, insertion
 from gradcam_adv.metrics.mod_vid import deviations, mod, vid
 from gradcam_adv.metrics.nissim import nissim
 from gradcam_adv.metrics.psnr import psnr
@@ -14,9 +15,11 @@ __all__ = [
     "RegionShift",
     "UnrelatedPairs",
     "centroid",
+    "deletion",
     "deviations",
     "gain",
     "half_shift",
+    "insertion",
     "low_frequency_share",
     "mod",
     "nissim",

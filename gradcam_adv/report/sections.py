@@ -26,6 +26,7 @@ from gradcam_adv.report.text import (
 from gradcam_adv.study import tables
 from gradcam_adv.study.attacks import BLACK_BOX, FROM, NOISE, WHITE_BOX
 from gradcam_adv.study.plan import ArmPlan
+from gradcam_adv.study.stages import insertion
 from gradcam_adv.study.tables import select
 
 Tables = dict[str, pd.DataFrame]
@@ -63,6 +64,7 @@ def of_arm(plan: ArmPlan, summary: Tables) -> list[str]:
         spectrum=gain.spectrum(plan, summary["spectrum"]),
         half_shift=gain.half_shift_rows(plan, summary["half_shift"]),
         gain_order=gain.order_rows(plan, summary["gain_order"]),
+        insertion=_insertion(summary["insertion"]) if "insertion" in summary else [],
         transfer=transfer.values(plan, summary),
         window=WINDOW,
         controls=_controls(plan, summary["mod"]),
@@ -193,6 +195,22 @@ def _controls(plan: ArmPlan, mod: pd.DataFrame) -> list[dict[str, str]]:
         }
         for row in rows_of(table)
     ]
+
+
+def _insertion(areas: pd.DataFrame) -> list[dict[str, str]]:
+    """Each network, class, measure and epsilon: the area, and how far it is above the others."""
+    names = ("clean photo's", "another photo's", "random order")
+    written = []
+    for own in rows_of(select(areas, order="attacked")):
+        row = {"Network": title(own.network), "Class": own.target, "Measure": own.measure}
+        row |= {"ε": f"{own.epsilon:g}", "Area": interval(own.area, own.low, own.high)}
+        same = {key: getattr(own, key) for key in ("network", "target", "measure", "epsilon")}
+        for name, order in zip(names, insertion.ORDERS[1:], strict=True):
+            (other,) = rows_of(select(areas, order=order, **same))
+            ends = other.difference_low, other.difference_high
+            row[f"Above {name}"] = interval(other.difference, *ends)
+        written.append(row)
+    return written
 
 
 def _vid(plan: ArmPlan, vid: pd.DataFrame) -> list[dict[str, str]]:

@@ -276,6 +276,36 @@ def gain_curves(nissim: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values([*OF_MAPS, "attack", "epsilon"], ignore_index=True)
 
 
+def insertion(areas: pd.DataFrame) -> pd.DataFrame:
+    """Mean areas of insertion and deletion, and how far the attacked photo's own map is above.
+
+    Args:
+        areas: columns network, epsilon, target, measure, order, photo, identity and area, those of
+            :class:`gradcam_adv.study.stages.insertion.Insertion`.
+
+    Returns:
+        Columns network, epsilon, target, measure, order, photos, area, low, high; difference (the
+        area in the order of the attacked photo's own map, less this one), difference_low,
+        difference_high.
+    """
+    keys = ["network", "epsilon", "target", "measure"]
+    own = select(areas, order="attacked").set_index([*keys, "photo"])["area"].rename("own")
+    both = areas.join(own, on=[*keys, "photo"])
+    both = both.assign(difference=both["own"] - both["area"])
+
+    def row_of(group: pd.DataFrame) -> dict[str, Any]:
+        area, difference = _mean(group, "area"), _mean(group, "difference")
+        return {
+            "photos": len(group),
+            "area": area.value,
+            **_ends(area.interval(0, 1)),
+            "difference": difference.value,
+            **_ends(difference.interval(-1, 1), "difference_"),
+        }
+
+    return _by([*keys, "order"], both, row_of)
+
+
 def over_networks(nissim: Iterable[pd.DataFrame], keys: list[str]) -> pd.DataFrame:
     """Mean NISSIM over networks, for each row that all of them have; network is "all".
 

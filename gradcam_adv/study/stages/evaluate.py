@@ -38,8 +38,9 @@ from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask, Summa
 from gradcam_adv.study.stages.train import Train
 
 # The classes that every last heatmap is made for, in this order: the one predicted for the image
-# itself, the one predicted for the clean photo, and the true one.
-TARGETS = ("predicted", "clean", "true")
+# itself, the one predicted for the clean photo, and the true one; and their columns of predictions.
+CLASS_OF = {"predicted": "predicted", "clean": "predicted_clean", "true": "label"}
+TARGETS = tuple(CLASS_OF)
 # How many test photos the spectrum of the signs is taken of, spread evenly.
 SPECTRUM_PHOTOS = 100
 
@@ -83,6 +84,10 @@ class Evaluate(NetworkTask, SlicedTask):
         """The study's own epsilons; at the others only the gain is measured."""
         return self.epsilons[BLACK_BOX]
 
+    def own_attack(self, epsilon: float) -> str:
+        """The name of the attack made on the network itself, under which its maps are filed."""
+        return BLACK_BOX if self.alias and epsilon in self.levels else WHITE_BOX
+
     def predictions(self) -> pd.DataFrame:
         """What was predicted: one row per test photo, attack and epsilon."""
         # Files that a killed process was writing begin with a dot.
@@ -119,11 +124,11 @@ class Evaluate(NetworkTask, SlicedTask):
         made = self.attacks[attack]
         if attack == OTHER_PHOTO:
             places = range(row, row + len(rows))
-            return np.concatenate([made.signs(self._of_another(place), 1) for place in places])
+            return np.concatenate([made.signs(self.of_another(place), 1) for place in places])
         signs = made.signs(row, len(rows))
         return signs[:, :, ::-1] if attack == MIRRORED else signs
 
-    def _of_another(self, row: int) -> int:
+    def of_another(self, row: int) -> int:
         """A test photo of another person than the one in ``row``, half of the set away."""
         people = self.photos.test["identity"].to_numpy()
         order = np.roll(np.arange(len(people)), -(row + len(people) // 2))
@@ -220,7 +225,7 @@ class SummarizeEvaluation(SummaryTask):
 def _spectrum(evaluate: Evaluate) -> pd.DataFrame:
     """The share of low frequencies in the signs for some photos: one row per attack and photo."""
     test = evaluate.photos.test
-    rows = np.unique(np.linspace(0, len(test) - 1, SPECTRUM_PHOTOS).round().astype(int))
+    rows = evaluate.photos.spread(SPECTRUM_PHOTOS)
     photos = test[["photo", "identity"]].iloc[rows]
     parts = []
     for attack in (WHITE_BOX, NOISE):
