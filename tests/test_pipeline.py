@@ -33,6 +33,7 @@ from gradcam_adv import (
 from gradcam_adv.app import Pipeline
 from gradcam_adv.app.cli import main
 from gradcam_adv.attacks import SignPerturbations
+from gradcam_adv.attacks.noise import random_signs
 from gradcam_adv.data import decode_all
 from gradcam_adv.explain import resize
 from gradcam_adv.files import hashes, read, write
@@ -54,6 +55,7 @@ networks = ["vgg16", "resnet50"]
 weights = "random"
 epochs = 3
 epsilons = [0.02, 0.1]
+noise_draws = 2
 insertion_epsilons = [0.02, 0.005]
 examples = 2
 arms = ["plain"]
@@ -284,6 +286,33 @@ def plan_of(run: Path) -> ArmPlan:
     return Pipeline(study, run / TINY, run / "models" / "tiny").plan.arms["plain"]
 
 
+def test_noise_is_the_mean_of_two_draws(run):
+    """Accuracy is of the first."""
+    rows = table(run, "photos").query("split == 'test'")
+    pixels = decode_all([run / "people" / photo for photo in rows["photo"]], 48)
+    model = load_model(run / "models" / "tiny" / "plain" / "vgg16.keras")
+    explain = GradCAM(model)
+    (layer,) = explain.layers
+    clean, values, predicted = resize(explain(pixels)[layer], 48), [], []
+    for seed in (0, 1):
+        signs = np.stack([random_signs((48, 48, 3), seed, key) for key in rows["sha256"]])
+        moved = perturb(pixels, SignPerturbations(signs, [0.1])[0.1])
+        values.append(metrics.nissim(clean, resize(explain(moved)[layer], 48)))
+        predicted.append(predict_logits(model, moved).argmax(axis=1))
+    of_noise = "network == 'vgg16' and attack == 'noise' and epsilon == 0.1"
+    at_input = f"{of_noise} and target == 'predicted' and size == 'input'"
+    stated = table(run, "nissim").query(at_input).set_index("photo")["nissim"]
+    np.testing.assert_allclose(stated[rows["photo"]], np.mean(values, axis=0), atol=1e-5)
+    stated = table(run, "predictions").query(of_noise).set_index("photo")["predicted"]
+    np.testing.assert_array_equal(stated[rows["photo"]], predicted[0])
+    draws = table(run, "noise_draws").query(
+        "network == 'vgg16' and epsilon == 0.1 and target == 'predicted' and size == 'input'"
+    )
+    means = np.mean(values, axis=1)
+    assert draws[["least", "greatest"]].squeeze().tolist() == pytest.approx(sorted(means), abs=1e-5)
+    assert "### Several draws of random signs" in (run / TINY / "report.md").read_text()
+
+
 @pytest.mark.parametrize("network", ["vgg16", "resnet50"])
 def test_insertion_and_deletion_are_those_of_the_public_library(run, network):
     """On photos under the network's own attack, which has two names on resnet50, the source."""
@@ -324,6 +353,7 @@ def test_insertion_and_deletion_are_those_of_the_public_library(run, network):
     assert row["area"].item() == pytest.approx(areas.mean(), abs=1e-4)
     own = stated[:, 0.02, "clean", "deletion", "attacked"].mean()
     assert row["difference"].item() == pytest.approx(own - areas.mean(), abs=1e-4)
+    assert "## Does the moved map still explain?" in (run / TINY / "report.md").read_text()
 
 
 def test_excess_over_all_networks_is_the_mean_of_theirs(run):

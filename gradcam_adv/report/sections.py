@@ -30,7 +30,10 @@ from gradcam_adv.study.stages import insertion
 from gradcam_adv.study.tables import select
 
 Tables = dict[str, pd.DataFrame]
-_OF_MOD = ["mod", "low", "high", "mod_noise", "unrelated", "unrelated_low", "unrelated_high"]
+_OF_MOD = [
+    *("mod", "low", "high", "mod_noise", "mod_noise_low", "mod_noise_high"),
+    *("unrelated", "unrelated_low", "unrelated_high"),
+]
 
 
 def of_arm(plan: ArmPlan, summary: Tables) -> list[str]:
@@ -61,6 +64,7 @@ def of_arm(plan: ArmPlan, summary: Tables) -> list[str]:
         mod=_mod(plan, summary["table_3"]),
         white_box_mod=_mod(plan, select(plan.headline(summary["mod"]), attack=WHITE_BOX)),
         gain=gain.rows(plan, summary["gain"]),
+        noise_draws=gain.draw_rows(plan, summary["noise_draws"]),
         spectrum=gain.spectrum(plan, summary["spectrum"]),
         half_shift=gain.half_shift_rows(plan, summary["half_shift"]),
         gain_order=gain.order_rows(plan, summary["gain_order"]),
@@ -144,9 +148,7 @@ def _mod(plan: ArmPlan, table: pd.DataFrame) -> list[dict[str, str]]:
         unrelated = {"Unrelated": interval(first["unrelated"], *ends)}
         rows += [
             {"Network": name} | by_epsilon(of_network, _mod_cell) | unrelated,
-            {"Network": NOISE_ROW}
-            | by_epsilon(of_network, lambda row: number(row.mod_noise))
-            | unrelated,
+            {"Network": NOISE_ROW} | by_epsilon(of_network, _noise_cell) | unrelated,
         ]
     means = table.groupby("epsilon")["mod"].mean().reset_index()
     if "paper" in table:
@@ -159,6 +161,10 @@ def _mod(plan: ArmPlan, table: pd.DataFrame) -> list[dict[str, str]]:
 
 def _mod_cell(row: Any) -> str:
     return _beside(row, interval(row.mod, row.low, row.high))
+
+
+def _noise_cell(row: Any) -> str:
+    return interval(row.mod_noise, row.mod_noise_low, row.mod_noise_high)
 
 
 def _beside(row: Any, shown: str) -> str:

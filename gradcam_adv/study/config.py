@@ -84,6 +84,8 @@ class Study:
         noise_epsilons: further sizes of noise to find the gain; noise also has all sizes above.
         control_epsilons: sizes of the other controls, the signs of the photo mirrored and the signs
             of another photo; an empty list leaves them out.
+        noise_draws: how many times random signs are drawn; NISSIM under noise is the mean over the
+            draws, and the report shows how much they differ.
         insertion_epsilons: sizes of the white-box attack, out of those above, at which pixels of
             attacked photos are put in and taken out in the order of their heatmaps, to see whether
             these still explain. Takes as long as all the rest; the empty list leaves it out.
@@ -121,6 +123,7 @@ class Study:
     gain_epsilons: tuple[float, ...] = (0.001, 0.002, 0.005)
     noise_epsilons: tuple[float, ...] = (0.02, 0.2, 0.3)
     control_epsilons: tuple[float, ...] = (0.01, 0.05, 0.2)
+    noise_draws: int = 1
     insertion_epsilons: tuple[float, ...] = ()
     source: str = "resnet50"
     attacks: tuple[Extra, ...] = get_args(Extra)
@@ -375,6 +378,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "gain_epsilons": _further_epsilons,
     "noise_epsilons": _further_epsilons,
     "control_epsilons": _further_epsilons,
+    "noise_draws": _at_least(1),
     "insertion_epsilons": _further_epsilons,
     # One of the networks, which is checked with them.
     "source": lambda _, value: value,

@@ -27,6 +27,7 @@ from gradcam_adv.study.attacks import (
     OTHER_PHOTO,
     WHITE_BOX,
     condition_key,
+    draw_of,
     named_under,
     of_study,
     with_alias,
@@ -58,7 +59,7 @@ class Evaluate(NetworkTask, SlicedTask):
         epsilons: by the name of an attack, the epsilons it is evaluated at.
         alias: whether the black-box rows stand for the white-box attack as well.
         perturbed_set: the format in which test sets are stored and read again.
-        seed: of random signs.
+        seed: of the first draw of random signs; further draws have the next ones.
     """
 
     kind = stage = "evaluate"
@@ -118,9 +119,9 @@ class Evaluate(NetworkTask, SlicedTask):
 
     def signs(self, attack: str, rows: pd.DataFrame, row: int) -> np.ndarray:
         """The signs of an attack for ``rows``, which begin at ``row`` of the test set."""
-        if attack == NOISE:
-            shape = (self.photos.image_size, self.photos.image_size, 3)
-            return np.stack([random_signs(shape, self.seed, sha256) for sha256 in rows["sha256"]])
+        if draw := draw_of(attack):
+            shape, seed = (self.photos.image_size, self.photos.image_size, 3), self.seed + draw - 1
+            return np.stack([random_signs(shape, seed, sha256) for sha256 in rows["sha256"]])
         made = self.attacks[attack]
         if attack == OTHER_PHOTO:
             places = range(row, row + len(rows))
