@@ -322,10 +322,10 @@ def test_insertion_and_deletion_are_those_of_the_public_library(run, network):
     signs = np.load(made(run, f"plain/attack/{network}") / "0000000.npy")
     (layer,) = GradCAM(model).layers
     clean_maps = resize(GradCAM(model)(pixels)[layer], 48)
-    stated = pd.concat(
-        [read_table(path) for path in made(run, f"plain/insertion/{network}").glob("*.csv")]
-    ).set_index(["photo", "epsilon", "target", "measure", "order"])["area"]
-    assert len(stated) == len(rows) * 2 * 2 * 2 * 4
+    stated = pd.concat(map(read_table, made(run, f"plain/insertion/{network}").glob("*.csv")))
+    keys = ["epsilon", "target", "measure", "order"]
+    stated = stated.pivot(index="photo", columns=keys, values="area").loc[rows["photo"]]
+    assert stated.shape == (len(rows), 2 * 2 * 2 * 4)
     for epsilon in (0.005, 0.02):
         attacked = perturb(pixels, SignPerturbations(signs, [epsilon])[epsilon])
         for target, classes in (
@@ -339,19 +339,19 @@ def test_insertion_and_deletion_are_those_of_the_public_library(run, network):
             }
             for order, measure in itertools.product(maps, (metrics.insertion, metrics.deletion)):
                 logits_of = functools.partial(predict_logits, flatten(model))
-                areas = measure(logits_of, attacked, maps[order], classes)
-                found = stated[rows["photo"], epsilon, target, measure.__name__, order]
+                areas = measure(logits_of, attacked, maps[order], classes, steps=10)
+                found = stated[epsilon, target, measure.__name__, order]
                 np.testing.assert_allclose(found, areas, atol=1e-4)
     # The map of another photo is the clean one of somebody else.
     assert len(rows) == 3
     others = np.roll(clean_maps, -1, axis=0)
-    areas = metrics.deletion(logits_of, attacked, others, classes)
-    found = stated[rows["photo"], 0.02, "clean", "deletion", "other photo"]
+    areas = metrics.deletion(logits_of, attacked, others, classes, steps=10)
+    found = stated[0.02, "clean", "deletion", "other photo"]
     np.testing.assert_allclose(found, areas, atol=1e-4)
     summary = table(run, "insertion").query("network == @network and epsilon == 0.02")
     row = summary.query("target == 'clean' and measure == 'deletion' and order == 'other photo'")
     assert row["area"].item() == pytest.approx(areas.mean(), abs=1e-4)
-    own = stated[:, 0.02, "clean", "deletion", "attacked"].mean()
+    own = stated[0.02, "clean", "deletion", "attacked"].mean()
     assert row["difference"].item() == pytest.approx(own - areas.mean(), abs=1e-4)
     assert "## Does the moved map still explain?" in (run / TINY / "report.md").read_text()
 

@@ -28,7 +28,7 @@ STEPS = 20
 # of 224.
 BLUR = 5 / 224
 # Images whose steps are computed together, which bounds the memory.
-_AT_ONCE = 4
+_AT_ONCE = 8
 
 
 def insertion(

@@ -68,6 +68,7 @@ def of_arm(plan: ArmPlan, summary: Tables) -> list[str]:
         spectrum=gain.spectrum(plan, summary["spectrum"]),
         half_shift=gain.half_shift_rows(plan, summary["half_shift"]),
         gain_order=gain.order_rows(plan, summary["gain_order"]),
+        insertion_steps=insertion.STEPS,
         insertion=_insertion(summary["insertion"]) if "insertion" in summary else [],
         transfer=transfer.values(plan, summary),
         window=WINDOW,

@@ -88,7 +88,7 @@ class Study:
             draws, and the report shows how much they differ.
         insertion_epsilons: sizes of the white-box attack, out of those above, at which pixels of
             attacked photos are put in and taken out in the order of their heatmaps, to see whether
-            these still explain. Takes as long as all the rest; the empty list leaves it out.
+            these still explain; the empty list leaves it out, which spares much time.
         source: the network on which the black-box attack is made.
         attacks: which attacks are made beside the black-box attack and its control, random signs:
             "white-box" (each network's attack on itself; only variations of a study leave it out)

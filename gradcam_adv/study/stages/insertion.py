@@ -21,8 +21,9 @@ from gradcam_adv.study.stages.evaluate import CLASS_OF, Evaluate
 from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask, SummaryTask
 from gradcam_adv.study.tables import select
 
-# How many test photos, spread evenly; each costs some 200 passes for an epsilon.
+# How many test photos, spread evenly, in how many steps: some 100 passes per photo and epsilon.
 PHOTOS = 20
+STEPS = 10
 # The maps in whose order pixels change: the attacked photo's own; the clean photo's; that of a
 # clean photo of another person; and one that is the same everywhere, for random order.
 ORDERS = ("attacked", "clean", OTHER_PHOTO, "random")
@@ -109,7 +110,7 @@ class Insertion(NetworkTask, SlicedTask):
         large, wanted = resize(distinct, image.shape[1:3]), np.tile(classes, (len(distinct), 1))
         parts = []
         for measure in (metrics.insertion, metrics.deletion):
-            areas = measure(logits_of, images, large, wanted, seed=self.seed)
+            areas = measure(logits_of, images, large, wanted, steps=STEPS, seed=self.seed)
             for i, target in enumerate(self.targets):
                 values = {"order": ORDERS, "area": areas[place[:, i], i]}
                 parts.append(pd.DataFrame(values).assign(target=target, measure=measure.__name__))
