@@ -320,8 +320,9 @@ def test_insertion_and_deletion_are_those_of_the_public_library(run, network):
     pixels = decode_all([run / "people" / photo for photo in rows["photo"]], 48)
     model = load_model(run / "models" / "tiny" / "plain" / f"{network}.keras")
     signs = np.load(made(run, f"plain/attack/{network}") / "0000000.npy")
-    (layer,) = GradCAM(model).layers
-    clean_maps = resize(GradCAM(model)(pixels)[layer], 48)
+    explain, logits_of = GradCAM(model), functools.partial(predict_logits, flatten(model))
+    (layer,) = explain.layers
+    clean_maps = resize(explain(pixels)[layer], 48)
     stated = pd.concat(map(read_table, made(run, f"plain/insertion/{network}").glob("*.csv")))
     keys = ["epsilon", "target", "measure", "order"]
     stated = stated.pivot(index="photo", columns=keys, values="area").loc[rows["photo"]]
@@ -329,16 +330,15 @@ def test_insertion_and_deletion_are_those_of_the_public_library(run, network):
     for epsilon in (0.005, 0.02):
         attacked = perturb(pixels, SignPerturbations(signs, [epsilon])[epsilon])
         for target, classes in (
-            ("predicted", predict_logits(model, attacked).argmax(axis=1)),
-            ("clean", predict_logits(model, pixels).argmax(axis=1)),
+            ("predicted", logits_of(attacked).argmax(axis=1)),
+            ("clean", logits_of(pixels).argmax(axis=1)),
         ):
             maps = {
-                "attacked": resize(GradCAM(model)(attacked, classes)[layer], 48),
+                "attacked": resize(explain(attacked, classes)[layer], 48),
                 "clean": clean_maps,
                 "random": np.zeros_like(clean_maps),
             }
             for order, measure in itertools.product(maps, (metrics.insertion, metrics.deletion)):
-                logits_of = functools.partial(predict_logits, flatten(model))
                 areas = measure(logits_of, attacked, maps[order], classes, steps=10)
                 found = stated[epsilon, target, measure.__name__, order]
                 np.testing.assert_allclose(found, areas, atol=1e-4)
