@@ -130,8 +130,14 @@ def flatten(model: keras.Model | FlatGraph, output: str | None = None) -> FlatGr
 
 def _has_graph(model: object) -> bool:
     """Whether this is a model made of a graph of layers."""
-    functional = type(keras.Model(*[keras.Input((1,))] * 2))
-    return isinstance(model, functional | keras.Sequential) and bool(getattr(model, "inputs", None))
+    kinds = _functional() | keras.Sequential
+    return isinstance(model, kinds) and bool(getattr(model, "inputs", None))
+
+
+@functools.cache
+def _functional() -> type[keras.Model]:
+    """The class of functional models, which Keras does not export."""
+    return type(keras.Model(*[keras.Input((1,))] * 2))
 
 
 class _ReachedOutputs(Exception):
