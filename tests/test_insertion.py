@@ -1,8 +1,9 @@
-"""Insertion and deletion: areas by hand, of a second library, and of a perfect map."""
+"""Insertion and deletion: areas by hand, of a second library, of a perfect map; their tables."""
 
 import functools
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn.metrics
 from hypothesis import given
@@ -11,6 +12,9 @@ from hypothesis.extra import numpy as arrays
 
 from gradcam_adv import flatten, predict_logits
 from gradcam_adv.metrics import deletion, insertion
+from gradcam_adv.report import sections
+from gradcam_adv.study import tables
+from gradcam_adv.study.stages.insertion import ORDERS
 
 # Of four pixels; the probability of class 0 is their weighted sum, that of class 1 the rest.
 WEIGHTS = np.array([0.4, 0.3, 0.1, 0.05])
@@ -165,3 +169,40 @@ def test_what_does_not_fit_is_refused(measure, changed, message):
     given |= {"baseline": 0.0} | changed
     with pytest.raises(ValueError, match=message):
         measure(**given)
+
+
+@pytest.fixture
+def areas():
+    """Of two photos; the attacked photo's own map is 0.1 and 0.3 above the others."""
+    rows = [
+        ("a", order, 0.5 if order == "attacked" else 0.4, measure)
+        for order in ORDERS
+        for measure in ("insertion", "deletion")
+    ]
+    rows += [("b", order, 0.7 if order == "attacked" else 0.4, m) for _, order, _, m in rows]
+    table = pd.DataFrame(rows, columns=["photo", "order", "area", "measure"])
+    about = {"network": "vgg16", "epsilon": 0.01, "target": "clean"}
+    return table.assign(identity=table["photo"], **about).sample(frac=1, random_state=0)
+
+
+def test_areas_are_compared_photo_by_photo(areas):
+    table = tables.insertion(areas).set_index(["measure", "order"])
+    assert len(table) == 8
+    own, clean = table.loc["insertion", "attacked"], table.loc["insertion", "clean"]
+    assert own[["photos", "area", "difference"]].tolist() == pytest.approx([2, 0.6, 0])
+    assert own["low"] < 0.6 < own["high"]
+    assert clean[["area", "low", "high"]].tolist() == pytest.approx([0.4] * 3)
+    assert clean["difference"] == pytest.approx(0.2)
+    # Of two people Student's t has one degree of freedom, 12.7; the error is 0.1.
+    assert clean[["difference_low", "difference_high"]].tolist() == [-1, 1]
+
+
+def test_the_report_shows_how_far_the_own_map_is_above_the_others(areas):
+    table = tables.insertion(areas)
+    table.loc[table["order"] == "random", ["difference", "difference_low"]] = [0.25, 0.125]
+    first, second = sections._insertion(table)
+    assert {first["Measure"], second["Measure"]} == {"insertion", "deletion"}
+    assert (first["Network"], first["Class"], first["ε"]) == ("VGG16", "clean", "0.01")
+    assert first["Area"].startswith("0.6000 [")
+    assert first["Above clean photo's"] == "0.2000 [-1.0000, 1.0000]"
+    assert first["Above random order"] == "0.2500 [0.1250, 1.0000]"
