@@ -106,6 +106,22 @@ def test_in_short(gains, halves):
     assert "do not tell the attack from noise" in gain.in_short(PLAN, unclear, halves)
 
 
+def test_the_draws_of_noise_with_their_range():
+    draws = pd.DataFrame(
+        [
+            OF_MAPS
+            | {"network": "vgg16", "target": target, "epsilon": epsilon, "draws": 3}
+            | {"mod": mod, "least": mod - 0.01, "greatest": mod + 0.02}
+            for target, epsilon, mod in (("predicted", 0.1, 0.3), ("clean", 0.1, 0.2))
+        ]
+    )
+    assert gain.draw_rows(PLAN, draws) == [
+        {"Network": "VGG16", "Class": "predicted", "ε = 0.1": "0.300 (0.290–0.320)"},
+        {"Network": "VGG16", "Class": "clean", "ε = 0.1": "0.200 (0.190–0.220)"},
+    ]
+    assert gain.draw_rows(PLAN, draws.assign(draws=1)) == []
+
+
 def test_the_order_of_the_networks():
     order = pd.DataFrame(
         [

@@ -120,7 +120,7 @@ def test_the_model_is_not_changed(flat, pixels, tmp_path):
     # The flat graph shares the weights of the model.
     graph = flatten(nested)
     nested.layers[-1].set_weights([-w for w in nested.layers[-1].get_weights()])
-    after = graph.classifier().predict(pixels, verbose=0)
+    after = graph.classifier.predict(pixels, verbose=0)
     np.testing.assert_allclose(after, -before, atol=1e-6)
 
 

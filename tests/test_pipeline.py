@@ -1,6 +1,8 @@
 """A whole small study through two real networks, from the command line, on synthetic photos."""
 
 import base64
+import functools
+import itertools
 import json
 import os
 import re
@@ -31,6 +33,7 @@ from gradcam_adv import (
 from gradcam_adv.app import Pipeline
 from gradcam_adv.app.cli import main
 from gradcam_adv.attacks import SignPerturbations
+from gradcam_adv.attacks.noise import random_signs
 from gradcam_adv.data import decode_all
 from gradcam_adv.explain import resize
 from gradcam_adv.files import hashes, read, write
@@ -52,6 +55,7 @@ networks = ["vgg16", "resnet50"]
 weights = "random"
 epochs = 3
 epsilons = [0.02, 0.1]
+insertion_epsilons = [0.02, 0.005]
 examples = 2
 arms = ["plain"]
 [layers]
@@ -283,6 +287,49 @@ def plan_of(run: Path) -> ArmPlan:
     return Pipeline(study, run / TINY, run / "models" / "tiny").plan.arms["plain"]
 
 
+@pytest.mark.parametrize("network", ["vgg16", "resnet50"])
+def test_insertion_and_deletion_are_those_of_the_public_library(run, network):
+    """On photos under the network's own attack, which has two names on resnet50, the source."""
+    rows = table(run, "photos").query("split == 'test'").reset_index(drop=True)
+    pixels = decode_all([run / "people" / photo for photo in rows["photo"]], 48)
+    model = load_model(run / "models" / "tiny" / "plain" / f"{network}.keras")
+    signs = np.load(made(run, f"plain/attack/{network}") / "0000000.npy")
+    explain, logits_of = GradCAM(model), functools.partial(predict_logits, flatten(model))
+    (layer,) = explain.layers
+    clean_maps = resize(explain(pixels)[layer], 48)
+    stated = pd.concat(map(read_table, made(run, f"plain/insertion/{network}").glob("*.csv")))
+    keys = ["epsilon", "target", "measure", "order"]
+    stated = stated.pivot(index="photo", columns=keys, values="area").loc[rows["photo"]]
+    assert stated.shape == (len(rows), 2 * 2 * 2 * 4)
+    for epsilon in (0.005, 0.02):
+        attacked = perturb(pixels, SignPerturbations(signs, [epsilon])[epsilon])
+        for target, classes in (
+            ("predicted", logits_of(attacked).argmax(axis=1)),
+            ("clean", logits_of(pixels).argmax(axis=1)),
+        ):
+            maps = {
+                "attacked": resize(explain(attacked, classes)[layer], 48),
+                "clean": clean_maps,
+                "random": np.zeros_like(clean_maps),
+            }
+            for order, measure in itertools.product(maps, (metrics.insertion, metrics.deletion)):
+                areas = measure(logits_of, attacked, maps[order], classes, steps=10)
+                found = stated[epsilon, target, measure.__name__, order]
+                np.testing.assert_allclose(found, areas, atol=1e-4)
+    # The map of another photo is the clean one of somebody else.
+    assert len(rows) == 3
+    others = np.roll(clean_maps, -1, axis=0)
+    areas = metrics.deletion(logits_of, attacked, others, classes, steps=10)
+    found = stated[0.02, "clean", "deletion", "other photo"]
+    np.testing.assert_allclose(found, areas, atol=1e-4)
+    summary = table(run, "insertion").query("network == @network and epsilon == 0.02")
+    row = summary.query("target == 'clean' and measure == 'deletion' and order == 'other photo'")
+    assert row["area"].item() == pytest.approx(areas.mean(), abs=1e-4)
+    own = stated[0.02, "clean", "deletion", "attacked"].mean()
+    assert row["difference"].item() == pytest.approx(own - areas.mean(), abs=1e-4)
+    assert "## Does the moved map still explain?" in (run / TINY / "report.md").read_text()
+
+
 def test_excess_over_all_networks_is_the_mean_of_theirs(run):
     excess = table(run, "excess").query("size == 'input'")
     keys = ["attack", "epsilon", "target"]
@@ -463,13 +510,42 @@ def test_the_manifest_records_readings_threads_and_batch_size(run):
         assert (run / TINY / folder / "manifest.json").is_file()
 
 
-def test_other_epsilons_use_the_signs_again(run):
-    (run / "other.toml").write_text(STUDY.replace("[0.02, 0.1]", "[0.05]"))
+def check_that_noise_is_the_mean_of_two_draws(run):
+    """Accuracy is of the first."""
+    rows = table(run, "photos").query("split == 'test'")
+    pixels = decode_all([run / "people" / photo for photo in rows["photo"]], 48)
+    model = load_model(run / "models" / "tiny" / "plain" / "vgg16.keras")
+    explain = GradCAM(model)
+    (layer,) = explain.layers
+    clean, values, predicted = resize(explain(pixels)[layer], 48), [], []
+    for seed in (0, 1):
+        signs = np.stack([random_signs((48, 48, 3), seed, key) for key in rows["sha256"]])
+        moved = perturb(pixels, SignPerturbations(signs, [0.05])[0.05])
+        values.append(metrics.nissim(clean, resize(explain(moved)[layer], 48)))
+        predicted.append(predict_logits(model, moved).argmax(axis=1))
+    of_noise = "network == 'vgg16' and attack == 'noise' and epsilon == 0.05"
+    at_input = f"{of_noise} and target == 'predicted' and size == 'input'"
+    stated = table(run, "nissim").query(at_input).set_index("photo")["nissim"]
+    np.testing.assert_allclose(stated[rows["photo"]], np.mean(values, axis=0), atol=1e-5)
+    stated = table(run, "predictions").query(of_noise).set_index("photo")["predicted"]
+    np.testing.assert_array_equal(stated[rows["photo"]], predicted[0])
+    draws = table(run, "noise_draws").query(
+        "network == 'vgg16' and epsilon == 0.05 and target == 'predicted' and size == 'input'"
+    )
+    means = np.mean(values, axis=1)
+    assert draws[["least", "greatest"]].squeeze().tolist() == pytest.approx(sorted(means), abs=1e-5)
+    assert "### Several draws of random signs" in (run / TINY / "report.md").read_text()
+
+
+def test_other_epsilons_and_draws_of_noise_use_the_attack_again(run):
+    changed = STUDY.replace("[0.02, 0.1]", "[0.05]").replace("[0.02, 0.005]", "[0.005]")
+    (run / "other.toml").write_text(f"noise_draws = 2\n{changed}")
     done = succeed(run, "reproduce", study="other.toml")
     assert "train/" not in done
     assert "attack/" not in done
     assert "evaluate/vgg16" in done
     assert table(run, "mod")["epsilon"].unique().tolist() == [0.0, 0.05]
+    check_that_noise_is_the_mean_of_two_draws(run)
     # Back at the first epsilons only the report is written again.
     back = succeed(run, "reproduce")
     assert "evaluate/" not in back

@@ -109,7 +109,10 @@ def test_the_further_epsilons_of_the_gain(network, own):
         "mirrored": (0.2,),
         "other photo": (0.2,),
     }
-    variation = dataclasses.replace(study, attacks=())
+    drawn_again = attacks_on(dataclasses.replace(study, noise_draws=3), network)
+    assert drawn_again.keys() - attacks_on(study, network).keys() == {"noise 2", "noise 3"}
+    assert drawn_again["noise 3"] == drawn_again["noise"]
+    variation = dataclasses.replace(study, attacks=(), noise_draws=3)
     assert attacks_on(variation, network) == dict.fromkeys(("black-box", "noise"), study.epsilons)
 
 
@@ -218,6 +221,12 @@ REFUSED = [
     ({"epsilons": [2]}, "from 0 to 1"),
     ({"gain_epsilons": 0.1}, "gain_epsilons as a list of numbers above 0"),
     ({"noise_epsilons": [0.1, 0]}, "noise_epsilons as numbers above 0, at most 1. Received: 0"),
+    ({"noise_draws": 0}, "noise_draws as a whole number, 1 or more. Received: 0"),
+    (
+        {"insertion_epsilons": [0.01, 0.02]},
+        "insertion_epsilons as sizes out of epsilons and "
+        r"gain_epsilons, 0.001, .*, 0.1. Received: \[0.01, 0.02\]",
+    ),
     ({"control_epsilons": [1.5]}, "control_epsilons as numbers above 0, at most 1. Received: 1.5"),
     ({"networks": ["vgg61"]}, "network out of vgg16, .*Received: 'vgg61'. Nearest: .*vgg16"),
     ({"networks": []}, "networks as a list"),
@@ -280,4 +289,4 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path):
 def test_the_other_photo_is_of_another_person_half_of_the_set_away(people, others):
     photos = SimpleNamespace(test=pd.DataFrame({"identity": list(people)}))
     task = SimpleNamespace(photos=photos)
-    assert [Evaluate._of_another(task, row) for row in range(len(people))] == others
+    assert [Evaluate.of_another(task, row) for row in range(len(people))] == others

@@ -108,6 +108,53 @@ UNRELATED_ATTACKED = UNRELATED.assign(
 )
 
 
+OF_NOISE = ["mod_noise_low", "mod_noise", "mod_noise_high"]
+
+
+def test_noise_has_the_interval_of_its_own_mean(nissim):
+    """That of the attack, if noise has its values."""
+    swapped = nissim["attack"].map({"black-box": "noise", "noise": "black-box"})
+    rows = [
+        tables.mod(table, UNRELATED, UNRELATED_ATTACKED).set_index("epsilon").loc[0.1]
+        for table in (nissim, nissim.assign(attack=swapped))
+    ]
+    assert rows[0][["low", "mod", "high"]].tolist() == rows[1][OF_NOISE].tolist()
+
+
+@pytest.fixture
+def three_draws(nissim):
+    """The second draw of noise is 0.03 above the first, the third 0.06 below it."""
+    first = nissim[nissim["attack"] == "noise"]
+    several = [
+        first.assign(attack=f"noise {draw}", nissim=first["nissim"] + change, flipped=True)
+        for draw, change in ((2, 0.03), (3, -0.06))
+    ]
+    return pd.concat([nissim, *several]).sample(frac=1, random_state=0)
+
+
+def test_noise_of_several_draws_is_their_mean(nissim, three_draws):
+    table = tables.over_draws(three_draws)
+    assert len(table) == len(nissim)
+    keys = ["attack", "epsilon", "photo"]
+    found, once = table.set_index(keys).sort_index(), nissim.set_index(keys).sort_index()
+    changed = found["nissim"] - once["nissim"]
+    assert changed["noise"].tolist() == pytest.approx([-0.01] * 9)
+    assert (changed["black-box"] == 0).all()
+    pd.testing.assert_series_equal(found["flipped"], once["flipped"])
+    assert tables.over_draws(nissim) is nissim
+
+
+def test_the_spread_of_noise_over_its_draws(nissim, three_draws):
+    table = tables.noise_draws(three_draws).set_index("epsilon").sort_index()
+    assert table.index.tolist() == [0.05, 0.1]
+    row = table.loc[0.05]
+    assert (row["draws"], row["photos"]) == (3, 3)
+    assert row[["mod", "least", "greatest"]].tolist() == pytest.approx([0.09, 0.04, 0.13])
+    # The deviations are 0.01, 0.04 and -0.05, their squares sum up to 0.0042.
+    assert row["spread"] == pytest.approx(0.0021**0.5)
+    assert tables.noise_draws(nissim)["spread"].isna().all()
+
+
 def test_mod_and_its_controls_by_hand(nissim):
     table = tables.mod(nissim, UNRELATED, UNRELATED_ATTACKED).set_index("epsilon")
     assert set(table["attack"]) == {"black-box"}
@@ -116,7 +163,8 @@ def test_mod_and_its_controls_by_hand(nissim):
     )
     row = table.loc[0.1]
     assert row["mod"] == pytest.approx(0.4)
-    assert row["mod_noise"] == pytest.approx(0.2)
+    # Noise moves all maps as far.
+    assert row[OF_NOISE].tolist() == pytest.approx([0.2] * 3)
     assert row["unrelated"] == pytest.approx(0.45)
     assert row["unrelated_low"] < 0.45 < row["unrelated_high"]
     assert row["mod_flipped"] == pytest.approx(0.7)

@@ -70,7 +70,7 @@ class FGSM:
 
     def _compile(self, batch_size: int) -> Callable[..., Any]:
         """From images and int32 labels to the margin's gradient by the pixels, and the logits."""
-        classifier = self._graph.classifier()
+        classifier = self._graph.classifier
         shape = (batch_size, *classifier.input_shape[1:])
         backends.reserve(classifier, batch_size)
 

@@ -7,7 +7,6 @@ which backend runs, except where a library needs TensorFlow (MTCNN, tf-keras-vis
 from __future__ import annotations
 
 import functools
-import gc
 import importlib
 import math
 import sys
@@ -136,5 +135,4 @@ def reserve(model: keras.Model, batch_size: int) -> None:
 def clear_session() -> None:
     """Free the graphs and names that Keras keeps; otherwise five networks pile up in memory."""
     if "keras" in sys.modules:
-        sys.modules["keras"].utils.clear_session()
-        gc.collect()
+        sys.modules["keras"].utils.clear_session(free_memory=True)

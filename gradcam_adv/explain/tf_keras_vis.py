@@ -37,7 +37,7 @@ class _TFKerasVis(BoundExplainer):
                     f"Expected a model in float32 or mixed_float16 for {self._title}, "
                     f"which is tf-keras-vis'. Received: {call.output.dtype} at {call.path!r}"
                 )
-        self._model = self._graph.classifier()
+        self._model = self._graph.classifier
         self._predict = Predictor(self._model, self._size)
         self._peer = self._make()
         # tf-keras-vis compiles nothing, so any batch size will do.

@@ -57,8 +57,9 @@ class FlatGraph:
                     found.append(call)
         return tuple(reversed(found))
 
+    @functools.cached_property
     def classifier(self) -> keras.Model:
-        """The model from the pixels to the logits."""
+        """The model from the pixels to the logits; one model, so it is compiled once."""
         return keras.Model(self.input, self.logits)
 
 
@@ -129,8 +130,14 @@ def flatten(model: keras.Model | FlatGraph, output: str | None = None) -> FlatGr
 
 def _has_graph(model: object) -> bool:
     """Whether this is a model made of a graph of layers."""
-    functional = type(keras.Model(*[keras.Input((1,))] * 2))
-    return isinstance(model, functional | keras.Sequential) and bool(getattr(model, "inputs", None))
+    kinds = _functional() | keras.Sequential
+    return isinstance(model, kinds) and bool(getattr(model, "inputs", None))
+
+
+@functools.cache
+def _functional() -> type[keras.Model]:
+    """The class of functional models, which Keras does not export."""
+    return type(keras.Model(*[keras.Input((1,))] * 2))
 
 
 class _ReachedOutputs(Exception):

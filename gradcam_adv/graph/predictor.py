@@ -29,7 +29,7 @@ def predict_logits(
     graph = flatten(model)
     pixels = validation.check_images(graph.input.shape, images)
     size = batch_size_for(batch_size, pixels.shape)
-    return Predictor(graph.classifier(), size)(pixels)
+    return Predictor(graph.classifier, size)(pixels)
 
 
 class Predictor:

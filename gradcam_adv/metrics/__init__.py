@@ -1,8 +1,9 @@
-"""Measures of heatmaps and images: NISSIM, MOD, VID, gain, PSNR, spectrum, shift, face."""
+"""Measures: NISSIM, MOD, VID, gain; insertion, PSNR, spectrum, region, correlation, face."""
 
 from gradcam_adv.metrics.correlation import correlation
 from gradcam_adv.metrics.face_heat import face_heat
 from gradcam_adv.metrics.gain import Gain, HalfShift, gain, half_shift, size_reaching
+from gradcam_adv.metrics.insertion import deletion, insertion
 from gradcam_adv.metrics.mod_vid import deviations, mod, vid
 from gradcam_adv.metrics.nissim import nissim
 from gradcam_adv.metrics.psnr import psnr
@@ -17,10 +18,12 @@ __all__ = [
     "UnrelatedPairs",
     "centroid",
     "correlation",
+    "deletion",
     "deviations",
     "face_heat",
     "gain",
     "half_shift",
+    "insertion",
     "low_frequency_share",
     "mod",
     "nissim",

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter
 from gradcam_adv.models.backbones import title
 from gradcam_adv.plots import style
 from gradcam_adv.report import drawing
-from gradcam_adv.report.text import UNRELATED, by_epsilon, percent, render, rows_of
+from gradcam_adv.report.text import UNRELATED, by_epsilon, by_value, percent, render, rows_of
 from gradcam_adv.study.attacks import BLACK_BOX, CONTROLS, MIRRORED, NOISE, OTHER_PHOTO, WHITE_BOX
 from gradcam_adv.study.plan import ArmPlan
 from gradcam_adv.study.tables import select
@@ -88,6 +88,16 @@ def half_shift_rows(plan: ArmPlan, half_shift: pd.DataFrame) -> list[dict[str, s
         }
         for row in rows_of(_shown(plan, half_shift))
         if not (row.attack == BLACK_BOX and row.network == plan.study.source)
+    ]
+
+
+def draw_rows(plan: ArmPlan, draws: pd.DataFrame) -> list[dict[str, str]]:
+    """MOD of noise at each epsilon, and the range of its draws; nothing for a single draw."""
+    return [
+        {"Network": title(network), "Class": target}
+        | by_epsilon(of_target, lambda row: f"{row.mod:.3f} ({row.least:.3f}–{row.greatest:.3f})")
+        for network, of_network in by_value(_shown(plan, draws[draws["draws"] > 1]), "network")
+        for target, of_target in by_value(of_network, "target")
     ]
 
 

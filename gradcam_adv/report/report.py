@@ -50,7 +50,7 @@ Tables = dict[str, pd.DataFrame]
 # Every file of a report, by its path in the run.
 _TABLES = (
     "accuracy|arms_accuracy|arms_mod|claims|depth|excess|excluded|gain(_curves|_order)?|half_shift|"
-    "identities|layers|mod|nissim|"
+    "identities|insertion|layers|mod|nissim|noise_draws|"
     "photos|predictions|psnr|readings(_distances|_verdicts)?|seeds(_each|_gain|_verdicts)?|shift|"
     "spectrum|table_[123]|transfer|unrelated|vid|zero_gradients"
 )

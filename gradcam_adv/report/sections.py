@@ -26,10 +26,14 @@ from gradcam_adv.report.text import (
 from gradcam_adv.study import tables
 from gradcam_adv.study.attacks import BLACK_BOX, FROM, NOISE, WHITE_BOX
 from gradcam_adv.study.plan import ArmPlan
+from gradcam_adv.study.stages import insertion
 from gradcam_adv.study.tables import select
 
 Tables = dict[str, pd.DataFrame]
-_OF_MOD = ["mod", "low", "high", "mod_noise", "unrelated", "unrelated_low", "unrelated_high"]
+_OF_MOD = [
+    *("mod", "low", "high", "mod_noise", "mod_noise_low", "mod_noise_high"),
+    *("unrelated", "unrelated_low", "unrelated_high"),
+]
 
 
 def of_arm(plan: ArmPlan, summary: Tables) -> list[str]:
@@ -60,9 +64,12 @@ def of_arm(plan: ArmPlan, summary: Tables) -> list[str]:
         mod=_mod(plan, summary["table_3"]),
         white_box_mod=_mod(plan, select(plan.headline(summary["mod"]), attack=WHITE_BOX)),
         gain=gain.rows(plan, summary["gain"]),
+        noise_draws=gain.draw_rows(plan, summary["noise_draws"]),
         spectrum=gain.spectrum(plan, summary["spectrum"]),
         half_shift=gain.half_shift_rows(plan, summary["half_shift"]),
         gain_order=gain.order_rows(plan, summary["gain_order"]),
+        insertion_steps=insertion.STEPS,
+        insertion=_insertion(summary["insertion"]) if "insertion" in summary else [],
         transfer=transfer.values(plan, summary),
         window=WINDOW,
         controls=_controls(plan, summary["mod"]),
@@ -142,9 +149,7 @@ def _mod(plan: ArmPlan, table: pd.DataFrame) -> list[dict[str, str]]:
         unrelated = {"Unrelated": interval(first["unrelated"], *ends)}
         rows += [
             {"Network": name} | by_epsilon(of_network, _mod_cell) | unrelated,
-            {"Network": NOISE_ROW}
-            | by_epsilon(of_network, lambda row: number(row.mod_noise))
-            | unrelated,
+            {"Network": NOISE_ROW} | by_epsilon(of_network, _noise_cell) | unrelated,
         ]
     means = table.groupby("epsilon")["mod"].mean().reset_index()
     if "paper" in table:
@@ -157,6 +162,10 @@ def _mod(plan: ArmPlan, table: pd.DataFrame) -> list[dict[str, str]]:
 
 def _mod_cell(row: Any) -> str:
     return _beside(row, interval(row.mod, row.low, row.high))
+
+
+def _noise_cell(row: Any) -> str:
+    return interval(row.mod_noise, row.mod_noise_low, row.mod_noise_high)
 
 
 def _beside(row: Any, shown: str) -> str:
@@ -193,6 +202,22 @@ def _controls(plan: ArmPlan, mod: pd.DataFrame) -> list[dict[str, str]]:
         }
         for row in rows_of(table)
     ]
+
+
+def _insertion(areas: pd.DataFrame) -> list[dict[str, str]]:
+    """Each network, class, measure and epsilon: the area, and how far it is above the others."""
+    names = ("clean photo's", "another photo's", "random order")
+    written = []
+    for own in rows_of(select(areas, order="attacked")):
+        row = {"Network": title(own.network), "Class": own.target, "Measure": own.measure}
+        row |= {"ε": f"{own.epsilon:g}", "Area": interval(own.area, own.low, own.high)}
+        same = {key: getattr(own, key) for key in ("network", "target", "measure", "epsilon")}
+        for name, order in zip(names, insertion.ORDERS[1:], strict=True):
+            (other,) = rows_of(select(areas, order=order, **same))
+            ends = other.difference_low, other.difference_high
+            row[f"Above {name}"] = interval(other.difference, *ends)
+        written.append(row)
+    return written
 
 
 def _vid(plan: ArmPlan, vid: pd.DataFrame) -> list[dict[str, str]]:

@@ -77,7 +77,7 @@ def attacked_batches(
     rising = validation.check_epsilons(epsilons)
     of_clean = isinstance(targets, str) and targets == "clean"
     wanted, score = classes_and_score(None if of_clean else targets, count, graph.classes)
-    predict = Predictor(graph.classifier(), batch_size)
+    predict = Predictor(graph.classifier, batch_size)
 
     def explain(epsilon: float, pixels: np.ndarray, classes: np.ndarray) -> Explained:
         if isinstance(explainer, ExplainsWithLogits):

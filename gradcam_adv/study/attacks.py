@@ -19,6 +19,8 @@ MIRRORED = "mirrored"
 OTHER_PHOTO = "other photo"
 FOR_GAIN_ALONE = (MIRRORED, OTHER_PHOTO)
 CONTROLS = (NOISE, *FOR_GAIN_ALONE)
+# "noise 2", "noise 3", ...: further draws of random signs, over which NISSIM is averaged.
+AGAIN = f"{NOISE} "
 # "from X": made on network X, neither the source nor the network that gets it.
 FROM = "from "
 
@@ -26,7 +28,8 @@ FROM = "from "
 def attacks_on(study: Study, network: str) -> dict[str, tuple[float, ...]]:
     """Every attack and control on a network, with the epsilons at which it is evaluated and scored.
 
-    The white-box attack and noise also have the sizes of which only the gain is made.
+    The white-box attack and noise also have the sizes of which only the gain is made. Without a
+    white-box attack, as in variations of a study, noise has one draw.
     """
     levels = {BLACK_BOX: study.epsilons, NOISE: study.epsilons}
     if "white-box" in study.attacks:
@@ -35,6 +38,7 @@ def attacks_on(study: Study, network: str) -> dict[str, tuple[float, ...]]:
         further = set(study.gain_epsilons) - set(study.epsilons)
         levels[WHITE_BOX] = tuple(sorted({*own, *further}))
         levels[NOISE] = tuple(sorted({*study.epsilons, *further, *study.noise_epsilons}))
+        levels |= {f"{AGAIN}{draw}": levels[NOISE] for draw in range(2, study.noise_draws + 1)}
         levels |= dict.fromkeys(FOR_GAIN_ALONE, study.control_epsilons)
     if "transfer" in study.attacks:
         others = [other for other in study.networks if other not in (network, study.source)]
@@ -46,13 +50,21 @@ def makers_of(study: Study, network: str) -> dict[str, str]:
     """By attack on a network, the network on which it is made; random signs need none."""
     by_name = {BLACK_BOX: study.source}
     by_name |= dict.fromkeys((WHITE_BOX, *FOR_GAIN_ALONE), network)
-    names = [name for name in attacks_on(study, network) if name != NOISE]
+    names = [name for name in attacks_on(study, network) if not draw_of(name)]
     return {name: by_name.get(name) or name.removeprefix(FROM) for name in names}
+
+
+def draw_of(attack: str) -> int:
+    """Which draw of random signs it is, 1 for the first; 0 for all that are no random signs."""
+    if attack == NOISE:
+        return 1
+    return int(attack.removeprefix(AGAIN)) if attack.startswith(AGAIN) else 0
 
 
 def of_study(table: pd.DataFrame, epsilons: Collection[float]) -> pd.DataFrame:
     """The rows at the study's ``epsilons``, without those of which only the gain is made."""
-    return table[table["epsilon"].isin(epsilons) & ~table["attack"].isin(FOR_GAIN_ALONE)]
+    for_gain = table["attack"].isin(FOR_GAIN_ALONE) | table["attack"].str.startswith(AGAIN)
+    return table[table["epsilon"].isin(epsilons) & ~for_gain]
 
 
 def with_alias(table: pd.DataFrame) -> pd.DataFrame:

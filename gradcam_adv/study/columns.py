@@ -15,6 +15,7 @@ TEXT = frozenset(
         *("network", "attack", "layer", "target", "size", "arm", "reading", "claim", "says"),
         *("place", "on", "verdict", "effect", "detail", "rule", "accuracy_order", "mod_order"),
         *("accuracy_order_paper", "mod_order_paper", "quantity", "hash", "control"),
+        *("measure", "order"),
         *("other", "other_identity", "other_network"),
     }
 )

@@ -84,6 +84,11 @@ class Study:
         noise_epsilons: further sizes of noise to find the gain; noise also has all sizes above.
         control_epsilons: sizes of the other controls, the signs of the photo mirrored and the signs
             of another photo; an empty list leaves them out.
+        noise_draws: how many times random signs are drawn; NISSIM under noise is the mean over the
+            draws, and the report shows how much they differ.
+        insertion_epsilons: sizes of the white-box attack, out of those above, at which pixels of
+            attacked photos are put in and taken out in the order of their heatmaps, to see whether
+            these still explain; the empty list leaves it out, which spares much time.
         source: the network on which the black-box attack is made.
         attacks: which attacks are made beside the black-box attack and its control, random signs:
             "white-box" (each network's attack on itself; only variations of a study leave it out)
@@ -118,6 +123,8 @@ class Study:
     gain_epsilons: tuple[float, ...] = (0.001, 0.002, 0.005)
     noise_epsilons: tuple[float, ...] = (0.02, 0.2, 0.3)
     control_epsilons: tuple[float, ...] = (0.01, 0.05, 0.2)
+    noise_draws: int = 1
+    insertion_epsilons: tuple[float, ...] = ()
     source: str = "resnet50"
     attacks: tuple[Extra, ...] = get_args(Extra)
     layers: Layers | dict[str, Layers] = "all"
@@ -371,6 +378,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "gain_epsilons": _further_epsilons,
     "noise_epsilons": _further_epsilons,
     "control_epsilons": _further_epsilons,
+    "noise_draws": _at_least(1),
+    "insertion_epsilons": _further_epsilons,
     # One of the networks, which is checked with them.
     "source": lambda _, value: value,
     "attacks": _attacks,
@@ -396,6 +405,13 @@ def _check_together(study: Study) -> None:
         backbones.find(study.source)
         raise _wrong(
             "source", f"one of the study's networks, {', '.join(study.networks)}", study.source
+        )
+    attacked = {*study.attacked_epsilons, *study.gain_epsilons}
+    if not attacked.issuperset(study.insertion_epsilons):
+        raise _wrong(
+            "insertion_epsilons",
+            f"sizes out of epsilons and gain_epsilons, {', '.join(map(str, sorted(attacked)))}",
+            list(study.insertion_epsilons),
         )
     for name in study.networks:
         backbones.check_image_size(backbones.find(name), study.image_size)

@@ -43,6 +43,11 @@ class Photos:
         """The photos of the test set, in the order of the table."""
         return self.table[self.table["split"] == "test"].reset_index(drop=True)
 
+    def spread(self, count: int) -> np.ndarray:
+        """Positions of at most ``count`` test photos, spread evenly over the test set."""
+        count = min(count, len(self.test))
+        return np.linspace(0, len(self.test) - 1, count).round().astype(int)
+
     @functools.cached_property
     def identities(self) -> list[str]:
         """The people, in the order of the labels."""

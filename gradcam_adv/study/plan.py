@@ -24,6 +24,7 @@ from gradcam_adv.study.stages.data import DETECTOR, ChoosePhotos, CropFaces, Fin
 from gradcam_adv.study.stages.evaluate import Evaluate, SummarizeEvaluation
 from gradcam_adv.study.stages.explain import Explain
 from gradcam_adv.study.stages.features import Features
+from gradcam_adv.study.stages.insertion import Insertion, SummarizeInsertion
 from gradcam_adv.study.stages.score import Score, ScoreLayers, SummarizeLayers, SummarizeScores
 from gradcam_adv.study.stages.train import Train
 from gradcam_adv.study.tables import select
@@ -37,7 +38,8 @@ class ArmPlan:
     """The tasks of one arm, by what they make and by network.
 
     Only networks whose attack somebody gets have an ``attack``. A plan without layers has no
-    ``explain``, ``layers`` and ``depth``.
+    ``explain``, ``layers`` and ``depth``, nor ``insertion`` and ``still_explains``, which only a
+    study with ``insertion_epsilons`` has.
     """
 
     arm: Arm
@@ -55,6 +57,8 @@ class ArmPlan:
     mod: SummarizeScores
     layers: Mapping[str, ScoreLayers]
     depth: SummarizeLayers | None
+    insertion: Mapping[str, Insertion]
+    still_explains: SummarizeInsertion | None
 
     @property
     def tasks(self) -> list[Task]:
@@ -70,12 +74,14 @@ class ArmPlan:
             self.mod,
             *self.layers.values(),
             *([self.depth] if self.depth else []),
+            *self.insertion.values(),
+            *([self.still_explains] if self.still_explains else []),
         ]
 
     @property
     def summaries(self) -> list[Task]:
         """The tasks whose tables the report is made of."""
-        return [self.accuracy, self.mod, *([self.depth] if self.depth else [])]
+        return [task for task in (self.accuracy, self.mod, self.depth, self.still_explains) if task]
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """All tables over the networks, by name."""
@@ -133,7 +139,8 @@ def make_plan(
         run: folder of the run.
         models: folder of its models.
         allow_left_out: go on however many photos can't be used.
-        layers: also explain and score the example photos, layer by layer.
+        layers: also explain and score the example photos, layer by layer, and put in and take out
+            pixels.
     """
     root, size = listing.root, study.image_size
     data = ChoosePhotos(
@@ -214,7 +221,7 @@ def _plan_arm(
                 attacked_label=readings.attacked_label,
                 precision=study.precision,
             )
-    evaluate, score, explain, layers = {}, {}, {}, {}
+    evaluate, score, explain, layers, insertion = {}, {}, {}, {}, {}
     for network in study.networks:
         evaluate[network] = Evaluate(
             **of[network],
@@ -243,6 +250,14 @@ def _plan_arm(
                 examples=study.examples,
             )
             layers[network] = ScoreLayers(**of[network], explain=explain[network], seed=seed)
+            if study.insertion_epsilons:
+                insertion[network] = Insertion(
+                    **of[network],
+                    evaluate=evaluate[network],
+                    targets=tuple(score[network].targets),
+                    epsilons=study.insertion_epsilons,
+                    seed=seed,
+                )
     return ArmPlan(
         arm=arm,
         study=study,
@@ -261,4 +276,8 @@ def _plan_arm(
         ),
         layers=layers,
         depth=SummarizeLayers(run=run, arm=arm, networks=layers) if layers else None,
+        insertion=insertion,
+        still_explains=(
+            SummarizeInsertion(run=run, arm=arm, networks=insertion) if insertion else None
+        ),
     )

@@ -24,7 +24,7 @@ import pandas as pd
 import scipy.stats
 
 from gradcam_adv import metrics, statistics
-from gradcam_adv.study.attacks import BLACK_BOX, CONTROLS, FROM, NOISE, WHITE_BOX
+from gradcam_adv.study.attacks import AGAIN, BLACK_BOX, CONTROLS, FROM, NOISE, WHITE_BOX
 
 _CONDITION = ["network", "attack", "epsilon"]
 OF_MAPS = ["network", "target", "size"]
@@ -153,14 +153,18 @@ def mod(
     of the second photo.
 
     Returns:
-        Columns photos, mod, low, high; mod_noise, of random signs of the same epsilon; unrelated,
-        of unrelated photos, unrelated_low, unrelated_high; unrelated_attacked, of a clean photo and
+        Columns photos, mod, low, high; mod_noise, of random signs of the same epsilon,
+        mod_noise_low, mod_noise_high; unrelated, of unrelated photos, unrelated_low,
+        unrelated_high; unrelated_attacked, of a clean photo and
         an attacked one of another person (NaN of transfers); flipped (number of photos whose
         prediction changed), mod_flipped and mod_unflipped (MOD of those and of the others; NaN if
         there are none); empty_clean, empty_perturbed and both_empty (numbers of maps that are zero
         everywhere).
     """
-    noise = _means(select(nissim, attack=NOISE), [*OF_MAPS, "epsilon"])
+    noise = {
+        tuple(key): _mean(group, "nissim")
+        for key, group in select(nissim, attack=NOISE).groupby([*OF_MAPS, "epsilon"])
+    }
     of_unrelated = _unrelated(unrelated)
     attacked = _means(unrelated_attacked, [*OF_MAPS, "attack", "epsilon"])
 
@@ -168,11 +172,13 @@ def mod(
         *of_maps, attack, epsilon = group.iloc[0][[*OF_MAPS, "attack", "epsilon"]]
         flipped = group["flipped"].astype(bool)
         shift, others = _mean(group, "nissim"), of_unrelated[tuple(of_maps)]
+        of_noise = noise[*of_maps, epsilon]
         return {
             "photos": len(group),
             "mod": shift.value,
             **_ends(shift.interval(0, 1)),
-            "mod_noise": noise[*of_maps, epsilon],
+            "mod_noise": of_noise.value,
+            **_ends(of_noise.interval(0, 1), "mod_noise_"),
             "unrelated": others.value,
             **_ends(others.interval(0, 1), "unrelated_"),
             "unrelated_attacked": attacked.get((*of_maps, attack, epsilon), np.nan),
@@ -260,6 +266,41 @@ def excess(nissim: pd.DataFrame, unrelated: pd.DataFrame) -> pd.DataFrame:
     return _by(_SCORED, both, row_of)
 
 
+def over_draws(nissim: pd.DataFrame) -> pd.DataFrame:
+    """NISSIM with one row of noise for each photo and condition: the mean over the draws.
+
+    The other columns of these rows are those of the first draw.
+    """
+    again = nissim["attack"].str.startswith(AGAIN)
+    if not again.any():
+        return nissim
+    keys = [*OF_MAPS, "epsilon", "photo"]
+    means = _means(nissim[again | (nissim["attack"] == NOISE)], keys)
+    table = nissim[~again].reset_index(drop=True)
+    first = table["attack"] == NOISE
+    table.loc[first, "nissim"] = means[pd.MultiIndex.from_frame(table.loc[first, keys])].to_numpy()
+    return table
+
+
+def noise_draws(nissim: pd.DataFrame) -> pd.DataFrame:
+    """MOD of noise over its draws.
+
+    Args:
+        nissim: with the rows of every draw.
+
+    Returns:
+        Columns network, target, size, epsilon, draws (their number), photos, mod (the mean over
+        the draws), least, greatest, spread (standard deviation over the draws; NaN of one draw).
+    """
+    noise = nissim[(nissim["attack"] == NOISE) | nissim["attack"].str.startswith(AGAIN)]
+    keys = [*OF_MAPS, "epsilon"]
+    by_draw = noise[noise["epsilon"] > 0].groupby([*keys, "attack"], sort=False)["nissim"]
+    mods = by_draw.agg(photos="size", mod="mean").groupby(keys, sort=False)
+    found = mods["mod"].agg(draws="size", mod="mean", least="min", greatest="max", spread="std")
+    found.insert(1, "photos", mods["photos"].first())
+    return found.reset_index()
+
+
 def gain_curves(nissim: pd.DataFrame) -> pd.DataFrame:
     """MOD of the white-box attack and of its controls at every epsilon, also those of the gain.
 
@@ -274,6 +315,36 @@ def gain_curves(nissim: pd.DataFrame) -> pd.DataFrame:
     shown = nissim[(nissim["epsilon"] > 0) & nissim["attack"].isin((WHITE_BOX, *CONTROLS))]
     table = _by(_SCORED, shown, row_of)
     return table.sort_values([*OF_MAPS, "attack", "epsilon"], ignore_index=True)
+
+
+def insertion(areas: pd.DataFrame) -> pd.DataFrame:
+    """Mean areas of insertion and deletion, and how far the attacked photo's own map is above.
+
+    Args:
+        areas: columns network, epsilon, target, measure, order, photo, identity and area, those of
+            :class:`gradcam_adv.study.stages.insertion.Insertion`.
+
+    Returns:
+        Columns network, epsilon, target, measure, order, photos, area, low, high; difference (the
+        area in the order of the attacked photo's own map, less this one), difference_low,
+        difference_high.
+    """
+    keys = ["network", "epsilon", "target", "measure"]
+    own = select(areas, order="attacked").set_index([*keys, "photo"])["area"].rename("own")
+    both = areas.join(own, on=[*keys, "photo"])
+    both = both.assign(difference=both["own"] - both["area"])
+
+    def row_of(group: pd.DataFrame) -> dict[str, Any]:
+        area, difference = _mean(group, "area"), _mean(group, "difference")
+        return {
+            "photos": len(group),
+            "area": area.value,
+            **_ends(area.interval(0, 1)),
+            "difference": difference.value,
+            **_ends(difference.interval(-1, 1), "difference_"),
+        }
+
+    return _by([*keys, "order"], both, row_of)
 
 
 def over_networks(nissim: Iterable[pd.DataFrame], keys: list[str]) -> pd.DataFrame:

@@ -27,6 +27,7 @@ from gradcam_adv.study.attacks import (
     OTHER_PHOTO,
     WHITE_BOX,
     condition_key,
+    draw_of,
     named_under,
     of_study,
     with_alias,
@@ -38,8 +39,9 @@ from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask, Summa
 from gradcam_adv.study.stages.train import Train
 
 # The classes that every last heatmap is made for, in this order: the one predicted for the image
-# itself, the one predicted for the clean photo, and the true one.
-TARGETS = ("predicted", "clean", "true")
+# itself, the one predicted for the clean photo, and the true one; and their columns of predictions.
+CLASS_OF = {"predicted": "predicted", "clean": "predicted_clean", "true": "label"}
+TARGETS = tuple(CLASS_OF)
 # How many test photos the spectrum of the signs is taken of, spread evenly.
 SPECTRUM_PHOTOS = 100
 
@@ -57,7 +59,7 @@ class Evaluate(NetworkTask, SlicedTask):
         epsilons: by the name of an attack, the epsilons it is evaluated at.
         alias: whether the black-box rows stand for the white-box attack as well.
         perturbed_set: the format in which test sets are stored and read again.
-        seed: of random signs.
+        seed: of the first draw of random signs; further draws have the next ones.
     """
 
     kind = stage = "evaluate"
@@ -82,6 +84,10 @@ class Evaluate(NetworkTask, SlicedTask):
     def levels(self) -> tuple[float, ...]:
         """The study's own epsilons; at the others only the gain is measured."""
         return self.epsilons[BLACK_BOX]
+
+    def own_attack(self, epsilon: float) -> str:
+        """The name of the attack made on the network itself, under which its maps are filed."""
+        return BLACK_BOX if self.alias and epsilon in self.levels else WHITE_BOX
 
     def predictions(self) -> pd.DataFrame:
         """What was predicted: one row per test photo, attack and epsilon."""
@@ -113,17 +119,17 @@ class Evaluate(NetworkTask, SlicedTask):
 
     def signs(self, attack: str, rows: pd.DataFrame, row: int) -> np.ndarray:
         """The signs of an attack for ``rows``, which begin at ``row`` of the test set."""
-        if attack == NOISE:
-            shape = (self.photos.image_size, self.photos.image_size, 3)
-            return np.stack([random_signs(shape, self.seed, sha256) for sha256 in rows["sha256"]])
+        if draw := draw_of(attack):
+            shape, seed = (self.photos.image_size, self.photos.image_size, 3), self.seed + draw - 1
+            return np.stack([random_signs(shape, seed, sha256) for sha256 in rows["sha256"]])
         made = self.attacks[attack]
         if attack == OTHER_PHOTO:
             places = range(row, row + len(rows))
-            return np.concatenate([made.signs(self._of_another(place), 1) for place in places])
+            return np.concatenate([made.signs(self.of_another(place), 1) for place in places])
         signs = made.signs(row, len(rows))
         return signs[:, :, ::-1] if attack == MIRRORED else signs
 
-    def _of_another(self, row: int) -> int:
+    def of_another(self, row: int) -> int:
         """A test photo of another person than the one in ``row``, half of the set away."""
         people = self.photos.test["identity"].to_numpy()
         order = np.roll(np.arange(len(people)), -(row + len(people) // 2))
@@ -220,7 +226,7 @@ class SummarizeEvaluation(SummaryTask):
 def _spectrum(evaluate: Evaluate) -> pd.DataFrame:
     """The share of low frequencies in the signs for some photos: one row per attack and photo."""
     test = evaluate.photos.test
-    rows = np.unique(np.linspace(0, len(test) - 1, SPECTRUM_PHOTOS).round().astype(int))
+    rows = evaluate.photos.spread(SPECTRUM_PHOTOS)
     photos = test[["photo", "identity"]].iloc[rows]
     parts = []
     for attack in (WHITE_BOX, NOISE):

@@ -15,7 +15,7 @@ from gradcam_adv.graph import Layers
 from gradcam_adv.runs.engines import WriteSlice, slice_name
 from gradcam_adv.runs.records import Names
 from gradcam_adv.study.attacks import BLACK_BOX, NOISE, WHITE_BOX, condition_key
-from gradcam_adv.study.stages.evaluate import Evaluate
+from gradcam_adv.study.stages.evaluate import CLASS_OF, Evaluate
 from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask
 from gradcam_adv.study.tables import select
 
@@ -45,9 +45,7 @@ class Explain(NetworkTask, SlicedTask):
     @property
     def rows(self) -> np.ndarray:
         """Positions of the example photos, spread evenly over the test set."""
-        test = self.photos.test
-        count = min(self.examples, len(test))
-        return np.linspace(0, len(test) - 1, count).round().astype(int)
+        return self.photos.spread(self.examples)
 
     @property
     def conditions(self) -> list[tuple[str, float]]:
@@ -126,8 +124,7 @@ class Explain(NetworkTask, SlicedTask):
         """The class to explain on each photo, int (n,), by what was predicted in the evaluation."""
         any_attack = next(iter(self.evaluate.epsilons)) if attack == "clean" else attack
         found = select(predictions, attack=any_attack, epsilon=epsilon).set_index("photo")
-        columns = {"predicted": "predicted", "clean": "predicted_clean", "true": "label"}
-        return found.loc[rows["photo"], columns[self.explained_class]].to_numpy()
+        return found.loc[rows["photo"], CLASS_OF[self.explained_class]].to_numpy()
 
 
 def layers_in(names: Any) -> list[str]:

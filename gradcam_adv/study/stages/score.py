@@ -24,6 +24,7 @@ from gradcam_adv.study.attacks import (
     FOR_GAIN_ALONE,
     WHITE_BOX,
     condition_key,
+    draw_of,
     named_under,
     of_study,
     with_alias,
@@ -96,6 +97,14 @@ class Score(_Scored):
     faces: FindFaces | CropFaces | None
     explained_class: Literal["predicted", "clean", "true"]
 
+    def nissim(self) -> pd.DataFrame:
+        """NISSIM of every photo and condition; of noise the mean over its draws."""
+        return tables.over_draws(super().nissim())
+
+    def noise_draws(self) -> pd.DataFrame:
+        """MOD of noise and its spread over the draws."""
+        return tables.noise_draws(super().nissim())
+
     def unrelated(self) -> pd.DataFrame:
         """NISSIM of the clean heatmaps of pairs of photos of different people."""
         return select(super().unrelated(), attack="clean").drop(columns=["attack", "epsilon"])
@@ -151,7 +160,8 @@ class Score(_Scored):
                 for size, compared in self._at_sizes(perturbed):
                     values = metrics.nissim(clean_at[size], compared)
                     shifts = {}  # not where only the gain is measured
-                    if epsilon in self.evaluate.levels and attack not in FOR_GAIN_ALONE:
+                    for_gain = attack in FOR_GAIN_ALONE or draw_of(attack) > 1
+                    if epsilon in self.evaluate.levels and not for_gain:
                         shifts = _shifts(clean_at[size], compared, faces)
                     for i, target in enumerate(self.targets):
                         parts.append(
@@ -294,18 +304,19 @@ class SummarizeScores(SummaryTask):
 
     kind = stage = "score"
     version = 3
-    names = Names(r"(excess|gain(_curves|_order)?|half_shift|mod|shift|vid)\.csv")
+    names = Names(r"(excess|gain(_curves|_order)?|half_shift|mod|noise_draws|shift|vid)\.csv")
 
     networks: Mapping[str, Score]
     vid_epsilons: tuple[float, ...]
     seed: int
 
     def make(self, engine: Engine) -> list[Path]:
-        kinds = ("excess", "gain_curves", "half_shift", "mod", "shift", "vid")
+        kinds = ("excess", "gain_curves", "half_shift", "mod", "noise_draws", "shift", "vid")
         parts: dict[str, list[pd.DataFrame]] = {kind: [] for kind in kinds}
         for score in self.networks.values():  # one at a time, which bounds the memory
             every, unrelated = score.nissim(), score.unrelated()
             parts["gain_curves"].append(tables.gain_curves(every))
+            parts["noise_draws"].append(score.noise_draws())
             parts["half_shift"].append(gain.half_shift(every, unrelated, self.seed))
             nissim = of_study(every, score.evaluate.levels)
             parts["excess"].append(tables.excess(nissim, unrelated))

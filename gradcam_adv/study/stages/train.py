@@ -98,11 +98,12 @@ class Train(NetworkTask):
         for part, of_part in zip(features, names, strict=True):
             with validation.naming(of_part, f"the head of {self.network}"):
                 parts.append(logits_of(part))
-        first = table.iloc[:length]
-        with validation.naming(names[0], self.network):
+        head_logits = np.concatenate(parts)
+        first = table.iloc[:batch_size]  # one batch tells
+        with validation.naming(first["photo"].tolist(), self.network):
             logits = Predictor(model, batch_size)(self.photos.pixels(first))
-        _check_same(logits, parts[0], self.network)
-        right = np.concatenate(parts).argmax(axis=1) == labels
+        _check_same(logits, head_logits[: len(first)], self.network)
+        right = head_logits.argmax(axis=1) == labels
         accuracy = {
             name: {"right": int(right[rows].sum()), "photos": len(rows)}
             for name, rows in split.items()

@@ -1,0 +1,132 @@
+"""Insertion and deletion: does a map that an attack has moved still explain the attacked photo?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from gradcam_adv import metrics
+from gradcam_adv.explain.heatmaps import resize
+from gradcam_adv.files import write
+from gradcam_adv.runs.engines import Engine, WriteSlice
+from gradcam_adv.runs.records import Names
+from gradcam_adv.study import tables
+from gradcam_adv.study.attacks import OTHER_PHOTO, WHITE_BOX
+from gradcam_adv.study.columns import read_parts
+from gradcam_adv.study.stages.evaluate import CLASS_OF, Evaluate
+from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask, SummaryTask
+from gradcam_adv.study.tables import select
+
+# How many test photos, spread evenly, in how many steps: some 100 passes per photo and epsilon.
+PHOTOS = 20
+STEPS = 10
+# The maps in whose order pixels change: the attacked photo's own; the clean photo's; that of a
+# clean photo of another person; and one that is the same everywhere, for random order.
+ORDERS = ("attacked", "clean", OTHER_PHOTO, "random")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Insertion(NetworkTask, SlicedTask):
+    """Areas of insertion and deletion on photos under the network's own attack.
+
+    ``insertion-<row>.csv``, one row per epsilon, target (the class, also that of the map), measure
+    ("insertion" or "deletion") and order, one of ORDERS.
+
+    Attributes:
+        targets: the classes, some of :data:`gradcam_adv.study.stages.evaluate.TARGETS`.
+        epsilons: of the attack.
+        seed: of the random order.
+    """
+
+    kind = "insertion"
+    stage = "score"
+    file = "insertion-{}.csv"
+    names = Names(r"insertion-\d{7}\.csv")
+    length = 1
+    reads_pixels = True
+
+    evaluate: Evaluate
+    targets: tuple[str, ...]
+    epsilons: tuple[float, ...]
+    seed: int
+
+    def photos_to_do(self) -> pd.DataFrame:
+        return self.photos.test.iloc[self.photos.spread(PHOTOS)]
+
+    def areas(self) -> pd.DataFrame:
+        """Those of every photo."""
+        return read_parts(self.paths())
+
+    def begin(self) -> WriteSlice:
+        from gradcam_adv.graph.predictor import Predictor
+
+        train = self.evaluate.train
+        logits_of = Predictor(train.model(self.evaluate.precision), train.features.batch_size)
+        predictions = select(self.evaluate.predictions(), attack=WHITE_BOX)
+
+        def write_slice(name: str, rows: pd.DataFrame, exact: np.ndarray) -> None:
+            signs = self.evaluate.signs(WHITE_BOX, rows, int(name))
+            photo, identity = rows.iloc[0][["photo", "identity"]]
+            parts = []
+            for epsilon in self.epsilons:
+                attacked = self.evaluate.attacked(exact, signs, epsilon)
+                answers = select(predictions, photo=photo, epsilon=epsilon)
+                classes = [answers[CLASS_OF[target]].item() for target in self.targets]
+                found = self._areas(logits_of, attacked, self._maps(int(name), epsilon), classes)
+                about = {"network": self.network, "photo": photo, "identity": identity}
+                parts.append(found.assign(**about, epsilon=epsilon))
+            write.table(self.path(name), pd.concat(parts, ignore_index=True))
+
+        return write_slice
+
+    def _maps(self, row: int, epsilon: float) -> np.ndarray:
+        """The maps of a photo by order and target, (ORDERS, targets, h, w)."""
+        evaluate = self.evaluate
+        places = [
+            (row, evaluate.own_attack(epsilon), epsilon),
+            (row, "clean", 0.0),
+            (evaluate.of_another(row), "clean", 0.0),
+        ]
+        maps = [[evaluate.last_map(*place, target) for target in self.targets] for place in places]
+        return np.stack([*maps, np.zeros_like(maps[0])])
+
+    def _areas(
+        self,
+        logits_of: Callable[[np.ndarray], np.ndarray],
+        image: np.ndarray,
+        maps: np.ndarray,
+        classes: list[int],
+    ) -> pd.DataFrame:
+        """One row per target, measure and order, on one image, (1, H, W, 3)."""
+        distinct, place = np.unique(
+            maps.reshape(-1, *maps.shape[2:]), axis=0, return_inverse=True
+        )  # a clean photo has the same map for two targets
+        place = place.reshape(maps.shape[:2])
+        images = np.repeat(image, len(distinct), axis=0)
+        large, wanted = resize(distinct, image.shape[1:3]), np.tile(classes, (len(distinct), 1))
+        parts = []
+        for measure in (metrics.insertion, metrics.deletion):
+            areas = measure(logits_of, images, large, wanted, steps=STEPS, seed=self.seed)
+            for i, target in enumerate(self.targets):
+                values = {"order": ORDERS, "area": areas[place[:, i], i]}
+                parts.append(pd.DataFrame(values).assign(target=target, measure=measure.__name__))
+        return pd.concat(parts)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SummarizeInsertion(SummaryTask):
+    """Mean areas of insertion and deletion, over all networks of an arm."""
+
+    kind = "insertion"
+    stage = "score"
+    names = Names(r"insertion\.csv")
+
+    networks: Mapping[str, Insertion]
+
+    def make(self, engine: Engine) -> list[Path]:
+        areas = pd.concat([task.areas() for task in self.networks.values()], ignore_index=True)
+        return write.tables(self.folder, insertion=tables.insertion(areas))
