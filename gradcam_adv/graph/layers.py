@@ -56,6 +56,8 @@ def _find_one(graph: FlatGraph, layer: str | int) -> list[Call]:
         return [graph.layers[layer]]
     if layer in GROUPS and (found := group(graph, str(layer))):
         return found
+    if reason := next((graph.no_places[id(c)] for c in graph.calls if c.path == layer), ""):
+        raise ValueError(f"Expected a layer that has a heatmap. Received: {layer!r}, {reason}")
     near = difflib.get_close_matches(str(layer), by_path, n=3, cutoff=0.3)
     raise ValueError(
         f"Expected a layer of the model with an output of shape (N, H, W, C), its index from "
