@@ -411,7 +411,8 @@ def test_empty_heatmaps_are_counted_and_are_no_mod_of_zero(pixels):
     assert result.mod[["empty_clean", "empty_perturbed", "both_empty"]].eq(6).all(axis=None)
     assert result.mod["mod"].isna().all()
     assert result.vid["vid"].isna().all()
-    assert result.gain.empty and result.half_shift.empty
+    assert result.gain[["equivalent", "gain", "low", "high"]].isna().all(axis=None)
+    assert len(result.gain) == 4 and result.half_shift.empty
 
 
 def test_some_empty_heatmaps_are_counted_as_they_are():

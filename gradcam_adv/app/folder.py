@@ -433,4 +433,4 @@ def gain_by_layer(result: Dissimilarity) -> pd.DataFrame:
     texts = numbers["gain"] + " [" + numbers["low"] + ", " + numbers["high"] + "]"
     wide = table.assign(text=texts).pivot(index="layer", columns="epsilon", values="text")
     wide.columns = [f"gain [95 %], ε = {epsilon:g}" for epsilon in wide.columns]
-    return wide.reindex(result.vid["layer"], fill_value="–").reset_index()
+    return wide.loc[result.vid["layer"]].reset_index()

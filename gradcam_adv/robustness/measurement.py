@@ -57,8 +57,7 @@ class Dissimilarity:
             "mirrored") and epsilon: layer, depth, control, epsilon, images, equivalent (the epsilon
             of the control with the same MOD), gain (that by epsilon), low, high (its 95 %
             interval). Infinite: more than any size of the control that was tried. See
-            :func:`gradcam_adv.metrics.gain`. No rows without controls, or for a layer of which all
-            heatmaps are empty.
+            :func:`gradcam_adv.metrics.gain`. NaN as for mod. No rows without controls.
         half_shift: the epsilon at which MOD is half of unrelated, one row per layer: layer, depth,
             images (that have an unrelated one), unrelated, attack, noise and ratio (noise by
             attack), each with its 95 % interval, attack_low, attack_high and so on. See

@@ -133,8 +133,6 @@ def gain_of(
     columns = [*keys, "equivalent", "gain", "low", "high"]
     tables = [pd.DataFrame(columns=columns)]
     for (layer, depth), group in nissim.groupby(["layer", "depth"], sort=False):
-        if not _has_maps(group):
-            continue
         attack = _by_epsilon(group)
         of_layer = controls[controls["layer"] == layer]
         for control in ("noise", "mirrored") if len(controls) else ():
@@ -142,7 +140,8 @@ def gain_of(
             found = metrics.gain(attack, attack.index, curve, curve.index, groups)
             about = {"layer": layer, "depth": depth, "control": control}
             numbers = {name: getattr(found, name) for name in columns[len(keys) :]}
-            table = pd.DataFrame(numbers | about)
+            table = pd.DataFrame(numbers)
+            table = (table if _has_maps(group) else table * np.nan).assign(**about)
             tables.append(table.assign(epsilon=attack.index, images=attack.shape[1]))
     return pd.concat(tables[1:] or tables, ignore_index=True)[columns]
 
