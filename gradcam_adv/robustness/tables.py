@@ -134,14 +134,14 @@ def gain_of(
     tables = [pd.DataFrame(columns=columns)]
     for (layer, depth), group in nissim.groupby(["layer", "depth"], sort=False):
         attack = _by_epsilon(group)
+        known = 1.0 if _has_maps(group) else np.nan
         of_layer = controls[controls["layer"] == layer]
         for control in ("noise", "mirrored") if len(controls) else ():
             curve = _by_epsilon(_of(of_layer, control))
             found = metrics.gain(attack, attack.index, curve, curve.index, groups)
             about = {"layer": layer, "depth": depth, "control": control}
-            numbers = {name: getattr(found, name) for name in columns[len(keys) :]}
-            table = pd.DataFrame(numbers)
-            table = (table if _has_maps(group) else table * np.nan).assign(**about)
+            numbers = {name: known * getattr(found, name) for name in columns[len(keys) :]}
+            table = pd.DataFrame(numbers | about)
             tables.append(table.assign(epsilon=attack.index, images=attack.shape[1]))
     return pd.concat(tables[1:] or tables, ignore_index=True)[columns]
 
