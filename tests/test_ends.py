@@ -162,9 +162,7 @@ def test_a_model_of_anything_but_numbers_is_refused(dtype):
     images = keras.Input((8, 8, 3), dtype=dtype)
     x = images if dtype != "string" else keras.layers.StringLookup(vocabulary=["a"])(images)
     model = keras.Model(images, ending_in(keras.ops.cast(x, "float32")))
-    with pytest.raises(
-        ValueError, match=f"floats or whole numbers. Received: an input of dtype {dtype}"
-    ):
+    with pytest.raises(ValueError, match=f"whole numbers. Received: an input of dtype {dtype}"):
         gradcam_adv.layer_names(model)
 
 

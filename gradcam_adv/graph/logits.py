@@ -65,7 +65,7 @@ def behind(
         step, before = _step(call, calls)
         if step == "":
             if not isinstance(call.operation, keras.layers.Dense):
-                _refuse_unknown(call, keras.Model(pixels, end), raw=not any(steps))
+                _refuse_unknown(call, keras.Model(pixels, end), raw=set(steps) <= {"nothing"})
             break
         if step == "sigmoid" and "softmax" in steps:
             raise _wrong(call, "a softmax of sigmoids")

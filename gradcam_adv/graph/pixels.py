@@ -55,12 +55,14 @@ def told(image: keras.KerasTensor, calls: Sequence[Call]) -> Pixels:
     if not read:
         return ASSUMED
     prepare = keras.Model(image, read[0])
-    shape = [64 if size is None else size for size in image.shape[1:]]
-    values = np.array([0, 1, 255], np.float32)
-    images = np.broadcast_to(values[:, None, None, None], (3, *shape))
-    # The middle, since a layer may change the border.
-    prepared = keras.ops.convert_to_numpy(prepare(images, training=False)).astype(np.float64)
-    zero, one, most = prepared[:, prepared.shape[1] // 2, prepared.shape[2] // 2]
+    shape = [image.shape[0] or 1, *(64 if size is None else size for size in image.shape[1:])]
+    prepared = []
+    for value in (0, 1, 255):
+        of_value = prepare(np.full(shape, value, np.float32), training=False)
+        values = keras.ops.convert_to_numpy(of_value)[0].astype(np.float64)
+        # The middle, since a layer may change the border.
+        prepared.append(values[values.shape[0] // 2, values.shape[1] // 2])
+    zero, one, most = prepared
     slope, offset = abs((one - zero).mean()), zero
     straight = np.allclose(most, zero + 255 * (one - zero), rtol=1e-2, atol=1e-3)
     if not straight or slope == 0 or (slope == 1 and not offset.any()):
