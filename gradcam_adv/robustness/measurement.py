@@ -41,10 +41,10 @@ class Dissimilarity:
             empty_perturbed (whether these heatmaps are zero everywhere), depth (the layer's
             position in the network).
         mod: one row per layer and epsilon: layer, depth, epsilon, images (their count), mod
-            (equation 2; NaN if all heatmaps are empty), empty_clean, empty_perturbed, both_empty
-            (how many heatmaps, and pairs of them, are empty). With controls also mod_noise,
-            mod_mirrored, unrelated and unrelated_attacked, the means of these controls, and
-            unrelated_images, the number of images that have an unrelated one.
+            (equation 2; NaN if all heatmaps are empty). With controls also mod_noise, mod_mirrored,
+            unrelated and unrelated_attacked, the means of these controls, and unrelated_images, the
+            number of images that have an unrelated one. Then empty_clean, empty_perturbed and
+            both_empty, how many heatmaps, and pairs of them, are empty.
         vid: one row per layer: layer, depth, images, levels (number of epsilons), vid (equations 3
             and 4; NaN as for mod). With controls also vid_noise.
         controls: one row per image, layer, control and epsilon: image, layer, control, epsilon,

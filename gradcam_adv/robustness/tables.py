@@ -86,8 +86,6 @@ def mod_of(nissim: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
     table = grouped["nissim"].agg(images="size", mod=metrics.mod)
     # Without a map that is not empty there is nothing to compare: that is no MOD of 0.
     table["mod"] = table["mod"].mask(grouped["both_empty"].all())
-    for column in ("empty_clean", "empty_perturbed", "both_empty"):
-        table[column] = grouped[column].sum()
     if len(controls):
         for control, column in (("noise", "mod_noise"), ("mirrored", "mod_mirrored")):
             table[column] = _of(controls, control).groupby(keys)["nissim"].mean()
@@ -98,6 +96,8 @@ def mod_of(nissim: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
         table["unrelated_attacked"] = by_level.mean().reindex(table.index)
         counts = of_layer.size().reindex(layers, fill_value=0)
         table["unrelated_images"] = counts.to_numpy()
+    for column in ("empty_clean", "empty_perturbed", "both_empty"):
+        table[column] = grouped[column].sum()
     return table.reset_index()
 
 
