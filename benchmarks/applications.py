@@ -28,9 +28,9 @@ def classifiers() -> Iterator[str]:
             yield name
 
 
-def plain(model: keras.Model, layer: str, images: np.ndarray) -> np.ndarray:
-    """Grad-CAM of the highest logit in plain TensorFlow, (N, h, w)."""
-    both = keras.Model(model.inputs, [model.get_layer(layer).output, model.output])
+def plain(model: keras.Model, layer: int, images: np.ndarray) -> np.ndarray:
+    """Grad-CAM of the highest logit by a layer's number in plain TensorFlow, (N, h, w)."""
+    both = keras.Model(model.inputs, [model.layers[layer].output, model.output])
     with tf.GradientTape() as tape:
         activations, logits = both(tf.constant(images), training=False)
         scores = tf.reduce_max(logits, axis=1)
@@ -40,11 +40,12 @@ def plain(model: keras.Model, layer: str, images: np.ndarray) -> np.ndarray:
     return maps / np.where(highest > 0, highest, 1)
 
 
-def row(name: str) -> str:
-    """A line of the table."""
+def measure(name: str) -> tuple[list[str], float]:
+    """Of one network: the cells of its line, and how far the maps of both are apart."""
     side = SMALLEST.get(name, 64)
     make = getattr(keras.applications, name)
     options = {"weights": None, "input_shape": (side, side, 3), "classes": 10}
+    keras.utils.clear_session()  # or names of layers would go on counting
     keras.utils.set_random_seed(0)
     model = make(**options)
     logits = make(**options, classifier_activation=None)
@@ -55,18 +56,20 @@ def row(name: str) -> str:
     ((last, maps),) = explain(images).items()
     place = next(call for call in graph.layers if call.path == last)
     taken = images * 255 if graph.pixels.range == "0..255" else images
-    apart = np.abs(maps - plain(logits, last, taken)).max()
+    number = [layer.name for layer in model.layers].index(last)
+    apart = np.abs(maps - plain(logits, number, taken)).max()
     pixels = graph.pixels.range + ("" if graph.pixels.known else ", assumed")
     size = f"{place.shape[1]} x {place.shape[2]}"
-    return f"| {name} | {side} | {pixels} | `{last}` | {size} | {len(graph.layers)} | {apart:.0e} |"
+    cells = [name, str(side), pixels, f"`{last}`", size, str(len(graph.layers)), f"{apart:.0e}"]
+    return cells, float(apart)
 
 
 def main() -> None:
     print("| network | side | pixels | default layer | its size | places | apart |")
     print("|---|---|---|---|---|---|---|")
     for name in sys.argv[1:] or classifiers():
-        print(row(name), flush=True)
-        keras.utils.clear_session()
+        cells, _ = measure(name)
+        print("|", " | ".join(cells), "|", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks import applications
 from gradcam_adv import (
     FGSM,
     GradCAM,
@@ -491,6 +492,25 @@ def test_a_model_of_a_tutorial_gives_the_maps_of_plain_tensorflow(build, tmp_pat
     assert maps.any()
     result = dissimilarity(model, images, epsilons=[0.1], layers="blocks", controls=False)
     assert result.mod["mod"].notna().all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "pixels", "last"),
+    [
+        ("MobileNet", "0..1, assumed", "conv_pw_13_relu"),
+        ("MobileNetV3Small", "0..255", "activation_"),
+        ("EfficientNetB0", "0..255", "top_activation"),
+        ("EfficientNetV2B0", "0..255", "top_activation"),
+        ("ConvNeXtTiny", "0..255", "convnext_tiny_stage_3_block_2_identity"),
+        ("DenseNet121", "0..1, assumed", "relu"),
+    ],
+)
+def test_a_network_of_keras_gives_the_maps_of_plain_tensorflow(name, pixels, last):
+    (_, _, *cells), apart = applications.measure(name)
+    assert cells[0] == pixels
+    assert cells[1].startswith(f"`{last}")
+    assert apart < 1e-3
 
 
 def test_a_siamese_network_is_refused_in_one_line():
