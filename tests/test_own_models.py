@@ -341,8 +341,9 @@ def test_one_linear_unit_is_a_logit_only_if_somebody_says_so(pixels, tmp_path):
     model.save(tmp_path / "one.keras")
     again = load_model(tmp_path / "one.keras")
     np.testing.assert_allclose(GradCAM(again, "conv")(pixels)["conv"], expected, atol=1e-4)
-    with pytest.raises(ValueError, match="a softmax of one unit, which is always 1"):
-        flatten(keras.Model(model.inputs, K.Softmax()(model.output)))
+    for said in (None, True):
+        with pytest.raises(ValueError, match="one unit, which is always 1 behind its softmax"):
+            flatten(keras.Model(model.inputs, K.Softmax()(model.output)), one_logit=said)
 
 
 def test_each_label_of_several_sigmoids_is_its_own_question(pixels):

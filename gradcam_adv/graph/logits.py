@@ -83,23 +83,17 @@ def behind(
         raise ValueError(f"Expected logits of shape (N, classes). Received: {tuple(end.shape)}")
     if count > 1:
         return Logits(end, independent="sigmoid" in steps)
-    if "sigmoid" not in steps and not one_logit:
+    if "softmax" in steps or not (one_logit or "sigmoid" in steps):
+        regression = "may be a regression; one_logit=True (--one-logit) says that it is a logit"
         raise ValueError(
             "Expected logits of shape (N, classes), two classes or more, or a sigmoid. Received: "
-            f"{tuple(end.shape)}, {_one_of(steps)}"
+            f"{tuple(end.shape)}, one unit, which "
+            + ("is always 1 behind its softmax" if "softmax" in steps else regression)
         )
     two = keras.layers.Dense(2, use_bias=False, dtype="float32", name="two_logits_of_one")
     both = _call(calls, two, end, two.name)
     two.set_weights([np.array([[-0.5, 0.5]], np.float32)])
     return Logits(both, independent=False)
-
-
-def _one_of(steps: list[Step]) -> str:
-    if "softmax" in steps:
-        return "a softmax of one unit, which is always 1"
-    return (
-        "one unit, which may be a regression; one_logit=True (--one-logit) says that it is a logit"
-    )
 
 
 def _call(calls: list[Call], layer: Any, given: keras.KerasTensor, path: str) -> Any:
@@ -126,9 +120,8 @@ def _step(call: Call, calls: list[Call]) -> tuple[Step, keras.KerasTensor]:
         before = _call(calls, linear, given, call.path)
         linear.set_weights(operation.get_weights())
         return step, before
-    if getattr(operation, "weights", []) or math.prod(_sizes(call.shape)) != math.prod(
-        _sizes(tuple(given.shape))
-    ):
+    before, after = (math.prod(_sizes(shape)) for shape in (tuple(given.shape), call.shape))
+    if getattr(operation, "weights", []) or before != after:
         return "", call.output
 
     def run(values: np.ndarray) -> Any:
