@@ -123,7 +123,7 @@ def test_the_first_layers_tell_which_pixels_a_model_takes(pixels, kind):
 
 
 def clipped(x):
-    return keras.ops.clip(x, 0, 1)
+    return keras.ops.clip(4 * x, 0, 3)
 
 
 @pytest.mark.parametrize("prepare", [lambda x: x, clipped, K.RandomFlip(), K.Rescaling(0.25)])
@@ -136,6 +136,13 @@ def test_pixels_that_the_first_layers_do_not_tell_are_assumed_or_given(pixels, p
         np.testing.assert_allclose(GradCAM(graph, "conv")(pixels)["conv"], expected, atol=1e-4)
     with pytest.raises(ValueError, match=r"Expected pixels as one of 0\.\.1, .* Received: '0-255'"):
         flatten(model, pixels="0-255")
+
+
+def test_a_model_of_a_fixed_batch_size_tells_its_pixels():
+    inputs = keras.Input(batch_shape=(2, SIDE, SIDE, 3))
+    x = K.Conv2D(2, 3)(K.Rescaling(1 / 255)(inputs))
+    model = keras.Model(inputs, K.Dense(2)(K.Flatten()(x)))
+    assert flatten(model).pixels.range == "0..255"
 
 
 def test_what_was_asked_for_overrules_the_layers(pixels):
