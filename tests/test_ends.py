@@ -39,7 +39,7 @@ def fails(monkeypatch):
     """Runs `layers x.keras` with an error inside."""
 
     def run(error, *options):
-        def raise_it(path):
+        def raise_it(path, **opening):
             raise error
 
         monkeypatch.setattr(folder, "layers_of", raise_it)
@@ -157,12 +157,12 @@ def test_fgsm_says_that_there_is_no_gradient():
         FGSM(through(NO_GRADIENT["stopped"]))(PIXELS, [0, 1], [0.1])
 
 
-@pytest.mark.parametrize("dtype", ["string", "uint8", "int32", "bool"])
-def test_a_model_of_anything_but_floats_is_refused(dtype):
+@pytest.mark.parametrize("dtype", ["string", "bool"])
+def test_a_model_of_anything_but_numbers_is_refused(dtype):
     images = keras.Input((8, 8, 3), dtype=dtype)
     x = images if dtype != "string" else keras.layers.StringLookup(vocabulary=["a"])(images)
     model = keras.Model(images, ending_in(keras.ops.cast(x, "float32")))
-    with pytest.raises(ValueError, match=f"floats in .* Received: an input of dtype {dtype}"):
+    with pytest.raises(ValueError, match=f"whole numbers. Received: an input of dtype {dtype}"):
         gradcam_adv.layer_names(model)
 
 

@@ -157,7 +157,12 @@ REFUSED = {
     "layers text.keras": "which is not in that format",
     "layers lambda.keras": "a Lambda layer, which is Python code that opening the file",
     "explain --images empty": "Expected --model with --images. Received: no --model",
-    f"score {MODEL}": "Expected --images and --output with --model. Received: none",
+    f"score {MODEL}": "Expected --images with --model. Received: none",
+    f"explain {WHOLE} --pixels 0..256": "'0..256' is not one of '0..1', '0..255', '-1..1'",
+    f"explain {WHOLE} --size 24x": "Expected --size as 224, or 224x160 (height, width).",
+    f"score {WHOLE} --size 32": "Expected size as the model's, 24 x 24. Received: 32 x 32",
+    "layers {own}/my.keras --module no.py": "--module as a file of Python code. Received: no.py",
+    "layers my.keras --module broken.py": "broken.py: ZeroDivisionError: division by zero",
     f"score {MODEL} --images no --output out": "no, which is no folder",
     f"score {MODEL} --images empty --output out": "Received: none",
     f"explain {WHOLE} --layers conv_a": "Nearest: base/conv_a",
@@ -176,12 +181,133 @@ def test_what_can_not_be_done_is_an_error_and_nothing_is_written(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.keras").write_text("no model")
+    (tmp_path / "broken.py").write_text("1 / 0")
     parts = [keras.layers.Lambda(lambda x: x), keras.layers.Flatten(), keras.layers.Dense(2)]
     keras.Sequential([keras.Input((8, 8, 3)), *parts]).save(tmp_path / "lambda.keras")
     result = CliRunner().invoke(main, arguments.format(own=folder).split())
     assert result.exit_code == 2, result.output
     assert REFUSED[arguments] in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def run(folder, monkeypatch, arguments: str):
+    monkeypatch.chdir(folder)
+    result = CliRunner().invoke(main, arguments.split(), catch_exceptions=False)
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+@pytest.fixture
+def bright(tmp_path):
+    """Photos in three folders, of three grey values; the pixels of three networks that know them.
+
+    Their logits are highest at the grey values 50, 128 and 210, as the network takes them.
+    """
+    for name, grey in (("a", 50), ("b", 128), ("c", 210)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (16, 16), (grey + number,) * 3).save(
+                tmp_path / "photos" / name / f"{number}.png"
+            )
+
+    def save(name: str, *prepare: keras.layers.Layer, scale: float) -> None:
+        average = keras.layers.GlobalAveragePooling2D()
+        ends = [keras.layers.Conv2D(1, 1, name="conv"), average, keras.layers.Dense(3)]
+        model = keras.Sequential([keras.Input((16, 16, 3)), *prepare, *ends])
+        model.get_layer("conv").set_weights([np.full((1, 1, 3, 1), scale / 3), np.zeros(1)])
+        centers = np.array([50, 128, 210]) / 255  # of x in [0, 1]: 2 c x - c² is highest at c = x
+        ends[-1].set_weights([2 * centers[None], -(centers**2)])
+        model.save(tmp_path / f"{name}.keras")
+
+    save("rescaled", keras.layers.Rescaling(1 / 255), scale=1)
+    save("outside", scale=1 / 255)
+    save("unit", scale=1)
+    return tmp_path
+
+
+def test_the_pixels_and_the_clean_accuracy_are_said(bright, monkeypatch):
+    options = "--images photos --epsilon 0.05"
+    result = run(bright, monkeypatch, f"explain --model rescaled.keras {options}")
+    assert "3 of 3 classes predicted, 100.0% of the clean images right" in result.stdout
+    assert "pixels 0..255, since 'rescaling' gives 0 to 1 for 0 to 255" in result.stdout
+    assert result.stderr == ""
+    assert "in out/explain/rescaled" in result.stdout  # without --output
+    assert (bright / "out" / "explain" / "rescaled" / "nissim.csv").is_file()
+    # The layers do not tell, but the predictions suggest a range.
+    wrong = run(bright, monkeypatch, f"score --model outside.keras {options}")
+    seen = "33% with 0..1, 100% with 0..255, 33% with -1..1, which suggests 0..255"
+    assert f"says otherwise. The share right of 12 images: {seen}" in wrong.stderr
+    near = "33 % of the clean images are predicted right, near chance (33 %). See whether the model"
+    assert f"Warning: {near} takes these pixels (pixels 0..1, assumed, since" in wrong.stderr
+    assert "1 of 3 classes predicted, 33.3% of the clean images right" in wrong.stderr
+    right = run(bright, monkeypatch, f"score --model outside.keras {options} --pixels 0..255")
+    assert "100.0% of the clean images right by their folders" in right.stderr
+    assert "Warning" not in right.stderr
+    # And without folders of classes, by the number of classes.
+    for number, path in enumerate(sorted((bright / "photos").rglob("*.png"))):
+        path.rename(bright / "photos" / f"{number}.png")
+    loose = run(bright, monkeypatch, f"score --model outside.keras {options}")
+    seen = "1 with 0..1, 3 with 0..255, 1 with -1..1, which suggests 0..255"
+    assert f"The number of classes predicted for 12 images: {seen}" in loose.stderr
+    assert "right by their folders" not in loose.stderr
+    undecided = run(bright, monkeypatch, f"score --model unit.keras {options}")
+    assert "which decides nothing" in undecided.stderr
+
+
+def test_a_model_of_any_size_two_outputs_and_a_class_of_its_own(folder, tmp_path, monkeypatch):
+    (tmp_path / "my_layers.py").write_text(
+        "import keras\n"
+        "@keras.saving.register_keras_serializable('of_a_test')\n"
+        "class Doubled(keras.layers.Layer):\n"
+        "    def call(self, x):\n"
+        "        return 2 * x\n"
+    )
+
+    @keras.saving.register_keras_serializable("of_a_test")
+    class Doubled(keras.layers.Layer):
+        def call(self, x):
+            return 2 * x
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((None, None, 3))
+    x = Doubled(name="doubled")(keras.layers.Conv2D(4, 3, name="conv")(inputs))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    ends = [keras.layers.Dense(1, name="yes")(x), keras.layers.Dense(3, name="which")(x)]
+    keras.Model(inputs, ends).save(tmp_path / "my.keras")
+    # As in another program, which has not registered the class.
+    keras.saving.get_custom_objects().pop("of_a_test>Doubled")
+    try:
+        monkeypatch.chdir(tmp_path)
+        refused = CliRunner().invoke(main, ["layers", "my.keras"])
+        assert refused.exit_code == 2 and "whose code is not in the file" in refused.stderr
+        opening = "my.keras --module my_layers.py --output-layer"
+        shown = run(tmp_path, monkeypatch, f"layers {opening} which")
+        assert "? x ? x 4" in shown.stdout
+        shown = run(tmp_path, monkeypatch, f"layers {opening} yes --one-logit --size 20x24")
+        assert "18 x 22 x 4" in shown.stdout and "doubled" in shown.stdout
+        options = f"--model {opening} which --images {folder}/photos --epsilon 0.1 --output out"
+        unsized = CliRunner().invoke(main, ["explain", *options.split()])
+        assert unsized.exit_code == 2 and "--size chooses one of several" in unsized.stderr
+        run(tmp_path, monkeypatch, f"explain {options} --size 20x24")
+        with np.load(tmp_path / "out" / "heatmaps" / "0.png.npz") as maps:
+            assert maps["0 doubled"].shape == (18, 22)
+    finally:
+        keras.saving.get_custom_objects().pop("of_a_test>Doubled", None)
+
+
+def test_empty_heatmaps_are_shown(folder, tmp_path, monkeypatch):
+    model = load_model(folder / "my.keras")
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([0 * kernel, bias])
+    model.save(tmp_path / "flat.keras")
+    options = f"--model flat.keras --images {folder}/photos --epsilon 0.05 --epsilon 0.1"
+    result = run(tmp_path, monkeypatch, f"score {options} --layers conv")
+    assert result.stdout.count("all maps empty") == 6  # of two layers, two epsilons and VID
+    empty = "22 of 22 clean heatmaps are empty; 44 of 44 attacked heatmaps are empty"
+    assert empty in result.stderr
+    assert pd.read_csv(tmp_path / "out" / "score" / "flat" / "mod.csv")["mod"].isna().all()
+    result = run(tmp_path, monkeypatch, f"explain {options}")
+    assert "11 of 11 clean heatmaps are empty" in result.stdout
 
 
 def test_an_overlay_mixes_colours_by_strength():

@@ -124,11 +124,18 @@ def test_the_model_is_not_changed(flat, pixels, tmp_path):
     np.testing.assert_allclose(after, -before, atol=1e-6)
 
 
+@keras.saving.register_keras_serializable("tests")
+class OwnSoftmax(keras.layers.Layer):
+    def call(self, x):
+        return keras.ops.softmax(x)
+
+
 SOFTMAX = {
     "a layer": lambda x: keras.layers.Softmax()(x),
     "an activation": lambda x: keras.layers.Activation("softmax")(x),
     "an operation": lambda x: keras.ops.softmax(x),
     "a logarithm": lambda x: keras.ops.log_softmax(x),
+    "a user's own": lambda x: OwnSoftmax()(x),
     "two of them": lambda x: keras.layers.Softmax()(keras.layers.Activation("softmax")(x)),
 }
 
@@ -156,17 +163,11 @@ def test_a_softmax_is_left_out(flat, pixels, kind):
     assert (FGSM(softmax).signs(pixels, labels) != 0).mean() > 0.5
 
 
-@keras.saving.register_keras_serializable("tests")
-class OwnSoftmax(keras.layers.Layer):
-    def call(self, x):
-        return keras.ops.softmax(x)
-
-
 ENDS = {
-    "activation 'sigmoid' at": lambda x: keras.ops.sigmoid(x),
     "activation 'tanh' at": lambda x: keras.ops.tanh(x),
     "a softmax over axis 0 at": lambda x: keras.layers.Softmax(axis=0)(x),
-    "probabilities from 'own', a OwnSoftmax;": lambda x: OwnSoftmax(name="own")(x),
+    "activation 'relu' at": lambda x: keras.layers.Activation("relu")(x),
+    "a softmax of sigmoids at": lambda x: keras.ops.softmax(keras.ops.sigmoid(x)),
     "probabilities from 'times', a Rescaling;": lambda x: keras.layers.Rescaling(9.0, name="times")(
         keras.layers.Softmax()(x)
     ),
@@ -412,11 +413,11 @@ def refused():
         r"one input \(N, H, W, C\). Received: inputs \[\(None, 5\)\]": keras.Sequential(
             [keras.Input((5,)), keras.layers.Dense(2)]
         ),
-        r"\(N, classes\), two classes or more. Received: \(None, 1\)": keras.Model(
+        r"two classes or more, or a sigmoid. Received: \(None, 1\), one unit": keras.Model(
             one, keras.layers.Dense(1)(pooled)
         ),
-        "Received: activation 'sigmoid' at 'end'": keras.Model(
-            one, keras.layers.Dense(2, activation="sigmoid", name="end")(pooled)
+        "Received: activation 'tanh' at 'end'": keras.Model(
+            one, keras.layers.Dense(2, activation="tanh", name="end")(pooled)
         ),
         r"\(N, classes\).*Received: \(None, 6, 6, 2\)": keras.Model(
             one, keras.layers.Conv2D(2, 3)(one)

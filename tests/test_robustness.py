@@ -280,8 +280,10 @@ def test_images_of_one_class_have_no_unrelated_ones(small_cnn, images):
 
 def test_without_controls(small_cnn, images, usual):
     result = measure(small_cnn, images, controls=False)
-    assert list(result.mod.columns) == ["layer", "depth", "epsilon", "images", "mod"]
-    assert list(result.nissim.columns) == ["image", "layer", "epsilon", "nissim", "depth"]
+    empty = ["empty_clean", "empty_perturbed"]
+    columns = ["layer", "depth", "epsilon", "images", "mod", *empty, "both_empty"]
+    assert list(result.mod.columns) == columns
+    assert list(result.nissim.columns) == ["image", "layer", "epsilon", "nissim", *empty, "depth"]
     assert [len(t) for t in (result.controls, result.gain, result.half_shift)] == [0, 0, 0]
     pd.testing.assert_frame_equal(result.mod, usual.mod[result.mod.columns])
     pd.testing.assert_frame_equal(result.vid, usual.vid[result.vid.columns])

@@ -16,6 +16,7 @@ from gradcam_adv.app.options import (
     FOLDER,
     JSON,
     MODEL,
+    OPENING,
     PATH,
     STUDY,
     WORK,
@@ -203,13 +204,13 @@ def score(as_json: bool, **options: Any) -> None:
     say(said, err=True)
 
 
-@_command(click.argument("model", type=PATH), JSON)
-def layers(model: Path, as_json: bool) -> None:
+@_command(click.argument("model", type=PATH), *OPENING, JSON)
+def layers(model: Path, as_json: bool, **opening: Any) -> None:
     """The layers of a saved model that have a heatmap, with the shape of their output.
 
     Example: gradcam-adv layers my.keras
     """
-    table = _for_saved_models().layers_of(model)
+    table = _for_saved_models().layers_of(model, **opening)
     if as_json:
         say_json(table)
     else:

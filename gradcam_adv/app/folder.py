@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+import sys
 import unicodedata
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +24,11 @@ from gradcam_adv.batching import batch_size_for
 from gradcam_adv.data import image_files, photos
 from gradcam_adv.files import read, text, write
 from gradcam_adv.graph import Layers
-from gradcam_adv.graph.flat import flatten
+from gradcam_adv.graph.flat import FlatGraph, flatten
 from gradcam_adv.graph.layers import group
 from gradcam_adv.models.classifiers import load_model
 from gradcam_adv.plots import depth_profile, overlay, sheet
-from gradcam_adv.robustness import Dissimilarity, tables
+from gradcam_adv.robustness import Dissimilarity, clean, tables
 from gradcam_adv.robustness.batches import Explained, attacked_batches
 from gradcam_adv.runs import locks
 
@@ -34,15 +37,52 @@ SHEET_ROWS = 40
 OVERLAY_COLUMNS = 24
 # File systems allow names of 255 bytes, and a file has a longer name while it is written.
 NAME_BYTES = 220
+# How many images are looked at to see what other pixels would change.
+LOOKED_AT = 64
 
 
-def layers_of(path: Path) -> pd.DataFrame:
+def opened(
+    path: Path,
+    *,
+    size: tuple[int, int] | None = None,
+    output_layer: str | None = None,
+    one_logit: bool = False,
+    module: Path | None = None,
+) -> Callable[..., FlatGraph]:
+    """A saved model as a function from ``pixels``, as :func:`gradcam_adv.flatten` takes them.
+
+    ``module`` is Python code to run before, which registers classes of the model with Keras.
+    """
+    if module is not None:
+        _run_module(module)
+    return functools.partial(
+        flatten, load_model(path), output_layer, size=size, one_logit=one_logit or None
+    )
+
+
+def _run_module(path: Path) -> None:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ValueError(f"Expected --module as a file of Python code. Received: {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # as in an import, for what looks for the module of a class
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # of any code
+        raise ValueError(
+            f"Expected --module as Python code that can be imported. Received: {path}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def layers_of(path: Path, *, pixels: str | None = None, **opening: Any) -> pd.DataFrame:
     """The layers of a saved model that have a heatmap, one per row.
 
     Columns: index, layer (its path), kind, shape (of its output, "h x w x channels"), and groups,
-    those of "conv", "blocks" and "last" that it belongs to. ValueError if there is none.
+    those of "conv", "blocks" and "last" that it belongs to. ValueError if there is none. Further
+    arguments are those of :func:`opened`.
     """
-    graph = flatten(load_model(path))
+    graph = opened(path, **opening)(pixels=pixels)
     if not graph.layers:
         raise ValueError(
             f"Expected a model with layers of output (N, H, W, C). Received: none in {path}"
@@ -84,16 +124,17 @@ class Images:
         return np.asarray(small, np.float32).reshape(self.shape) / 255
 
 
-def images_of(folder: Path, model: keras.Model) -> tuple[Images, pd.DataFrame]:
+def images_of(folder: Path, model: keras.Model | FlatGraph) -> tuple[Images, pd.DataFrame]:
     """The images below a folder that can be read, and a table (image, reason) of the others.
 
     ValueError without a folder or an image that can be read, or for a model without a fixed image
     size or with other than 1 or 3 channels.
     """
-    shape = tuple(model.input_shape[1:])
-    if len(shape) != 3 or None in shape or shape[-1] not in (1, 3):
+    shape = tuple(flatten(model).input.shape[1:])
+    if None in shape or shape[-1] not in (1, 3):
         raise ValueError(
-            f"Expected a model of images of one size, with 1 or 3 channels. Received: {shape}"
+            "Expected a model of images of one size (--size chooses one of several), with 1 or 3 "
+            f"channels. Received: {shape}"
         )
     if not folder.is_dir():
         raise ValueError(f"Expected a folder of images. Received: {folder}, which is no folder")
@@ -159,17 +200,25 @@ class FolderWork:
         epsilons: Sequence[float],
         explainer: str,
         batch_size: int | None,
+        pixels: str | None = None,
+        **opening: Any,
     ) -> None:
         check_output(images, output)
         validation.check_choice("explainer", explainer, list(EXPLAINERS))
         self._file = model
         self._output = output
-        self._model = load_model(model)
+        flat = opened(model, **opening)
+        self._model = flat(pixels=pixels)
         self._kind = explainer
         self._explainer = EXPLAINERS[explainer](self._model, layers, batch_size=batch_size)
         self._images, self._excluded = images_of(images, self._model)
         self._epsilons = epsilons or robustness.EPSILONS
-        self._batch_size = batch_size_for(batch_size, self._model.input_shape)
+        self._batch_size = batch_size_for(batch_size, self._model.input.shape)
+        self._labels = _classes_of(self._images.names, self._model)
+        if not self._model.pixels.known:
+            first = slice(0, LOOKED_AT)
+            labels = None if self._labels is None else self._labels[first]
+            clean.warn_of_other_pixels(lambda p: flat(pixels=p), self._images[first], labels)
 
     def explain(self) -> str:
         """Attack the images, explain them, and write the results.
@@ -212,14 +261,15 @@ class FolderWork:
                         pictures = _tiles(levels, i, layers[-1:])
                         tiles.append(np.concatenate([pictures[:1, 0], pictures[:, 1]]))
                 bar.update(len(batch.numbers))
-        self._write_tables(images=pd.concat(shown), nissim=pd.concat(scores))
+        of_images, nissim = pd.concat(shown), pd.concat(scores)
+        self._write_tables(images=of_images, nissim=nissim)
         title = f"{self._file.name}, {layers[-1]}"
         if len(tiles) < len(images):
             title += f", the first {len(tiles)} of {len(images)} images"
         columns = ["image", *(f"ε = {level.epsilon:g}" for level in levels)]
         _save(sheet(np.stack(tiles), names[: len(tiles)], columns, title), self._output, "sheet")
         counts = f"{_counted(images, 'image')}, {_counted(layers, 'layer')}"
-        return f"{counts} in {self._output}{self._left_out()}"
+        return f"{counts} in {self._output}{self._left_out()}{self._about(of_images, nissim)}"
 
     def score(self) -> tuple[Dissimilarity, str]:
         """MOD, VID and gain by layer, with their controls, and one line on what is missing.
@@ -248,6 +298,7 @@ class FolderWork:
         else:  # an earlier call may have left one of other layers
             read.inside(self._output, "depth_profile.png").unlink(missing_ok=True)
         said = f"{_counted(self._images, 'image')}; tables in {self._output}{self._left_out()}"
+        said += self._about(result.images, result.nissim)
         if result.mod["unrelated"].isna().all():
             said += "; no unrelated images, since all are predicted as one class"
         return result, said
@@ -292,9 +343,34 @@ class FolderWork:
                 tables[name] = table.assign(image=table["image"].map(names))
         write.tables(self._output, **tables, excluded=self._excluded)
 
+    def _about(self, images: pd.DataFrame, nissim: pd.DataFrame) -> str:
+        """What a reader must know: the pixels, the clean predictions, and empty heatmaps."""
+        predicted = images.drop_duplicates("image")["predicted_clean"].to_numpy()
+        said = f"; {len(set(predicted))} of {self._model.classes} classes predicted"
+        if self._labels is not None:
+            share = clean.accuracy(self._model, predicted, self._labels)
+            said += f", {share:.1%} of the clean images right by their folders"
+        for column, what in (("empty_clean", "clean"), ("empty_perturbed", "attacked")):
+            of = nissim.drop_duplicates(["image", "layer"]) if what == "clean" else nissim
+            if count := int(of[column].sum()):
+                said += f"; {count} of {len(of)} {what} heatmaps are empty"
+        return f"{said}; {self._model.pixels}"
+
     def _left_out(self) -> str:
         count = len(self._excluded)
         return f", {count} left out (excluded.csv)" if count else ""
+
+
+def _classes_of(names: Sequence[str], graph: FlatGraph) -> np.ndarray | None:
+    """The class of each image, int (N,), if the images lie in one folder for each class.
+
+    Classes are taken in the order of the folders' names, as Keras' own loader takes them.
+    """
+    folders = [name.split("/")[0] for name in names if "/" in name]
+    classes = sorted(set(folders))
+    if graph.independent or len(folders) < len(names) or len(classes) != graph.classes:
+        return None
+    return np.array([classes.index(folder) for folder in folders])
 
 
 def _counted(things: Sized, what: str) -> str:
@@ -328,7 +404,8 @@ def by_layer(result: Dissimilarity) -> pd.DataFrame:
     """
 
     def with_noise(values: pd.Series[float], noise: pd.Series[float]) -> pd.Series[str]:
-        return values.map("{:.4f}".format) + noise.map(" ({:.4f})".format)
+        both = values.map("{:.4f}".format) + noise.map(" ({:.4f})".format)
+        return both.where(values.notna(), "all maps empty")
 
     mod, vid = result.mod, result.vid.set_index("layer")
     mod = mod.assign(text=with_noise(mod["mod"], mod["mod_noise"]))

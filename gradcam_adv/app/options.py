@@ -55,6 +55,50 @@ WORK = (
         "it Ray starts on this machine.",
     ),
 )
+
+
+def _size(context: click.Context, option: click.Parameter, typed: str | None) -> Any:
+    """(height, width) out of "64" or "64x48"."""
+    if typed is None:
+        return None
+    sides = typed.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise ValueError(f"Expected --size as 224, or 224x160 (height, width). Received: {typed!r}")
+    return int(sides[0]), int(sides[-1])
+
+
+# How a saved model is to be taken.
+OPENING = (
+    click.option(
+        "--pixels",
+        type=click.Choice(["0..1", "0..255", "-1..1"]),
+        help="With --model: the pixels that it takes. Default: what its first layers tell, or "
+        "else 0..1.",
+    ),
+    click.option(
+        "--size",
+        callback=_size,
+        metavar="S",
+        help="With --model: side of the images, or HEIGHTxWIDTH, for a model of any size.",
+    ),
+    click.option(
+        "--output-layer",
+        metavar="L",
+        help="With --model: of several outputs, the layer that gives the logits.",
+    ),
+    click.option(
+        "--one-logit",
+        is_flag=True,
+        help="With --model: its single unit without a sigmoid is a logit, no regression.",
+    ),
+    click.option(
+        "--module",
+        type=PATH,
+        metavar="FILE.PY",
+        help="With --model: Python code that you trust, which registers the model's own classes "
+        "with Keras. It is run.",
+    ),
+)
 # For a study or, instead of it, for a model.
 MODEL = (
     *WORK,
@@ -82,12 +126,17 @@ MODEL = (
         help="With --model: gradcam; or gradcam++, layercam or scorecam of tf-keras-vis, slow, "
         "layer by layer.",
     ),
-    click.option("--output", type=FOLDER, help="With --model: folder for the results."),
+    click.option(
+        "--output",
+        type=FOLDER,
+        help="With --model: folder for the results. Default: out/COMMAND/MODEL.",
+    ),
     click.option(
         "--batch-size",
         type=click.IntRange(1),
         help="With --model: images at a time (8; on a GPU what suits its memory).",
     ),
+    *OPENING,
 )
 
 
@@ -108,7 +157,10 @@ def for_model(options: dict[str, Any]) -> dict[str, Any] | None:
 
     Returns what :class:`gradcam_adv.app.folder.FolderWork` takes; None if a study is meant.
     """
-    names = ("model", "images", "output", "layers", "epsilons", "explainer", "batch_size")
+    names = (
+        *("model", "images", "output", "layers", "epsilons", "explainer", "batch_size"),
+        *("pixels", "size", "output_layer", "one_logit", "module"),
+    )
     chosen = {name: options.pop(name) for name in names}
     context = click.get_current_context()
     shown = {
@@ -130,11 +182,11 @@ def for_model(options: dict[str, Any]) -> dict[str, Any] | None:
         raise ValueError(
             f"Expected --model or a study. Received: --model and {', '.join(of_study)}"
         )
-    missing = [shown[name] for name in ("images", "output") if chosen[name] is None]
-    if missing:
-        raise ValueError(f"Expected {' and '.join(missing)} with --model. Received: none")
+    if chosen["images"] is None:
+        raise ValueError("Expected --images with --model. Received: none")
+    output = chosen["output"] or Path("out", str(context.info_name), chosen["model"].stem)
     layers = [int(s) if s.lstrip("-").isdigit() else s for s in chosen["layers"]]
-    return chosen | {"layers": layers}
+    return chosen | {"layers": layers, "output": output}
 
 
 def check_apart(runs: Path, models: Path) -> None:

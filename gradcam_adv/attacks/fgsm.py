@@ -22,7 +22,7 @@ from gradcam_adv.batching import PaddedBatches, batch_size_for, progress_bar
 from gradcam_adv.graph.flat import FlatGraph, flatten
 
 
-def margin(logits: Any, labels: Any) -> Any:
+def margin(logits: Any, labels: Any, *, independent: bool = False) -> Any:
     """``m = logsumexp(z without z_y) - z_y``, whose gradient has the sign of the cross-entropy's.
 
     The cross-entropy is ``J = log(1 + exp(m))``, which rises with m, so both gradients have one
@@ -32,6 +32,8 @@ def margin(logits: Any, labels: Any) -> Any:
     Args:
         logits: float32 (N, classes).
         labels: int32 (N,).
+        independent: each class is a label of its own, yes or no. Then the other class of the
+            question is "no", with logit 0, so ``m = -z_y``.
 
     Returns:
         float32 (N,).
@@ -39,6 +41,8 @@ def margin(logits: Any, labels: Any) -> Any:
     is_label = keras.ops.equal(labels[:, None], keras.ops.arange(logits.shape[-1], dtype="int32"))
     others = keras.ops.where(is_label, np.finfo(np.float32).min, logits)
     label_logit = keras.ops.sum(keras.ops.where(is_label, logits, 0.0), axis=-1)
+    if independent:
+        return -label_logit
     return keras.ops.logsumexp(others, axis=-1) - label_logit
 
 
@@ -78,7 +82,8 @@ class FGSM:
             def forward(images: Any, taps: Sequence[Any] = ()) -> tuple[list[Any], list[Any], Any]:
                 images = sum(taps, images)
                 logits = keras.ops.cast(classifier(images, training=False), "float32")
-                return [images], [margin(logits, labels)], logits
+                m = margin(logits, labels, independent=self._graph.independent)
+                return [images], [m], logits
 
             _, [[by_pixels]], logits = backends.differentiate(forward, images)
             if by_pixels is None:

@@ -20,6 +20,11 @@ def normalize(weighted_sums: np.ndarray) -> np.ndarray:
     return np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0)
 
 
+def is_empty(maps: np.ndarray) -> np.ndarray:
+    """Whether each map (..., h, w) is zero everywhere: no position speaks for the class."""
+    return np.asarray((maps == 0).all(axis=(-2, -1)))
+
+
 def resize(maps: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
     """Heatmaps (..., h, w) at another size, bilinear.
 

@@ -141,6 +141,11 @@ class ScoreCAM(_TFKerasVis):
     def _make(self) -> Callable[..., Any]:
         from tf_keras_vis.scorecam import Scorecam
 
+        if self._graph.independent:
+            raise ValueError(
+                "Expected a model of classes of which one is right for ScoreCAM, since it weighs "
+                "their softmax. Received: labels that are independent of each other"
+            )
         # It hands over the images in a list, and cannot tell Keras to draw no bar.
         predict = self._model.predict
         self._model.predict = lambda images, batch_size: predict(images[0], batch_size, verbose=0)

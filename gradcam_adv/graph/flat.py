@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
+from gradcam_adv.batching import errors_of_models
 from gradcam_adv.graph import logits
 from gradcam_adv.graph.call import Call
-
-# Layers that only prepare the pixels: no heatmap is made of them.
-_PREPARING = (keras.layers.InputLayer, keras.layers.Rescaling, keras.layers.Normalization)
+from gradcam_adv.graph.pixels import GIVEN, RANGES, Pixels, from_unit, told
+from gradcam_adv.graph.places import no_places
+from gradcam_adv.validation import check_choice
 
 
 @dataclass(frozen=True)
@@ -23,17 +25,21 @@ class FlatGraph:
     """A classifier as one flat graph. It shares the weights of the model it was made from.
 
     Attributes:
-        input: of the model, (None, H, W, C).
+        input: images (None, H, W, C), values in [0, 1].
+        pixels: those that the model takes; the first of ``calls`` makes them.
         calls: in an order in which they can be made.
-        output: of the model: logits, or their softmax.
+        output: of the model: logits, or what its end makes of them.
         logits: (None, classes). Behind a dense layer with a softmax they come from a copy of its
             weights, whose call stands at the end; so flatten again after training.
+        independent: whether each class is a label of its own, yes or no, and not one of several.
     """
 
     input: keras.KerasTensor
+    pixels: Pixels
     calls: tuple[Call, ...]
     output: keras.KerasTensor
     logits: keras.KerasTensor
+    independent: bool = False
 
     @property
     def classes(self) -> int:
@@ -41,60 +47,70 @@ class FlatGraph:
 
     @functools.cached_property
     def layers(self) -> tuple[Call, ...]:
-        """The calls of layers that have a heatmap, in the order of the graph.
+        """The calls that have a heatmap, in the order of the graph; see ``graph.places``."""
+        return tuple(call for call in self.calls if id(call) not in self.no_places)
 
-        Those with one output (N, H, W, C) that the logits depend on, except the input and layers
-        that only prepare the pixels.
-        """
-        needed = {id(self.output)}
-        found = []
-        for call in reversed(self.calls):
-            if any(id(tensor) in needed for tensor in call.outputs):
-                needed.update(map(id, call.inputs))
-                # With several outputs, nobody can say which one a heatmap would be of.
-                is_layer = isinstance(call.operation, keras.layers.Layer) and len(call.outputs) == 1
-                if is_layer and len(call.shape) == 4 and not isinstance(call.operation, _PREPARING):
-                    found.append(call)
-        return tuple(reversed(found))
+    @functools.cached_property
+    def no_places(self) -> dict[int, str]:
+        """By the ids of the other calls, why they have none."""
+        return no_places(self.input, self.calls, self.output)
 
     @functools.cached_property
     def classifier(self) -> keras.Model:
-        """The model from the pixels to the logits; one model, so it is compiled once."""
+        """The model from images in [0, 1] to the logits; one model, so it is compiled once."""
         return keras.Model(self.input, self.logits)
 
 
-def flatten(model: keras.Model | FlatGraph, output: str | None = None) -> FlatGraph:
-    """Flatten a classifier and its nested models, down to the logits.
+def flatten(
+    model: keras.Model | FlatGraph,
+    output: str | None = None,
+    *,
+    pixels: str | None = None,
+    size: Sequence[int] | None = None,
+    one_logit: bool | None = None,
+) -> FlatGraph:
+    """Flatten a classifier and its nested models, from images in [0, 1] to the logits.
 
-    A softmax at the end is left out, so gradients are those of logits: gradients of probabilities
-    fade to zero when the network is sure.
+    If the model takes other pixels, they are made of those in [0, 1] first, so an epsilon is always
+    a fraction of the range. A softmax or sigmoid at the end is left out, so gradients are those of
+    logits: gradients of probabilities fade to zero when the network is sure. The logit z of a
+    single sigmoid becomes the logits ``[-z / 2, z / 2]`` of two classes.
 
     Args:
         model: functional or Sequential, with one input (N, H, W, C), channels last. A FlatGraph is
             returned as it is.
         output: of several outputs, the name of the layer that gives the logits; None for the only
             one.
+        pixels: which the model takes, "0..1", "0..255" or "-1..1"; None for those that its first
+            layers tell (see ``graph.pixels``), else 0..1, or 0..255 for an input of whole numbers.
+        size: height and width of the images, for a model that takes several sizes.
+        one_logit: whether a single unit without a sigmoid is the logit of one; None for whether the
+            model was compiled with a binary cross-entropy of logits. It may be a regression.
 
     Raises:
-        ValueError: another kind of model, several inputs, an input that is not of floats, several
-            outputs of which none is chosen, channels first, or an end of which the logits are not
-            known.
+        ValueError: another kind of model, several inputs, an input of neither floats nor whole
+            numbers, several outputs of which none is chosen, channels first, or an end of which the
+            logits are not known.
 
     Example:
         >>> import keras
         >>> model = keras.Sequential(
         ...     [
         ...         keras.Input((8, 8, 3)),
+        ...         keras.layers.Rescaling(1 / 255),
         ...         keras.layers.Conv2D(4, 3, name="conv"),
         ...         keras.layers.Flatten(),
         ...         keras.layers.Dense(2, activation="softmax"),
         ...     ]
         ... )
-        >>> [layer.path for layer in flatten(model).layers]
-        ['conv']
+        >>> graph = flatten(model)
+        >>> [layer.path for layer in graph.layers], graph.pixels.range
+        (['conv'], '0..255')
     """
     if isinstance(model, FlatGraph):
         return model
+    if pixels is not None:
+        check_choice("pixels", pixels, list(RANGES))
     if not _has_graph(model):
         raise ValueError(
             "Expected a functional model, or a Sequential one that is built. "
@@ -105,27 +121,77 @@ def flatten(model: keras.Model | FlatGraph, output: str | None = None) -> FlatGr
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         shapes = [tuple(tensor.shape) for tensor in model.inputs]
         raise ValueError(f"Expected a model of one input (N, H, W, C). Received: inputs {shapes}")
-    if not keras.backend.is_float_dtype(model.inputs[0].dtype):
-        raise ValueError(
-            "Expected a model of images as floats in [0, 1]. "
-            f"Received: an input of dtype {model.inputs[0].dtype}"
-        )
+    image = _image(model.inputs[0], size)
     calls: list[Call] = []
-    outputs = _walk(model, model.inputs, "", calls)
+    outputs = _walk(model, [image], "", calls)
+    if pixels is not None:
+        found = Pixels(pixels, GIVEN)
+    elif not keras.backend.is_float_dtype(model.inputs[0].dtype):
+        found = Pixels("0..255", f"since its input is of {model.inputs[0].dtype}")
+    else:
+        found = told(image, calls)
+    if found.range != "0..1":
+        image = keras.Input(image.shape[1:], dtype="float32")
+        calls = [from_unit(image, found.range)]
+        outputs = _walk(model, [calls[0].output], "", calls)
     for call in calls:
         if getattr(call.operation, "data_format", None) == "channels_first":
             raise ValueError(
                 "Expected a model with channels last, (N, H, W, C). Received: channels first at "
                 f"{call.path!r}; convert it, since heatmaps are sums over the last axis"
             )
+    if image.dtype != model.inputs[0].dtype:
+        _check_cast(model, keras.Model(image, outputs), found)
     chosen = _chosen(calls, outputs, output)
-    found = logits.behind(calls, chosen, model.inputs[0])
-    if len(found.shape) != 2 or found.shape[-1] is None or found.shape[-1] < 2:
+    if one_logit is None:
+        one_logit = _compiled_for_one_logit(model)
+    end = logits.behind(calls, chosen, image, one_logit=one_logit)
+    return FlatGraph(image, found, tuple(calls), chosen, end.tensor, end.independent)
+
+
+def _image(given: keras.KerasTensor, size: Sequence[int] | None) -> keras.KerasTensor:
+    """The model's input; a new one if it has to be of floats or of a fixed size."""
+    shape = tuple(given.shape)
+    if size is not None:
+        height, width = size
+        sizes = zip(shape[1:3], (height, width), strict=True)
+        if any(own not in (None, wanted) for own, wanted in sizes):
+            raise ValueError(
+                f"Expected size as the model's, {shape[1]} x {shape[2]}. "
+                f"Received: {height} x {width}"
+            )
+        shape = (shape[0], height, width, shape[3])
+    if keras.backend.is_float_dtype(given.dtype):
+        return given if shape == tuple(given.shape) else keras.Input(shape[1:], dtype=given.dtype)
+    if not keras.backend.is_int_dtype(given.dtype):
         raise ValueError(
-            "Expected logits of shape (N, classes), two classes or more. "
-            f"Received: {tuple(found.shape)}"
+            "Expected a model of images as floats or whole numbers. "
+            f"Received: an input of dtype {given.dtype}"
         )
-    return FlatGraph(model.inputs[0], tuple(calls), chosen, found)
+    return keras.Input(shape[1:], dtype="float32")
+
+
+def _check_cast(model: keras.Model, ours: keras.Model, pixels: Pixels) -> None:
+    """ValueError unless a model of whole numbers gives the same for them as floats."""
+    low, high = RANGES[pixels.range]
+    shape = [2, *(64 if size is None else size for size in ours.input_shape[1:])]
+    whole = np.random.default_rng(0).integers(int(low), int(high) + 1, shape)
+    unit = ((whole - low) / (high - low)).astype(np.float32)
+    with errors_of_models(TypeError):
+        expected = model.predict_on_batch(whole.astype(model.inputs[0].dtype))
+        given = ours.predict_on_batch(unit)
+    pairs = zip(keras.tree.flatten(expected), keras.tree.flatten(given), strict=True)
+    if not all(np.allclose(a, b, rtol=1e-2, atol=1e-4) for a, b in pairs):
+        raise ValueError(
+            f"Expected a model that gives the same for pixels of {model.inputs[0].dtype} and for "
+            "the same numbers as floats, which have a gradient. Received: other outputs"
+        )
+
+
+def _compiled_for_one_logit(model: keras.Model) -> bool:
+    losses = keras.tree.flatten(getattr(model, "loss", None))
+    kinds = (keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy)
+    return any(isinstance(loss, kinds) and loss.from_logits for loss in losses)
 
 
 def _has_graph(model: object) -> bool:

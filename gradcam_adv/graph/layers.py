@@ -30,7 +30,7 @@ def find(graph: FlatGraph, layers: Layers) -> list[Call]:
     - "all": every layer that has a heatmap.
     - "conv": convolutions of every kind.
     - "blocks": the ends of blocks, see :func:`block_ends`.
-    - "last": the last layer that is no pooling, the usual layer of Grad-CAM.
+    - "last": the last layer that is neither pooling nor padding, the usual layer of Grad-CAM.
 
     Raises:
         ValueError: a layer that the graph does not have; the message lists the nearest names.
@@ -56,6 +56,8 @@ def _find_one(graph: FlatGraph, layer: str | int) -> list[Call]:
         return [graph.layers[layer]]
     if layer in GROUPS and (found := group(graph, str(layer))):
         return found
+    if reason := next((graph.no_places[id(c)] for c in graph.calls if c.path == layer), ""):
+        raise ValueError(f"Expected a layer that has a heatmap. Received: {layer!r}, {reason}")
     near = difflib.get_close_matches(str(layer), by_path, n=3, cutoff=0.3)
     raise ValueError(
         f"Expected a layer of the model with an output of shape (N, H, W, C), its index from "
@@ -70,7 +72,10 @@ _CONVOLUTIONS = (
     keras.layers.DepthwiseConv2D,
     keras.layers.SeparableConv2D,
 )
-_POOLINGS = (keras.layers.AveragePooling2D, keras.layers.MaxPooling2D)
+_NEVER_LAST = (
+    *(keras.layers.AveragePooling2D, keras.layers.MaxPooling2D),
+    keras.layers.ZeroPadding2D,
+)
 
 
 def group(graph: FlatGraph, name: str) -> list[Call]:
@@ -81,7 +86,7 @@ def group(graph: FlatGraph, name: str) -> list[Call]:
         return [call for call in graph.layers if isinstance(call.operation, _CONVOLUTIONS)]
     if name == "blocks":
         return block_ends(graph)
-    return [call for call in graph.layers if not isinstance(call.operation, _POOLINGS)][-1:]
+    return [call for call in graph.layers if not isinstance(call.operation, _NEVER_LAST)][-1:]
 
 
 def readers(graph: FlatGraph) -> Counter[int]:

@@ -131,7 +131,8 @@ def load_model(path: Path | str) -> keras.Model:
     """Open a saved classifier in Keras' safe mode.
 
     The file may contain only layers of Keras, and classes that the program has registered with
-    Keras; see :mod:`gradcam_adv.untrusted`. The model is not compiled.
+    Keras; see :mod:`gradcam_adv.untrusted`. The model is not compiled; its ``loss`` is set only if
+    that is a binary cross-entropy of logits, which says what a single unit at its end means.
 
     Raises:
         ValueError: the file is missing, is not a ``.keras`` file, holds something that could run
@@ -196,11 +197,25 @@ def _open(path: Path, contents: untrusted.Contents) -> Any:
         # If the program has called keras.config.enable_unsafe_deserialization(), Keras ignores
         # safe_mode=True. The scope is not ignored.
         with SafeModeScope(True):
-            return keras.saving.load_model(path, compile=False, safe_mode=True)
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises errors of many types for a damaged archive
         # Its message lists several errors, of which the last is the reason.
         why = str(error).rpartition("Exception encountered: ")[2].strip().split("\n")[0]
         raise ValueError(why) from error
+    with zipfile.ZipFile(path) as archive:
+        trained = json.loads(archive.read("config.json")).get("compile_config") or {}
+    if _is_of_one_logit(trained.get("loss")):
+        model.loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    return model
+
+
+def _is_of_one_logit(loss: object) -> bool:
+    """Whether this describes a binary cross-entropy of logits. Keras does not read it."""
+    names = ("BinaryCrossentropy", "BinaryFocalCrossentropy")
+    if not isinstance(loss, dict) or loss.get("class_name") not in names:
+        return False
+    config = loss.get("config")
+    return isinstance(config, dict) and config.get("from_logits") is True
 
 
 def _without_training(part: dict[str, Any]) -> dict[str, Any]:

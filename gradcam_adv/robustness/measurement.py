@@ -22,6 +22,7 @@ from gradcam_adv.graph.flat import FlatGraph, flatten
 from gradcam_adv.metrics.nissim import WINDOW
 from gradcam_adv.robustness import tables
 from gradcam_adv.robustness.batches import attacked_batches
+from gradcam_adv.robustness.clean import accuracy
 
 # The paper's levels of attack.
 EPSILONS = (0.01, 0.05, 0.075, 0.1)
@@ -36,14 +37,16 @@ class Dissimilarity:
     Attributes:
         images: one row per image and epsilon: image (its number), epsilon, label (attacked),
             predicted_clean, predicted, psnr (dB).
-        nissim: one row per image, layer and epsilon: image, layer, epsilon, nissim, depth (the
-            layer's position in the network).
+        nissim: one row per image, layer and epsilon: image, layer, epsilon, nissim, empty_clean and
+            empty_perturbed (whether these heatmaps are zero everywhere), depth (the layer's
+            position in the network).
         mod: one row per layer and epsilon: layer, depth, epsilon, images (their count), mod
-            (equation 2). With controls also mod_noise, mod_mirrored, unrelated and
-            unrelated_attacked, the means of these controls, and unrelated_images, the number of
-            images that have an unrelated one.
+            (equation 2; NaN if all heatmaps are empty). With controls also mod_noise, mod_mirrored,
+            unrelated and unrelated_attacked, the means of these controls, and unrelated_images, the
+            number of images that have an unrelated one. Then empty_clean, empty_perturbed and
+            both_empty, how many heatmaps, and pairs of them, are empty.
         vid: one row per layer: layer, depth, images, levels (number of epsilons), vid (equations 3
-            and 4). With controls also vid_noise.
+            and 4; NaN as for mod). With controls also vid_noise.
         controls: one row per image, layer, control and epsilon: image, layer, control, epsilon,
             nissim, depth. The controls are "noise" (NISSIM under random signs, also of further
             sizes), "mirrored" (under the attack's own perturbation, mirrored left to right),
@@ -54,11 +57,12 @@ class Dissimilarity:
             "mirrored") and epsilon: layer, depth, control, epsilon, images, equivalent (the epsilon
             of the control with the same MOD), gain (that by epsilon), low, high (its 95 %
             interval). Infinite: more than any size of the control that was tried. See
-            :func:`gradcam_adv.metrics.gain`. No rows without controls.
+            :func:`gradcam_adv.metrics.gain`. NaN as for mod. No rows without controls.
         half_shift: the epsilon at which MOD is half of unrelated, one row per layer: layer, depth,
             images (that have an unrelated one), unrelated, attack, noise and ratio (noise by
             attack), each with its 95 % interval, attack_low, attack_high and so on. See
-            :func:`gradcam_adv.metrics.half_shift`. No rows without unrelated images.
+            :func:`gradcam_adv.metrics.half_shift`. No rows without unrelated images, or for a layer
+            of which all heatmaps are empty.
     """
 
     images: pd.DataFrame
@@ -96,7 +100,8 @@ def dissimilarity(
         model: any classifier that :func:`gradcam_adv.flatten` takes.
         images: float, (N, H, W, 3), values in [0, 1]; or an object that gives such arrays for
             slices.
-        labels: int, (N,), the classes to move away from; None for the predicted ones.
+        labels: int, (N,), the classes to move away from; None for the predicted ones. If the model
+            predicts hardly more of them than chance would, the log says so.
         epsilons: sizes of the attack above 0, as fractions of the range of pixels.
         layers: as for :class:`gradcam_adv.GradCAM`; None for "last". Not with ``explainer``.
         attack: None for ``FGSM(model)``. An attack made with another model is a transfer attack.
@@ -176,9 +181,13 @@ def dissimilarity(
     depths |= {layer.path: depth for depth, layer in enumerate(graph.layers)}
     for table in (nissim, measured):
         table["depth"] = table["layer"].map(depths)
+    of_images = pd.concat(shown, ignore_index=True)
+    if labels is not None and not graph.independent:
+        once = of_images.drop_duplicates("image")
+        accuracy(graph, once["predicted_clean"].to_numpy(), once["label"].to_numpy())
     mod = tables.mod_of(nissim, measured)
     return Dissimilarity(
-        pd.concat(shown, ignore_index=True),
+        of_images,
         nissim,
         mod,
         tables.vid_of(nissim, measured),

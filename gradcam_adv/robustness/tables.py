@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from gradcam_adv import metrics
-from gradcam_adv.explain.heatmaps import resize
+from gradcam_adv.explain.heatmaps import is_empty, resize
 from gradcam_adv.robustness.batches import Batch, Explained
 
 
@@ -43,9 +43,11 @@ def controls_of(batch: Batch, size: str) -> pd.DataFrame:
 
 def _rows(batch: Batch, name: str, size: str, explained: Explained) -> pd.DataFrame:
     """NISSIM of one layer's heatmaps with the clean ones."""
-    clean, moved = (_at_size(e.heatmaps[name], batch, size) for e in (batch.clean, explained))
+    pair = [e.heatmaps[name] for e in (batch.clean, explained)]
     values = {"image": batch.numbers, "layer": name, "epsilon": explained.epsilon}
-    return pd.DataFrame(values | {"nissim": metrics.nissim(clean, moved)})
+    values["nissim"] = metrics.nissim(*(_at_size(maps, batch, size) for maps in pair))
+    values["empty_clean"], values["empty_perturbed"] = map(is_empty, pair)
+    return pd.DataFrame(values)
 
 
 def _unrelated(batch: Batch, name: str, size: str) -> list[pd.DataFrame]:
@@ -79,7 +81,11 @@ def _of(controls: pd.DataFrame, control: str) -> pd.DataFrame:
 def mod_of(nissim: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
     """The rows of :attr:`gradcam_adv.Dissimilarity.mod`."""
     keys = ["layer", "depth", "epsilon"]
-    table = nissim.groupby(keys, sort=False)["nissim"].agg(images="size", mod=metrics.mod)
+    both = nissim["empty_clean"] & nissim["empty_perturbed"]
+    grouped = nissim.assign(both_empty=both).groupby(keys, sort=False)
+    table = grouped["nissim"].agg(images="size", mod=metrics.mod)
+    # Without a map that is not empty there is nothing to compare: that is no MOD of 0.
+    table["mod"] = table["mod"].mask(grouped["both_empty"].all())
     if len(controls):
         for control, column in (("noise", "mod_noise"), ("mirrored", "mod_mirrored")):
             table[column] = _of(controls, control).groupby(keys)["nissim"].mean()
@@ -90,6 +96,8 @@ def mod_of(nissim: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
         table["unrelated_attacked"] = by_level.mean().reindex(table.index)
         counts = of_layer.size().reindex(layers, fill_value=0)
         table["unrelated_images"] = counts.to_numpy()
+    for column in ("empty_clean", "empty_perturbed", "both_empty"):
+        table[column] = grouped[column].sum()
     return table.reset_index()
 
 
@@ -100,12 +108,17 @@ def vid_of(nissim: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
     for (layer, depth), group in nissim.groupby(["layer", "depth"], sort=False):
         row = {"layer": layer, "depth": depth, "images": group["image"].nunique()}
         row["levels"] = group["epsilon"].nunique()
-        row["vid"] = metrics.vid(_by_epsilon(group))
+        row["vid"] = metrics.vid(_by_epsilon(group)) if _has_maps(group) else np.nan
         if len(controls):
             noise = _of(same_levels, "noise")
             row["vid_noise"] = metrics.vid(_by_epsilon(noise[noise["layer"] == layer]))
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _has_maps(nissim: pd.DataFrame) -> bool:
+    """Whether some heatmap is not empty."""
+    return not (nissim["empty_clean"] & nissim["empty_perturbed"]).all()
 
 
 def _by_epsilon(nissim: pd.DataFrame) -> pd.DataFrame:
@@ -121,12 +134,13 @@ def gain_of(
     tables = [pd.DataFrame(columns=columns)]
     for (layer, depth), group in nissim.groupby(["layer", "depth"], sort=False):
         attack = _by_epsilon(group)
+        known = 1.0 if _has_maps(group) else np.nan
         of_layer = controls[controls["layer"] == layer]
         for control in ("noise", "mirrored") if len(controls) else ():
             curve = _by_epsilon(_of(of_layer, control))
             found = metrics.gain(attack, attack.index, curve, curve.index, groups)
             about = {"layer": layer, "depth": depth, "control": control}
-            numbers = {name: getattr(found, name) for name in columns[len(keys) :]}
+            numbers = {name: known * getattr(found, name) for name in columns[len(keys) :]}
             table = pd.DataFrame(numbers | about)
             tables.append(table.assign(epsilon=attack.index, images=attack.shape[1]))
     return pd.concat(tables[1:] or tables, ignore_index=True)[columns]
@@ -142,7 +156,7 @@ def half_shift_of(
     for (layer, depth), group in nissim.groupby(["layer", "depth"], sort=False):
         of_layer = controls[controls["layer"] == layer]
         unrelated = _of(of_layer, "unrelated").set_index("image")["nissim"]
-        if unrelated.empty:
+        if unrelated.empty or not _has_maps(group):
             continue
         images = unrelated.index
         attack, noise = (_by_epsilon(table)[images] for table in (group, _of(of_layer, "noise")))
