@@ -134,6 +134,7 @@ def _mod(plan: ArmPlan, table: pd.DataFrame) -> list[dict[str, str]]:
     The paper's mean is over five networks, so it stands beside no other mean.
     """
     networks, rows = plan.study.networks, []
+    table = table[table["epsilon"] > 0]  # at 0 nothing is added, so the heatmaps are equal
     for network in networks:
         name = marked_source(network, plan.study.source) if "paper" in table else title(network)
         of_network = select(table, network=network)
