@@ -179,9 +179,8 @@ class FolderWork:
         array "<epsilon> <layer>" each, float32 (h, w) in [0, 1]; ``overlays/<image>.png``, one row
         per epsilon and one column per layer; ``images.csv`` and ``nissim.csv`` as of
         :class:`gradcam_adv.Dissimilarity`; ``sheet.png``, the last of the layers for the first
-        images; ``excluded.csv``. Returns one line on what was written. ValueError if the output has pictures
-        of other images, or links that lead out of
-        it; OSError if another call works there.
+        images; ``excluded.csv``. Returns one line on what was written. ValueError if the output has
+        pictures of other images, or links that lead out of it; OSError if another call works there.
         """
         with locks.alone_in(self._output):
             return self._explain()

@@ -43,7 +43,7 @@ def shift_curve(attack: pd.DataFrame, noise: pd.DataFrame, unrelated: float) -> 
         axis.axhline(unrelated, color=style.UNRELATED, linestyle=":", label="unrelated")
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 1.05 * axis.get_ylim()[1])
     axis.set_xlabel("ε (size of the change, of a range of 1)", fontsize=9)
     axis.set_ylabel("MOD", fontsize=9)
     axis.tick_params(labelsize=8)

@@ -21,7 +21,7 @@ def shades(count: int) -> list[Any]:
     """The attack's colour in ``count`` steps, one per epsilon, from light to dark."""
     import seaborn as sns
 
-    return list(sns.light_palette(ATTACK, count + 2)[2:]) if count > 1 else [ATTACK]
+    return list(sns.blend_palette(["#e89a63", ATTACK, "#6b2f00"], count))
 
 
 def label_lines(axis: Axes, fontsize: float = 9) -> None:
