@@ -79,7 +79,12 @@ _TAB = """\
 
 def tab(name: str, figures: Path = Path("nowhere"), **values: Any) -> Tab:
     """The template of a tab with what it shows; everything else is missing."""
-    usual = dict.fromkeys(contents.PARTS) | {"caveats": {}, "arms": {}, "weights": {}}
+    usual = dict.fromkeys(contents.PARTS) | {
+        "caveats": {},
+        "captions": {},
+        "arms": {},
+        "weights": {},
+    }
     known = usual | values | {"tab": name, "embed": page.figures_in(figures)}
     text = TEMPLATES.from_string(_TAB).render(known)
     return Tab(text, _Blocks(text).blocks)

@@ -247,7 +247,7 @@ class FolderWork:
         if len(result.vid) > 1:
             count = len(self._images)
             title = f"{self._file.name}: MOD along the depth, {count} images, {self._kind}"
-            _save(depth_profile(result.mod, title), self._output, "depth_profile", title)
+            _save(depth_profile(result.mod, title), self._output, "depth_profile")
         else:  # an earlier call may have left one of other layers
             read.inside(self._output, "depth_profile.png").unlink(missing_ok=True)
         tables_of = {"MOD and VID by layer": by_layer, "Gain by layer": gain_by_layer}
@@ -351,11 +351,11 @@ def _tiles(levels: list[Explained], i: int, layers: list[str]) -> np.ndarray:
     return np.stack(rows)
 
 
-def _save(figure: Any, folder: Path, name: str, title: str = "") -> None:
+def _save(figure: Any, folder: Path, name: str) -> None:
     import matplotlib.pyplot as plt
 
     with write.whole_file(read.inside(folder, f"{name}.png")) as temporary:
-        figure.savefig(temporary, dpi=110, bbox_inches="tight", metadata={"Title": title})
+        figure.savefig(temporary, dpi=110, bbox_inches="tight")
     plt.close(figure)
 
 

@@ -18,7 +18,7 @@ from gradcam_adv.report import (
     seeds,
     verdicts,
 )
-from gradcam_adv.report.text import caveat
+from gradcam_adv.report.text import caption, caveat
 from gradcam_adv.study.config import Arm
 from gradcam_adv.study.plan import ArmPlan
 
@@ -60,6 +60,7 @@ def of_run(
             if getattr(study.readings, field.name) != field.default
         ],
         "caveats": {arm: caveat(plan) for arm, plan in arms.items()},
+        "captions": {arm: caption(plan) for arm, plan in arms.items()},
         "cards": {arm: overview.of_arm(arms[arm], own) for arm, own in summaries.items()},
         "arms": {arm: sections.of_arm(arms[arm], own) for arm, own in summaries.items()},
     }

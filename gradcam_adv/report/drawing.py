@@ -75,7 +75,7 @@ def legend_at_the_right(axis: Axes) -> None:
 def save(drawn: Mapping[str, Figure], folder: Path, caveat: str) -> list[Path]:
     """Write figures by name as PNG and SVG, and close them.
 
-    Their titles and ``caveat`` are in the files' metadata, as "Title" and "Description".
+    What they show and ``caveat`` are in the files' metadata, as "Title" and "Description".
     """
     files = []
     for name, figure in drawn.items():

@@ -11,6 +11,8 @@ from PIL import Image
 
 # A larger SVG holds photos, which are smaller as WebP.
 DRAWN = 300_000
+# Figures are drawn with more pixels than they are shown.
+SCALE = 0.64
 
 
 @dataclass(frozen=True)
@@ -19,13 +21,11 @@ class Figure:
 
     Attributes:
         source: a data URI.
-        title: what the figure shows; the files have it in their metadata.
-        width, height: in pixels, of the PNG file.
-        sheet: whether it is a sheet of pictures, shown at full size, or its labels can't be read.
+        width, height: at which it is shown, in pixels.
+        sheet: whether it is a sheet of pictures, shown pixel by pixel, or its labels can't be read.
     """
 
     source: str
-    title: str
     width: int
     height: int
     sheet: bool
@@ -37,7 +37,9 @@ def figure(path: Path) -> Figure | None:
         return None
     drawn = path.with_suffix(".svg")
     with Image.open(path) as pixels:
-        about = pixels.info.get("Title", ""), pixels.width, pixels.height, not drawn.exists()
+        scale = SCALE if drawn.exists() else 1
+        size = round(scale * pixels.width), round(scale * pixels.height)
+        about = *size, not drawn.exists()
         if drawn.exists() and drawn.stat().st_size <= DRAWN:
             return Figure(data_uri(drawn.read_bytes(), "image/svg+xml"), *about)
         return Figure(data_uri(encode_image(pixels.convert("RGB")), "image/webp"), *about)

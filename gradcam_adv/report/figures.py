@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.ticker import MaxNLocator
 
 from gradcam_adv.models.backbones import title
 from gradcam_adv.plots import depth, style
@@ -111,13 +112,15 @@ def depth_profile(plan: ArmPlan, mod: pd.DataFrame) -> Figure:
         depth.draw(axis, of_network)
         depth.draw_controls(axis, of_network)
         axis.set_xlabel("layer, from the pixels to the end")
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes[0].set_ylabel("MOD (mean NISSIM)")
     axes[0].set_ylim(bottom=0)
     of_attack = select(mod, epsilon=mod["epsilon"].max())
     furthest = of_attack.loc[of_attack.groupby("network", sort=False)["mod"].idxmax()]
     where = ", ".join(f"{title(r.network)} at {r.layer}" for r in rows_of(furthest))
     examples = counted(int(mod["photos"].max()), "example photo")
-    heading = f"Attention shifts most: {where} (ε = {mod['epsilon'].max():g}, {examples})"
+    level = f"{examples}, black-box, ε = {mod['epsilon'].max():g}"
+    heading = f"Attention shifts most: {where} ({level})"
     return drawing.finished(figure, heading, axes[-1:])
 
 
@@ -145,11 +148,11 @@ def nissim_density(plan: ArmPlan, vid: pd.DataFrame, mod: pd.DataFrame) -> Figur
         colours = style.shades(len(levels))
         for level, sample, colour in zip(levels, attacked, colours, strict=True):
             _density(
-                axis, sample, color=colour, fill=True, alpha=0.15, linewidth=1.8,
+                axis, sample, color=colour, fill=True, alpha=0.08, linewidth=1.8,
                 label=f"ε = {level:g}",
             )  # fmt: skip
         _density(
-            axis, noise, color=style.NOISE, linestyle="--", linewidth=1.2,
+            axis, noise, color=style.NOISE, linestyle="--", linewidth=1.8,
             label=f"noise, ε = {levels[-1]:g}",
         )  # fmt: skip
         axis.axvline(unrelated[network], color=style.UNRELATED, linestyle=":", label=UNRELATED)

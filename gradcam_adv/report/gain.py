@@ -146,7 +146,7 @@ def figure(
             colour, line, marker = _LINES[control]
             _band(
                 lower, select(own, control=control), "gain", color=colour, linestyle=line,
-                marker=marker, label=f"over {NAMES[control]}",
+                marker=marker, label=NAMES[control],
             )  # fmt: skip
         lower.axhline(1, color="black", linewidth=0.8)
         lower.set_xscale("log")
@@ -157,7 +157,7 @@ def figure(
             axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
     axes[0, 0].set_ylabel("MOD (mean NISSIM)")
     axes[0, 0].set_ylim(bottom=0)
-    axes[1, 0].set_ylabel("gain")
+    axes[1, 0].set_ylabel("gain over")
     for axis in axes.flat:
         axis.grid(alpha=0.3)
     return drawing.finished(drawn, _finding(plan, gain), axes[:, -1])

@@ -13,7 +13,7 @@ from gradcam_adv.paper import printed
 from gradcam_adv.plots.shift import shift_curve
 from gradcam_adv.report import drawing, gain
 from gradcam_adv.report.embedding import data_uri
-from gradcam_adv.report.text import counted, number, percent, rows_of
+from gradcam_adv.report.text import bases, counted, data, number, percent, rows_of
 from gradcam_adv.study.attacks import NOISE, WHITE_BOX
 from gradcam_adv.study.config import Arm
 from gradcam_adv.study.plan import ArmPlan
@@ -67,21 +67,15 @@ def banner(arms: Mapping[Arm, ArmPlan]) -> list[str]:
         for arm, own in arms.items()
     )
     said = [
-        f"{plan.listing.title}{' (not VGGFace2)' if study.other_data else ''}, "
-        f"{table['identity'].nunique()} people, {len(table)} photos, {tested} in the test set",
+        f"{data(plan)}, {table['identity'].nunique()} people, {len(table)} photos, {tested} in the "
+        "test set",
         f"{study.image_size} px{' instead of 224' if study.image_size < 224 else ''}",
     ]
     if study.precision != "float32":
         said.append(study.precision.upper())
-    random = [n for n, weights in plan.weights.items() if weights.origin == "random"]
-    if random:
-        which = "" if len(random) == len(study.networks) else f" of {', '.join(map(title, random))}"
-        said.append(
-            f"RANDOM BASES{which} (no ImageNet): such numbers show that the software works and say "
-            "nothing about the paper's networks"
-        )
-    else:
-        said.append("pretrained bases")
+    said.append(bases(plan))
+    if said[-1].startswith("RANDOM"):
+        said[-1] += ": they say nothing about the paper's networks"
     if study.source != printed.SOURCE:
         said.append(f"the paper's attack was made on {title(printed.SOURCE)}")
     return said
@@ -152,7 +146,8 @@ def half_shift(row: pd.DataFrame) -> Number:
     """The half-shift, of a row as :func:`gradcam_adv.report.gain.half` takes it."""
     own, of_noise = (gain.half(next(rows_of(row)), name) for name in ("half_shift", "noise"))
     value, _, ends = own.partition(" [")
-    about = f"[{ends}; of noise {of_noise}" if ends else f"of noise {of_noise}"
+    beside = f"that of noise: {of_noise}"
+    about = f"[{ends}; {beside}" if ends else beside
     return Number("Half-shift ε", "half-shift ε", value, about)
 
 

@@ -67,8 +67,8 @@ def shift_on_examples(plan: ArmPlan, predictions: pd.DataFrame, mod: pd.DataFram
         [shortened(person, NAME) for person in people],
         _title(
             len(rows),
-            f"{title(network)} looks elsewhere: of the networks its MOD is largest at "
-            f"ε = {epsilon:g} of the black-box attack; photos spread evenly over the test set",
+            f"{title(network)} looks elsewhere (of the networks its MOD is largest), on photos "
+            "spread evenly over the test set",
         ),
         [list(of_level) for of_level in zip(*captions, strict=True)],
     )

@@ -54,23 +54,34 @@ _MARKUP = re.compile(r"[\\`*|~]|<(?=[\w/!?])|\](?=[(\[:])|&(?=#|\w+;)|(?<!\w)_|_
 def caveat(plan: ArmPlan) -> str:
     """One line on the data and weights behind every number of this arm."""
     table, options = plan.photos.table, plan.study
-    other = " (not VGGFace2)" if options.other_data else ""
     how = "photos as they are"
     if plan.arm == "aligned":
         how = f"faces aligned by MTCNN, margin {options.margin:g}"
-    random = [n for n, weights in plan.weights.items() if weights.origin == "random"]
-    if not random:
-        bases = "pretrained bases"
-    elif len(random) == len(options.networks):
-        bases = "RANDOM BASES, batch norm calibrated, no ImageNet"
-    else:
-        bases = f"RANDOM BASES (no ImageNet): {', '.join(random)}"
     precision = "" if options.precision == "float32" else f"{options.precision.upper()}; "
     return (
-        f"{plan.listing.title}{other}, {how}, {table['identity'].nunique()} people, "
-        f"{len(table)} photos, {len(plan.photos.test)} in the test set; {options.image_size} px; "
-        f"{precision}{bases}"
+        f"{data(plan)}, {how}, {table['identity'].nunique()} people, {len(table)} photos, "
+        f"{len(plan.photos.test)} in the test set; {options.image_size} px; "
+        f"{precision}{bases(plan)}"
     )
+
+
+def caption(plan: ArmPlan) -> str:
+    """The shortest caveat, below every figure of this arm."""
+    return f"{data(plan)}, {ARMS[plan.arm].lower()}; {bases(plan)}."
+
+
+def data(plan: ArmPlan) -> str:
+    return f"{plan.listing.title}{' (not VGGFace2)' if plan.study.other_data else ''}"
+
+
+def bases(plan: ArmPlan) -> str:
+    """Whether the weights of the frozen bases are random, or of which networks they are."""
+    random = [title(n) for n, weights in plan.weights.items() if weights.origin == "random"]
+    if not random:
+        return "pretrained bases"
+    if len(random) == len(plan.study.networks):
+        return "RANDOM BASES (no ImageNet)"
+    return f"RANDOM BASES (no ImageNet) of {', '.join(random)}"
 
 
 def caveat_of(arms: Mapping[Arm, ArmPlan]) -> str:
