@@ -83,8 +83,11 @@ def of_distances(distances: pd.DataFrame) -> Figure:
     )
     axes[0].get_yticklabels()[default].set_fontweight("bold")
     axes[0].set_ylim(len(order) - 0.5, -0.5)
-    nearest_of = (reading_title(str(means[value].idxmin())) for value in values)
-    heading = "Nearest to the paper: by accuracy {}, by MOD {}".format(*nearest_of)
+    heading = "How near each reading comes to the paper"
+    near = [nearest(means.reset_index(), value) for value in values]
+    if all(near):
+        by_accuracy, by_mod = (reading_title(names[0]) for names in near)
+        heading = f"Nearest to the paper: by accuracy {by_accuracy}, by MOD {by_mod}"
     figure.suptitle(heading, fontsize=12, parse_math=False)
     figure.legend(
         *axes[0].get_legend_handles_labels(), fontsize=9, loc="upper center", frameon=False,

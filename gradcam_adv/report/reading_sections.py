@@ -14,6 +14,7 @@ from gradcam_adv.paper.readings import (
     DEFAULT,
     beside_default,
     changes,
+    deciding,
     differing,
     unlike,
 )
@@ -54,6 +55,12 @@ def section(
         distances=_distances(distances),
         two_networks=(distances["networks"] == 2).any(),
         orders=_orders(distances),
+        deciding=[
+            (arm, what, [reading_title(choice) for choice in choices])
+            for arm, table in by_value(distances, "arm")
+            for what, value in (("accuracy lost", "accuracy_tau"), ("MOD", "mod_tau"))
+            if (choices := deciding(table, value))
+        ],
         of_arms={
             arm: _of_arm(of_arm, arm)
             for arm, of_arm in by_value(readings.assign(title=named), "arm")
