@@ -50,9 +50,7 @@ def summary() -> dict[str, pd.DataFrame]:
     gain = {"gain": 6.81, "low": 5.92, "high": np.inf, "most": 0.3}
     return {
         "accuracy": pd.concat([clean, rows(**own, accuracy=0.1, low=0.02, high=0.2)]),
-        "mod": rows(
-            **own, **OF_MAPS, mod=0.314, low=0.29, high=0.33, mod_noise=0.08, unrelated=0.3
-        ),
+        "mod": rows(**own, **OF_MAPS, **of_mod),
         "gain": pd.concat(
             [rows(**own, **OF_MAPS, control=control, **gain) for control in ("noise", "mirrored")]
         ),
