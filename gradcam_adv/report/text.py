@@ -198,16 +198,11 @@ TEMPLATES = jinja2.Environment(
 )
 TEMPLATES.globals |= {"ARMS": ARMS, "GLOSSARY": GLOSSARY, "printed": printed}
 TEMPLATES.filters |= {
-    "capital": capital,
     "counted": counted,
     "epsilon": "{:g}".format,
     "glance": glance,
     "matrix": matrix,
-    "escaped": escaped,
-    "interval": interval,
-    "marked_source": marked_source,
     "network": title,
-    "number": number,
     "shown": shown,
     "records": records,
     "slug": slug,
