@@ -7,8 +7,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from plans import plan_of
 
+from gradcam_adv.plots import style
 from gradcam_adv.report import attention, curves, drawing, figures
 from gradcam_adv.study import parse
 
@@ -72,7 +74,9 @@ def test_a_line_per_seed_and_their_mean_with_controls():
         mean = np.mean(of_seeds)
         common = {"quantity": quantity, "network": network, "epsilon": epsilon}
         return (
-            common | {"mean": mean, "low": mean - 0.1, "high": mean + 0.1},
+            common
+            | {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}
+            | {"least": min(of_seeds), "greatest": max(of_seeds)},
             [common | {"seed": seed, "value": value} for seed, value in enumerate(of_seeds)],
         )
 
@@ -101,22 +105,40 @@ def test_a_line_per_seed_and_their_mean_with_controls():
         *_, noise, top = axis.lines
         assert [noise.get_linestyle(), top.get_linestyle()] == ["--", ":"]
         assert set(top.get_ydata()) == {0.75}
-    labels = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
-    assert labels == [
-        "each seed", "mean of the seeds", "random-sign noise", "unrelated photos",
-    ]  # fmt: skip
-    assert "seeds 0, 1, 2" in figure.get_suptitle()
+    labels = {text.get_text() for text in figure.axes[-1].texts}
+    assert labels == {"attack", "noise", "unrelated"}
+    assert "From seed to seed (0, 1, 2)" in figure.get_suptitle()
 
 
-@pytest.mark.parametrize("width", [4, 5.2, 16])
-def test_a_caveat_fits_into_its_figure(tmp_path, width):
-    figure = plt.figure(figsize=(width, 4))
-    written = drawing.save({"curves": figure}, tmp_path, "RANDOM BASES, and more. " * 8)
+def test_a_figure_says_in_its_files_what_it_shows_and_of_which_data(tmp_path):
+    figure = plt.figure(figsize=(5, 4))
+    figure.suptitle("MOD rises\nto 0.3")
+    written = drawing.save({"curves": figure}, tmp_path, "RANDOM BASES")
     assert written == [tmp_path / "curves.png", tmp_path / "curves.svg"]
-    assert all(path.stat().st_size for path in written)
-    (caveat,) = figure.texts
-    assert caveat.get_window_extent().x1 < figure.bbox.x1
+    with Image.open(written[0]) as image:
+        about = image.text
+    assert (about["Title"], about["Description"]) == ("MOD rises to 0.3", "RANDOM BASES")
+    assert "MOD rises to 0.3" in written[1].read_text() and "RANDOM BASES" in written[1].read_text()
     assert not plt.fignum_exists(figure.number)
+    assert len(figure.texts) == 1  # the heading; no caveat is written into the picture
+
+
+def test_names_stand_beside_the_ends_of_lines_and_do_not_cover_each_other():
+    figure, axis = plt.subplots()
+    for name, end in (("a", 0.5), ("b", 0.5), ("c", 0.49), ("d", 1.0), ("_hidden", 0.2)):
+        axis.plot([0, 1], [0, end], label=name)
+    axis.axhline(0.0, label="low")
+    axis.set_ylim(0, 1)
+    style.label_lines(axis, fontsize=10)
+    plt.close(figure)
+    places = {text.get_text(): text.get_position()[1] for text in axis.texts}
+    assert set(places) == {"a", "b", "c", "d", "low"}
+    assert places["low"] == 0 and places["d"] <= 1
+    heights = sorted(places.values())
+    line = 10 / 72 * figure.dpi / axis.get_window_extent().height
+    assert min(np.diff(heights)) >= line
+    colours = {text.get_text(): text.get_color() for text in axis.texts}
+    assert all(colours[line.get_label()] == line.get_color() for line in axis.lines[:4])
 
 
 def test_figure_4_shows_noise_of_the_largest_epsilon_and_unrelated_photos():
@@ -154,12 +176,13 @@ def test_figure_4_shows_noise_of_the_largest_epsilon_and_unrelated_photos():
     assert len(of_vgg16.collections) == 2  # the densities of the two epsilons, filled
     assert [line.get_xdata()[0] for line in of_resnet50.lines] == [0.1, 0.3, 0.2, 0.5]
     written = [text.get_text() for text in of_resnet50.get_legend().get_texts()]
-    assert written[2:] == ["random-sign noise, ε = 0.1", "unrelated photos"]
+    assert written[2:] == ["noise, ε = 0.1", "unrelated photos"]
+    assert "varies least on ResNet50 and most on VGG16" in " ".join(figure.get_suptitle().split())
     # The axis is long enough for the largest line.
     assert of_vgg16.get_xlim()[1] == pytest.approx(0.77)
 
 
-def test_in_short_mod_stands_beside_noise_and_unrelated_photos():
+def test_mod_stands_beside_noise_and_unrelated_photos():
     def row(network: str, epsilon: float, mod: float) -> dict:
         return {"network": network, "epsilon": epsilon, "mod": mod, "noise": 0.15,
                 "noise_share": 0.15 / mod, "noise_share_low": 0.45, "noise_share_high": 0.712,
@@ -177,20 +200,22 @@ def test_in_short_mod_stands_beside_noise_and_unrelated_photos():
             row("all", 0.05, 0.1),
         ]
     )
-    text = attention.in_short(PLAN, excess)
-    every, of_networks = text.split("By network: ")
-    assert "ε = 0.1 " in every
-    assert "**0.2500; random-sign noise of the same size gives 0.1500 (60 % [45, 71])**" in every
-    assert "0.1000 [-0.0100, 0.1100]" in every
-    assert "unrelated photos give 0.4000 [0.3500, 0.4500]: MOD is 62 % [50, 80] of that" in every
-    assert of_networks.startswith(
-        "VGG16 0.2000, noise 0.1500 (75 % [45, 71]), attack less noise 0.0500 ["
-    )
-    assert "; ResNet50 (source: white-box) 0.3000, noise 0.1500 (50 % [45, 71])" in of_networks
-    assert "0.99" not in text
+    rows = attention.excess_rows(PLAN, excess)
+    assert [row["Network"] for row in rows] == [
+        "VGG16", "ResNet50 (source: white-box)", "all, their mean",
+    ]  # fmt: skip
+    assert rows[2] == {
+        "Network": "all, their mean",
+        "MOD at ε = 0.1": "0.2500",
+        "Noise": "0.1500",
+        "Attack less noise": "0.1000 [-0.0100, 0.1100]",
+        "Noise, share of MOD": "60 % [45, 71]",
+        "Unrelated": "0.4000 [0.3500, 0.4500]",
+        "MOD, share of unrelated": "62 % [50, 80]",
+    }
 
 
-def test_in_short_with_an_attack_that_moves_nothing():
+def test_an_attack_that_moves_nothing():
     numbers = (
         "mod",
         "noise",
@@ -205,7 +230,7 @@ def test_in_short_with_an_attack_that_moves_nothing():
     for ratio in ("noise_share", "of_unrelated"):
         zero |= dict.fromkeys((ratio, f"{ratio}_low", f"{ratio}_high"), np.nan)
     excess = among_others([{"network": name, "epsilon": 0.1} | zero for name in ("vgg16", "all")])
-    assert "gives 0.0000 (–)**" in attention.in_short(PLAN, excess)
+    assert attention.excess_rows(PLAN, excess)[1]["Noise, share of MOD"] == "–"
 
 
 def test_the_shift_has_noise_below_each_network_and_the_agreement_of_random_directions():

@@ -1,6 +1,8 @@
 """A saved model and a folder of images, from the command line and from Python."""
 
 import json
+import re
+import webbrowser
 from types import SimpleNamespace
 
 import keras
@@ -58,6 +60,13 @@ def test_explain_writes_heatmaps_overlays_tables_and_a_sheet(folder):
     )
     assert result.returncode == 0, result.stderr
     assert "11 images, 3 layers in out, 1 left out (excluded.csv)" in result.stdout
+    assert "Look at out/report.html in a browser" in result.stderr
+    page = (folder / "out" / "report.html").read_text()
+    data = json.loads(re.search(r'id="viewer-data">(.*?)</script>', page)[1])
+    (shown,) = data["arms"][0]["networks"]
+    assert [name for name, _, _ in shown["layers"]] == ["base/conv_a", "base/conv_b", "base/relu_b"]
+    assert [photo["name"] for photo in shown["photos"]] == [f"{n}.png" for n in range(6)]
+    assert "Gain over noise" not in page  # explain measures no controls
     out = folder / "out"
     names = [*(f"{n}.png" for n in range(10)), "more/ünder.jpg"]
     assert sorted(p.relative_to(out / "heatmaps").as_posix() for p in out.rglob("*.npz")) == sorted(
@@ -78,6 +87,12 @@ def test_explain_writes_heatmaps_overlays_tables_and_a_sheet(folder):
             np.testing.assert_allclose(maps[f"{key} base/conv_b"], expected, atol=1e-4)
     nissim = pd.read_csv(out / "nissim.csv")
     assert len(nissim) == 11 * 3 * 2
+    # The scores of the viewer are those of the table.
+    scored = nissim.set_index(["image", "epsilon", "layer"])["nissim"]
+    for level in shown["photos"][2]["levels"]:
+        if level["attack"] == "white-box":
+            own = [scored["2.png", level["epsilon"], name] for name, _, _ in shown["layers"]]
+            np.testing.assert_allclose(level["nissim"], own, atol=1e-4)
     assert set(nissim["image"]) == set(names)
     assert pd.read_csv(out / "excluded.csv").to_numpy().tolist() == [["broken.jpg", "not an image"]]
     for picture in (out / "sheet.png", out / "overlays" / "more" / "ünder.jpg.png"):
@@ -126,6 +141,12 @@ def test_score_gives_mod_and_vid_by_layer(folder):
     for name in ("vid", "nissim", "controls", "half_shift"):
         assert (folder / "scores" / f"{name}.csv").is_file()
     assert not list((folder / "scores").rglob("*.npz"))
+    page = (folder / "scores" / "report.html").read_text()
+    last = gain.query("layer == 'base/relu_b'").iloc[0]
+    for said in ("Gain over noise", "Half-shift ε", "MOD and VID by layer", "Predictions changed"):
+        assert said in page
+    assert f"{last['gain']:.1f} ×" in page or "&gt; 6 ×" in page
+    assert page.count('src="data:image/webp') >= 1  # the depth profile
     with Image.open(folder / "scores" / "depth_profile.png") as picture:
         assert picture.width > 800
 
@@ -355,3 +376,15 @@ def test_a_gain_beyond_all_noise_is_shown_as_a_bound():
     result = SimpleNamespace(gain=gain, controls=controls, vid=pd.DataFrame({"layer": ["a", "b"]}))
     table = gain_by_layer(result).set_index("layer")["gain [95 %], ε = 0.1"]
     assert table.to_dict() == {"a": "> 3.0 [2.5, > 3.0]", "b": "2.0 [1.5, –]"}
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_the_page_is_opened_if_asked(folder, tmp_path, monkeypatch, found):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or found)
+    own = ["--model", str(folder / "my.keras"), "--images", str(folder / "photos")]
+    arguments = ["explain", *own, "--epsilon", "0.1", "--output", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, [*arguments, "--open"])
+    assert result.exit_code == 0, result.output
+    assert opened == [(tmp_path / "out" / "report.html").as_uri()]
+    assert ("found no browser" in result.stderr) != found

@@ -27,9 +27,9 @@ def examples(layers: int) -> list[Example]:
     ]
 
 
-def sheet(layers: int, heading: str = "title", caveat: str = "caveat") -> Image.Image:
+def sheet(layers: int, heading: str = "title") -> Image.Image:
     labels = {f"layer{i}": f"{i}" for i in range(layers)}
-    return layer_sheets.sheet(examples(layers), labels, heading, caveat)
+    return layer_sheets.sheet(examples(layers), labels, heading)
 
 
 def tile(image: Image.Image, row: int, column: int, rows: int) -> np.ndarray:
@@ -70,6 +70,6 @@ def test_many_layers_stand_in_columns_each_with_its_label():
 @pytest.mark.parametrize("words", [2, 40])
 def test_a_heading_of_any_length_fits(words):
     text = " ".join(["Labeled"] * words)
-    image = np.asarray(sheet(1, text, text))
+    image = np.asarray(sheet(1, text))
     assert (image[:, -MARGIN // 2 :] == 255).all()
     assert (image[: MARGIN // 2] == 255).all()

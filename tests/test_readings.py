@@ -8,12 +8,14 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from tabs import Tab, tab
 
 from gradcam_adv.files import write
 from gradcam_adv.paper import judge, printed, readings
 from gradcam_adv.paper.claims import CLAIMS
 from gradcam_adv.paper.readings import DEFAULT, Outcome
-from gradcam_adv.report import markup, reading_figures, reading_sections
+from gradcam_adv.plots import style
+from gradcam_adv.report import reading_figures, reading_sections
 from gradcam_adv.study import tables
 from gradcam_adv.study.columns import read_table
 
@@ -181,8 +183,8 @@ def test_the_reversed_order_of_networks_has_a_tau_of_minus_one():
     reversed_ = outcome(accuracy=accuracy, mod=mod)
     found = of_readings(reversed_).iloc[0]
     assert found[["accuracy_tau", "mod_tau"]].tolist() == pytest.approx([-1, -1])
-    shown = below(section(tables_of([reversed_])), "The order")
-    first, second = (cells(shown, name) for name in ("The paper", "as the study says"))
+    shown = section(tables_of([reversed_])).below("The order")
+    first, second = (shown.cells(name) for name in ("The paper", "as the study says"))
     assert first[1::2] == [found["accuracy_order_paper"], found["mod_order_paper"]]
     assert second[1::2] == [found["accuracy_order"], found["mod_order"]]
     assert (first[2::2], second[2::2]) == (["–", "–"], ["-1.00", "-1.00"])
@@ -231,7 +233,7 @@ def test_a_network_right_on_no_clean_photo_is_left_out_of_all_readings_of_its_ar
     assert (found["mod_networks"] == 2).all()
     assert found.loc[(DEFAULT, "plain"), "accuracy_distance"] == pytest.approx(0)
     assert found.loc[(UNIT, "plain"), "accuracy_distance"] == pytest.approx(0.1)
-    text = "\n".join(section(tables_of(both)))
+    text = section(tables_of(both)).text
     assert "accuracy of 1, since the others are right on no clean photo" in text
 
 
@@ -277,12 +279,10 @@ def test_without_a_common_epsilon_no_reading_is_the_nearest(no_common_epsilon, t
     found = back["readings_distances"]
     assert found["mod_distance"].isna().all()
     assert readings.nearest(found, "mod_distance") == []
-    text = sentence(back)
-    assert text.count("unknown on photos as they are, where there is nothing to compare") == 2
     parts = section(back)
-    assert "0 levels; MOD of 0 networks" in below(parts, "How near")
-    assert cells(below(parts, "How near"), UNIT)[1:] == ["–"] * 5
-    assert cells(below(parts, "The order"), UNIT)[1:] == ["–"] * 4
+    assert "0 levels; MOD of 0 networks" in parts.below("How near").text
+    assert parts.below("How near").cells(UNIT)[1:] == ["–"] * 5
+    assert parts.below("The order").cells(UNIT)[1:] == ["–"] * 4
     arguments = {"caveat": "ORL", "source": "resnet50"}
     reading_figures.write_all(back["readings"], found, tmp_path, **arguments)
 
@@ -361,21 +361,6 @@ def test_readings_keep_their_order():
         assert table["reading"].unique().tolist() == names
 
 
-def sentence(
-    made: dict[str, pd.DataFrame], other_data=True, random=(), source=printed.SOURCE
-) -> str:
-    text = reading_sections.sentence(
-        made["readings_distances"],
-        made["readings_verdicts"],
-        other_data=other_data,
-        random=random,
-        source=source,
-    )
-    assert text.count(". ") == 0
-    assert text.endswith(".")
-    return text
-
-
 @pytest.fixture
 def found():
     """The study has the paper's MOD but not its accuracy; with another unit of ε vice versa."""
@@ -395,62 +380,33 @@ def found():
     )
 
 
-@pytest.mark.parametrize(
-    ("other_data", "random", "said", "suggests"),
-    [
-        (True, ["vgg16", "xception"],
-         "other data than the paper's (not VGGFace2) and with RANDOM BASES (VGG16, XceptionNet)",
-         True),
-        (True, [], "other data than the paper's (not VGGFace2)", True),
-        (False, ["vgg16"], "VGGFace2 and with RANDOM BASES (VGG16)", True),
-        (False, [], "VGGFace2", False),
-    ],
-)  # fmt: skip
-def test_the_sentence_says_on_which_data_and_weights(found, other_data, random, said, suggests):
-    text = sentence(found, other_data, random)
-    start, _ = text.split(", the nearest to its accuracy")
-    warning = ", which can suggest how to read the paper but not prove it" if suggests else ""
-    assert start == f"Of 4 readings of what the paper leaves open, tried on {said}{warning}"
-
-
-def test_the_sentence_names_the_nearest_readings_and_counts_the_changed_verdicts(found):
-    text = sentence(found)
-    nearest = f"**{UNIT}** on photos as they are (0.0000; as the study says 0.2500; 1 more give"
-    assert f"is {nearest} the same)" in text
-    assert "MOD is **as the study says** on photos as they are (0.0000; 1 more give" in text
-    # All claims but one are judged: transfer and mod_rises change under both other readings
-    # (mod_rises to "does not hold" under one of them), focus_shifts under one.
-    judged = f"3 of the {len(CLAIMS) - 1} verdicts on the paper's claims depend on a reading"
-    assert f"{judged}, 2 of them" in text
-    assert text.endswith(f"most (3) on **{UNIT}**.")
-
-
-def test_the_sentence_names_both_arms(found):
-    own = found["readings_distances"]
-    aligned = own.assign(arm="aligned", mod_distance=[0.3, 0.2, 0.3, 0.4])
-    text = sentence(found | {"readings_distances": pd.concat([own, aligned])})
-    # The nearest in accuracy is the same in both arms, and is named once.
-    assert "and on aligned and cropped faces (0.0000; as the study says 0.2500" in text
-    assert f"and **{UNIT}** on aligned and cropped faces (0.2000; as the study says 0.3000)" in text
+def test_the_page_counts_the_changed_verdicts(found):
+    # Of the claims judged, transfer and mod_rises change under both other readings (mod_rises
+    # to "does not hold" under one of them), focus_shifts under one.
+    text = section(found).below("Which claims").text
+    assert (
+        f"3 of the {len(CLAIMS) - 1} verdicts on the paper's claims depend on a reading, 2 of them"
+        in text
+    )
+    assert f"most (3) on {UNIT} ." in text
 
 
 @pytest.mark.parametrize(
-    ("own", "others", "end"),
+    ("own", "others", "said"),
     [
         # Two readings change as many verdicts.
         ({"transfer": "inconclusive"}, {},
-         f"and 1 of the {len(CLAIMS)} verdicts on the paper's claims depends on a reading, 0 of "
-         f"them between holds and does not hold, most (1) on **{UNIT}** and as many on 1 more."),
-        ({}, {},
-         f"and none of the {len(CLAIMS)} verdicts on the paper's claims depends on a reading."),
+         f"1 of the {len(CLAIMS)} verdicts on the paper's claims depends on a reading, 0 of "
+         f"them between holds and does not hold, most (1) on {UNIT} and as many on 1 more."),
+        ({}, {}, f"None of the {len(CLAIMS)} verdicts on the paper's claims depends on a reading."),
         ({}, {claim.name: "not judged" for claim in CLAIMS},
-         "and no claim of the paper could be judged under two of them."),
+         "No claim of the paper could be judged under two of them."),
     ],
 )  # fmt: skip
-def test_the_sentence_counts_verdicts_that_depend_on_a_reading(own, others, end):
+def test_the_page_counts_verdicts_that_depend_on_a_reading(own, others, said):
     judged = verdicts(**others)
     made = [outcome(judged=verdicts(**own)), *(outcome(n, judged=judged) for n in (UNIT, PAIR))]
-    assert sentence(tables_of(made)).endswith(end)
+    assert section(tables_of(made)).below("Which claims").text.startswith(said)
 
 
 def orders(**by_reading: float) -> pd.DataFrame:
@@ -475,92 +431,67 @@ def test_the_choice_that_decides_the_order_of_the_networks(taus, expected):
     assert readings.deciding(orders(**taus), "mod_tau") == expected
 
 
-def test_the_sentence_names_the_choice_that_decides_the_order():
+def test_the_page_names_the_choice_that_decides_the_order():
     swapped = printed.TABLE_3.rename(columns={"vgg16": "xception", "xception": "vgg16"})
     made = tables_of([outcome(networks=TWO, mod=swapped), outcome(UNIT, networks=TWO)])
-    text = sentence(made)
-    assert "by accuracy lost, under 2 on photos as they are, by MOD, under 1, which " in text
-    assert f"which are those with **{UNIT}** on photos as they are; and " in text
-    five = sentence(tables_of([outcome(mod=1 - printed.TABLE_3), outcome(UNIT)]))
-    assert f"by MOD, under 1, which are those with **{UNIT}**" in five
+    text = section(made).below("The order").text
+    assert f"the paper's order by MOD comes out only with {UNIT} ." in text
+    assert "order by accuracy lost" not in text  # it comes out under both
     alone = tables_of([outcome(networks=["vgg16"])])
-    assert "by MOD, not known on photos as they are" in sentence(alone)
+    assert "comes out only with" not in section(alone).text
 
 
-def section(made: dict[str, pd.DataFrame], other_data=True, source="resnet50") -> list[str]:
-    return reading_sections.section(
+def section(made: dict[str, pd.DataFrame], other_data=True, source="resnet50") -> Tab:
+    shown = reading_sections.section(
         made["readings"],
         made["readings_distances"],
         made["readings_verdicts"],
-        caveat="ORL, 40 people",
         other_data=other_data,
         source=source,
     )
-
-
-def below(parts: list[str], heading: str) -> str:
-    """What follows a heading, up to the next."""
-    (start,) = (i for i, part in enumerate(parts) if part.lstrip("# ").startswith(heading))
-    after = parts[start + 1 :]
-    ends = [i for i, part in enumerate(after) if part.startswith("#")]
-    return "\n".join(after[: ends[0]] if ends else after)
-
-
-def cells(text: str, *starts: str) -> list[str]:
-    """The other cells of the one table row that begins with these."""
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in text.splitlines()
-        if line.startswith("|")
-    ]
-    (row,) = (row for row in rows if row[: len(starts)] == list(starts))
-    return row[len(starts) :]
+    return tab("readings", readings=shown, captions={"plain": "ORL", "aligned": "ORL"})
 
 
 def test_the_section_from_files(found, tmp_path):
-    parts = section(through_files(found, tmp_path))
-    assert parts == section(found)
-    assert parts[0] == "# What depends on how the paper is read"
-    # The caveat stands below each heading of a table or picture.
-    headings = [i for i, part in enumerate(parts) if part.startswith("##")]
-    assert {parts[i + 1] for i in headings} == {"> ORL, 40 people"}
-    assert "The photos are not the paper's" in parts[3]
-    assert "nan" not in re.findall(r"\w+", "\n".join(parts))
+    shown = section(through_files(found, tmp_path))
+    assert shown.html == section(found).html
+    assert "The photos are not the paper's" in shown.text
+    assert "nan" not in re.findall(r"\w+", shown.html)
 
 
 def test_the_section_warns_of_other_data_and_of_another_attack(found):
-    text = "\n".join(section(found, other_data=False))
-    assert "not the paper's" not in text
-    assert "ResNet50 (source: white-box)" in text
-    other = "\n".join(section(found, source="vgg16"))
-    assert "**The attack is not the paper's**: it is made on VGG16 and not on ResNet50." in other
+    shown = section(found, other_data=False)
+    assert "not the paper's" not in shown.text
+    assert "ResNet50 (source: white-box)" in shown.html
+    other = section(found, source="vgg16").text
+    assert "The attack is not the paper's : it is made on VGG16 and not on ResNet50." in other
 
 
 def test_the_section_on_claims(found):
-    text = below(section(found), "Which claims")
-    transfer = cells(text, "The attack made on one network fools the others, too.", "plain")
+    text = section(found).below("Which claims")
+    transfer = text.cells("The attack made on one network fools the others, too.", "plain")
     assert transfer == ["does not hold", f"{UNIT}; {PAIR}", "–", "–"]
-    rises = cells(text, "MOD rises as ε grows.", "plain")
+    rises = text.cells("MOD rises as ε grows.", "plain")
     assert rises == ["holds", "–", UNIT, PAIR]
-    none = below(section(tables_of([outcome(), outcome(UNIT)])), "Which claims")
-    assert f"None of the {len(CLAIMS)} verdicts" in none
-    assert "|" not in none
+    none = section(tables_of([outcome(), outcome(UNIT)])).below("Which claims")
+    assert f"None of the {len(CLAIMS)} verdicts" in none.text
+    assert not none.rows
 
 
 def test_the_section_on_distances_and_orders(found):
     parts = section(found)
-    near = below(parts, "How near")
-    assert cells(near, UNIT) == ["plain", "0.0000", "20 of 20", "0.1250", *cells(near, PAIR)[4:]]
-    assert cells(near, "as the study says") == [
+    near = parts.below("How near")
+    assert near.cells(UNIT) == ["plain", "0.0000", "20 of 20", "0.1250", *near.cells(PAIR)[4:]]
+    assert near.cells("as the study says") == [
         "plain", "0.2500", "0 of 20", "0.0000", "0.0000", "20 of 20",
     ]  # fmt: skip
-    assert "- Photos as they are: 4 levels; MOD of 5 networks, accuracy of 5\n" in near
-    order = below(parts, "The order")
-    assert "two networks" not in order
-    paper_row = cells(order, "The paper")
+    assert "Photos as they are: 4 levels; MOD of 5 networks, accuracy of 5" in near.text
+    order = parts.below("The order")
+    assert "two networks" not in order.text
+    paper_row = order.cells("The paper")
     assert paper_row[1] == "VGG16 < ResNet50 < ResNet101 < XceptionNet < InceptionNet v3"
     assert paper_row[2] == "–"
-    assert cells(order, UNIT)[2::2] == ["1.00", "1.00"]
+    assert order.cells(UNIT)[2::2] == ["1.00", "1.00"]
 
 
 def test_white_box_curves_are_not_compared_with_transfer_curves():
@@ -574,10 +505,8 @@ def test_white_box_curves_are_not_compared_with_transfer_curves():
     assert found["mod_order"].endswith(" < ResNet50")
     assert tables_of([outcome(mod=swapped)])["readings_distances"]["mod_distance"].item() > 0.1
     assert readings.unlike("resnet50") == []
-    text = sentence(made, source="vgg16")
-    assert "; without VGG16, whose attack is white-box here" in text
-    assert "without" not in sentence(tables_of([outcome()]))
-    how_near = below(section(made, source="vgg16"), "How near")
+    assert "Distances are without" not in section(tables_of([outcome()])).text
+    how_near = section(made, source="vgg16").below("How near").text
     assert "Distances are without VGG16, " in how_near
     assert "and ResNet50, " in how_near
     assert "MOD of 3 networks" in how_near
@@ -588,37 +517,37 @@ def test_the_section_warns_that_the_order_of_two_networks_says_little():
     made = tables_of([outcome(networks=TWO), outcome(UNIT, networks=TWO, mod=swapped)])
     found = made["readings_distances"]
     assert found["mod_tau"].tolist() == pytest.approx([1, -1])
-    assert "With two networks tau is 1 or -1" in below(section(made), "The order")
+    assert "With two networks tau is 1 or -1" in section(made).below("The order").text
 
 
 def test_the_section_shows_each_mod_with_its_controls_and_names_equal_readings(found):
-    text = below(section(found), "MOD by reading")
-    own = cells(text, "XceptionNet", "as the study says")
+    text = section(found).below("MOD by reading")
+    own = text.cells("XceptionNet", "as the study says")
     assert own[3] == "0.2798 [0.2698, 0.2898], noise 0.1399"
     assert own[4] == "0.5000"
-    assert cells(text, "XceptionNet", "The paper, Table 3")[3:] == ["0.2798", "–"]
-    assert cells(text, "XceptionNet", UNIT)[3].startswith("0.4048 ")
-    assert "The same numbers as under the study's own reading: vid_levels = all." in text
-    assert "| vid_levels" not in text
+    assert text.cells("XceptionNet", "The paper, Table 3")[3:] == ["0.2798", "–"]
+    assert text.cells("XceptionNet", UNIT)[3].startswith("0.4048 ")
+    assert "The same numbers as under the study's own reading: vid_levels = all." in text.text
+    assert "vid_levels = all" not in {cell for row in text.rows for cell in row}
 
 
 def test_the_section_shows_ratios_and_vid(found):
-    text = below(section(found), "Accuracy by reading")
-    own = cells(text, "VGG16", "as the study says")
+    text = section(found).below("Accuracy by reading")
+    own = text.cells("VGG16", "as the study says")
     assert own[0] == "80.00 [79.00, 81.00]"
     # 0.8986 / 0.9189 less 0.25; 0.01 on each side of the accuracy, that is 0.0125 of the ratio.
     assert own[4] == "0.728 [0.715, 0.740]"
-    assert cells(text, "VGG16", "The paper, Table 1")[::4] == ["91.89", "0.978"]
+    assert text.cells("VGG16", "The paper, Table 1")[::4] == ["91.89", "0.978"]
     assert (
-        cells(below(section(found), "VID by reading"), "as the study says")
+        section(found).below("VID by reading").cells("as the study says")
         == ["0.0500 [0.0400, 0.0600], noise 0.0300"] * 5
     )
 
 
 def test_the_section_with_a_network_that_is_never_right():
     none = printed.TABLE_1.assign(vgg16=0.0)
-    text = below(section(tables_of([outcome(accuracy=none)])), "Accuracy by reading")
-    assert cells(text, "VGG16", "as the study says")[1:] == ["–"] * 4
+    text = section(tables_of([outcome(accuracy=none)])).below("Accuracy by reading")
+    assert text.cells("VGG16", "as the study says")[1:] == ["–"] * 4
 
 
 def test_the_section_on_psnr_has_one_row_per_perturbed_set():
@@ -630,38 +559,36 @@ def test_the_section_on_psnr_has_one_row_per_perturbed_set():
     by_unit.loc[(by_unit["network"] == "xception") & (by_unit["epsilon"] == 0.01), "unchanged"] = 9
     rounded = made[2].tables["plain"]["psnr"]
     rounded[["psnr", "unchanged"]] = [np.inf, 100]
-    text = below(section(tables_of(made), source="vgg16"), "PSNR of the perturbed sets")
-    assert cells(text, "as the study says", "every network") == ["40.00"] * 4
-    assert cells(text, UNIT, "VGG16 (source: white-box)") == ["40.00"] * 4
-    assert cells(text, UNIT, "XceptionNet") == [
+    text = section(tables_of(made), source="vgg16").below("PSNR of the perturbed sets")
+    assert text.cells("as the study says", "every network") == ["40.00"] * 4
+    assert text.cells(UNIT, "VGG16 (source: white-box)") == ["40.00"] * 4
+    assert text.cells(UNIT, "XceptionNet") == [
         "40.00 (9 photos unchanged)", "40.00", "40.00", "26.02",
     ]  # fmt: skip
-    assert cells(text, PAIR, "every network") == ["∞"] * 4
-    assert "40, 26, 22.5 and 20 dB" in text
-    alone = below(section(tables_of([outcome(networks=["vgg16"])])), "PSNR of the perturbed")
-    assert cells(alone, "as the study says", "VGG16") == ["40.00"] * 4
+    assert text.cells(PAIR, "every network") == ["∞"] * 4
+    assert "40, 26, 22.5 and 20 dB" in text.text
+    alone = section(tables_of([outcome(networks=["vgg16"])])).below("PSNR of the perturbed")
+    assert alone.cells("as the study says", "VGG16") == ["40.00"] * 4
 
 
-def test_both_arms_make_a_page_with_unique_anchors(tmp_path):
+def test_both_arms_make_a_tab_with_unique_anchors(tmp_path):
     both = {
         "plain": arm_tables(printed.TABLE_1[TWO], printed.TABLE_3[TWO]),
         "aligned": arm_tables(printed.TABLE_2[TWO], printed.TABLE_3[TWO], psnr=41.0),
     }
     made = tables_of([Outcome(name, both, verdicts()) for name in (DEFAULT, UNIT)])
-    parts = [*section(made), "![Distances](figures/readings_distances.png)"]
-    reading_figures.write_all(
-        made["readings"],
-        made["readings_distances"],
-        tmp_path / "figures",
-        caveat="ORL",
-        source="vgg16",
+    own = made["readings"], made["readings_distances"]
+    reading_figures.write_all(*own, tmp_path, caveat="ORL", source="vgg16")
+    shown = reading_sections.section(
+        *own, made["readings_verdicts"], other_data=True, source="resnet50"
     )
-    (page,) = markup.sections_of(parts, tmp_path)
-    assert page.body.count("<img") == 3
-    anchors = re.findall(r'id="([^"]+)"', page.body)
-    assert len(anchors) == len(set(anchors)) == 13
-    assert cells(below(parts, "PSNR of the perturbed sets by reading, dB, aligned"),
-                 "as the study says")[1] == "41.00"  # fmt: skip
+    captions = {"plain": "ORL", "aligned": "ORL"}
+    page = tab("readings", tmp_path, readings=shown, captions=captions)
+    assert page.html.count("<img") == 3
+    anchors = re.findall(r'id="([^"]+)"', page.html)
+    assert len(anchors) == len(set(anchors)) == 5
+    _, aligned = (block for block in page.blocks if block.heading.startswith("PSNR of"))
+    assert aligned.cells("as the study says")[1] == "41.00"
 
 
 def labels(axis) -> list[str]:
@@ -714,7 +641,7 @@ def test_the_figure_of_curves(found):
     ]  # fmt: skip
     assert labels(lower[-1]) == [
         "the paper", "as the study says, the nearest", "another epsilon_unit",
-        "random-sign noise, as the study says", "unrelated photos, as the study says",
+        "noise, as the study says", "unrelated photos, as the study says",
     ]  # fmt: skip
     lines = {line.get_label(): line for line in upper[0].lines}
     ratio = (printed.TABLE_1 / printed.TABLE_1.iloc[0])["vgg16"].to_numpy()
@@ -722,10 +649,10 @@ def test_the_figure_of_curves(found):
     np.testing.assert_allclose(lines[f"the nearest: {UNIT}"].get_ydata(), ratio)
     np.testing.assert_allclose(lines["as the study says"].get_ydata()[1:], ratio[1:] - 0.25)
     assert lines["the paper"].get_linestyle() == "--"
-    assert lines["the paper"].get_color() == "black"
+    assert lines["the paper"].get_color() == style.PAPER
     shifted = {line.get_label(): line for line in lower[0].lines}
     np.testing.assert_allclose(
-        shifted["random-sign noise, as the study says"].get_ydata(), printed.TABLE_3["vgg16"] / 2
+        shifted["noise, as the study says"].get_ydata(), printed.TABLE_3["vgg16"] / 2
     )
     assert set(shifted["unrelated photos, as the study says"].get_ydata()) == {0.5}
 
@@ -739,10 +666,12 @@ def test_the_nearest_readings_mod_is_drawn_with_its_own_controls(found):
     distances = found["readings_distances"].assign(mod_distance=[0.5, 0.1, 0.5, 0.5])
     figure = reading_figures.of_curves(table, distances, "plain", "resnet50")
     lines = {line.get_label(): line for line in figure.axes[5].lines}
-    assert set(lines["random-sign noise, the nearest"].get_ydata()) == {0.25}
+    assert set(lines["noise, the nearest"].get_ydata()) == {0.25}
     assert set(lines["unrelated photos, the nearest"].get_ydata()) == {0.45}
-    near = lines[f"the nearest: {UNIT}"].get_color()
-    assert lines["random-sign noise, the nearest"].get_color() == near
+    # Noise has one colour everywhere; that of the nearest reading has a marker of its own.
+    own, near = (lines[f"noise, {whose}"] for whose in ("as the study says", "the nearest"))
+    assert own.get_color() == near.get_color() == style.NOISE
+    assert own.get_marker() != near.get_marker()
 
 
 def test_every_choice_that_changes_a_curve_has_its_own_colour():
@@ -762,7 +691,7 @@ def test_every_choice_that_changes_a_curve_has_its_own_colour():
     assert len(lines) == len(colours) == len(keys)  # the study's own in place of vid_levels
 
 
-def test_the_caveat_stands_on_every_figure(found, tmp_path):
+def test_the_caveat_is_in_every_figures_file(found, tmp_path):
     drawn = found["readings"], found["readings_distances"], tmp_path
     files = reading_figures.write_all(*drawn, caveat="ORL (not VGGFace2)", source="vgg16")
     assert [path.name for path in files] == [

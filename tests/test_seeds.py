@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pandas as pd
 import pytest
+from tabs import tab
 
 from gradcam_adv.files import write
 from gradcam_adv.paper import judge, seeds
@@ -228,7 +227,7 @@ def test_verdicts_are_counted_for_each_arm():
 
 
 def written(three, counted, tmp_path):
-    """The section's Markdown, from tables that were written and read again."""
+    """The section, from tables that were written and read again."""
     other = {
         seed: {name: table.assign(network="xception") for name, table in own.items()}
         for seed, own in three.items()
@@ -244,49 +243,33 @@ def written(three, counted, tmp_path):
     write.tables(tmp_path, seeds=table, seeds_verdicts=counted)
     table, counted = (read_table(tmp_path / f"{name}.csv") for name in ("seeds", "seeds_verdicts"))
     gains = pd.DataFrame(columns=["attack", "control", "arm", "network", "seed"])
-    return section([4, 7, 5], table, counted, gains, ["of plain", "of aligned"], "vgg16")
+    return section([4, 7, 5], table, counted, gains, "vgg16")
 
 
 def test_the_section_shows_means_with_controls_and_both_intervals(three, counted, tmp_path):
-    parts = written(three, counted, tmp_path)
-    assert parts[0] == "# How much depends on the seed"
-    assert "with the seeds 4, 7, 5 " in parts[2]
-    assert "the run of seed 4." in parts[2]
-    plain, plain_vid, aligned, aligned_vid, agreement = (p for p in parts if p.startswith("|"))
-    columns, _, *rows = ([c.strip() for c in r.split("|")[1:-1]] for r in plain.splitlines())
-    assert columns == [
-        "Network", "ε", "Accuracy, %", "MOD", "MOD of random-sign noise", "MOD of unrelated photos",
-    ]  # fmt: skip
-    assert [row[:2] for row in rows] == [
-        [network, epsilon]
+    shown = written(three, counted, tmp_path)
+    assert "with the seeds 4, 7, 5 " in (text := tab("results", seeds=shown).text)
+    assert "this page shows seed 4." in text
+    (levels, vid), (aligned, aligned_vid) = (shown["of_arms"][arm] for arm in ("plain", "aligned"))
+    assert [(row["Network"], row["ε"]) for row in levels] == [
+        (network, epsilon)
         for network in ("VGG16 (source: white-box)", "XceptionNet")
         for epsilon in ("0", "0.1", "0.2")
     ]
-    assert rows[1][2] == "50.00 [0.34, 99.66]; seeds 25.00–75.00 [-12.10, 112.10]"
-    assert rows[1][3] == "0.3000 [0.0000, 1.0000]; seeds 0.2000–0.4000 [0.0516, 0.5484]"
-    assert rows[1][4].startswith("0.0200 [0.0200, 0.0200]; seeds 0.0100–0.0300 [")
-    assert rows[1][5].startswith("0.7000 [0.3730, 1.0000]; seeds 0.6500–0.7500 [")
-    assert rows[0][3:5] == ["0", "0"]
-    assert "0.1500 [0.0000, 0.7853]; seeds 0.1000–0.2000 [" in plain_vid
-    assert "VGG16" not in aligned + aligned_vid
-    assert "| Claim" in agreement
-    # The arm's caveat stands above each of its tables and figures.
-    over = [
-        before
-        for before, part in itertools.pairwise(parts)
-        if part.startswith(("|", "![")) and part != agreement
-    ]
-    assert over == ["> of plain"] * 3 + ["> of aligned"] * 3
-    figures = [part for part in parts if part.startswith("![")]
-    assert [part.split("(")[-1] for part in figures] == [
-        "figures/plain/seeds.png)", "figures/aligned/seeds.png)",
-    ]  # fmt: skip
+    row = levels[1]
+    assert row["Accuracy, %"] == "50.00 [0.34, 99.66]; seeds 25.00–75.00 [-12.10, 112.10]"
+    assert row["MOD"] == "0.3000 [0.0000, 1.0000]; seeds 0.2000–0.4000 [0.0516, 0.5484]"
+    of_noise, of_unrelated = row["MOD of random-sign noise"], row["MOD of unrelated photos"]
+    assert of_noise.startswith("0.0200 [0.0200, 0.0200]; seeds 0.0100–0.0300 [")
+    assert of_unrelated.startswith("0.7000 [0.3730, 1.0000]; seeds 0.6500–0.7500 [")
+    assert (levels[0]["MOD"], levels[0]["MOD of random-sign noise"]) == ("0", "0")
+    assert vid[0]["VID"].startswith("0.1500 [0.0000, 0.7853]; seeds 0.1000–0.2000 [")
+    assert {row["Network"] for row in [*aligned, *aligned_vid]} == {"XceptionNet"}
 
 
 def test_the_section_marks_verdicts_on_which_seeds_disagree(three, counted, tmp_path):
-    parts = written(three, counted, tmp_path)
-    rows = [[c.strip() for c in row.split("|")[1:-1]] for row in parts[-1].splitlines()[2:]]
-    assert {row[0]: row[2] for row in rows} == {
+    shown = written(three, counted, tmp_path)
+    assert {row["Claim"]: row["The seeds"] for row in shown["verdicts"]} == {
         "It falls.": "DISAGREE: opposite verdicts",
         "It rises.": "agree",
         "It turns.": "DISAGREE: clear with 1 of 3",
@@ -294,22 +277,18 @@ def test_the_section_marks_verdicts_on_which_seeds_disagree(three, counted, tmp_
         "It gone.": "do not judge it",
         "It same.": "agree (2 of 3 judge it)",
     }
-    assert rows[0][3] == "4: holds; 7: does not hold; 5: holds"
-    assert "**2 of 4 verdicts that" in parts[3]
-    assert parts[3].endswith("change with the seed**: It falls (plain); It turns (plain).")
-    assert "accuracy differs by up to 50.00 points (VGG16, plain, ε = 0.1; the interval" in parts[3]
-    assert "identities is 99.31 points wide there)" in parts[3]
-    assert "MOD by up to 0.4000 (VGG16, plain, ε = 0.2;" in parts[3]
-    assert "VID by up to 0.1000 (VGG16, plain; the interval" in parts[3]
+    by_seed = shown["verdicts"][0]["Verdict with each seed"]
+    assert by_seed == "4: holds; 7: does not hold; 5: holds"
+    text = tab("results", seeds=shown).below("How much depends").text
+    assert "2 of 4 verdicts that" in text
+    assert text.endswith("change with the seed : It falls (plain); It turns (plain).")
+    assert "accuracy differs by up to 50.00 points (VGG16, plain, ε = 0.1; the interval" in text
+    assert "identities is 99.31 points wide there)" in text
+    assert "MOD by up to 0.4000 (VGG16, plain, ε = 0.2;" in text
+    assert "VID by up to 0.1000 (VGG16, plain; the interval" in text
 
 
 def test_the_section_says_if_no_verdict_changes_with_the_seed(three, tmp_path):
     same = seeds.verdict_counts(dict.fromkeys((4, 7, 5), verdicts(falls=HOLDS)))
-    text = written(three, same, tmp_path)[3]
-    assert text.endswith("None of 1 verdicts that more than one seed judges changes with the seed.")
-
-
-def test_a_single_seed_has_no_section(three):
-    table = seeds.across({4: three[4]}, VID_EPSILONS).assign(arm="plain")
-    counted = seeds.verdict_counts({4: verdicts(falls=HOLDS)})
-    assert section([4], table, counted, pd.DataFrame(), ["of plain"], "vgg16") == []
+    text = tab("results", seeds=written(three, same, tmp_path)).text
+    assert "None of 1 verdicts that more than one seed judges changes with the seed." in text

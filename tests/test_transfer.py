@@ -4,9 +4,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from plans import plan_of
+from tabs import tab
 
 from gradcam_adv.report import sections, transfer
-from gradcam_adv.report.text import render
 from gradcam_adv.study import parse, tables
 from gradcam_adv.study.config import Arm
 from gradcam_adv.study.plan import ArmPlan
@@ -122,36 +122,26 @@ def summary_of(
     return own | sections.beside_paper(arm_plan, own)
 
 
-@pytest.fixture
-def section_of():
-    """The section's parts, and the cells of its tables of accuracy and MOD."""
-
-    def made(arm_plan: ArmPlan, **changed) -> tuple[list[str], list, list]:
-        values = transfer.values(arm_plan, summary_of(arm_plan, **changed))
-        parts = render("transfer", study=arm_plan.study, transfer=values)
-        return parts, *(table_rows(part) for part in parts if part.startswith("|"))
-
-    return made
+def shown(arm_plan: ArmPlan, **changed) -> tuple[str, list, list]:
+    """What stands beside the matrices, and the cells of those of accuracy and MOD."""
+    values = transfer.values(arm_plan, summary_of(arm_plan, **changed))
+    made = tab("results", study=arm_plan.study, arms={"plain": {"transfer": values}})
+    block = made.below("The numbers with intervals")
+    half = len(block.rows) // 2
+    return block.text, block.rows[:half], block.rows[half:]
 
 
-def table_rows(markdown: str) -> list[list[str]]:
-    """The cells of a table in Markdown, without the line below its head."""
-    head, _, *lines = markdown.replace(r"\|", "!").splitlines()
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, *lines)]
-
-
-def test_the_section_has_both_matrices_with_controls_and_the_papers_row(section_of):
-    parts, accuracy, mod = section_of(plan(*NETWORKS))
-    text = parts[1]
+def test_the_section_has_both_matrices_with_controls_and_the_papers_row():
+    text, accuracy, mod = shown(plan(*NETWORKS))
     assert "at ε = 0.1, the largest of this study" in text
-    assert "the row of ResNet50, the study's source, is the black-box attack" in text
-    assert text.endswith("stands first, `paper | this run`.")
+    assert "the row of ResNet50 is the black-box attack" in text
+    assert "there its value stands first" in text
     assert accuracy == [
         ["Attack made on", "VGG16", "ResNet50", "XceptionNet"],
         ["VGG16", "10.00 [0.00, 15.00]", "60.00 [50.00, 65.00]", "55.00 [45.00, 60.00]"],
         # Table 1 at epsilon 0.1.
-        ["ResNet50", "89.86 ! 70.00 [60.00, 75.00]", "70.60 ! 20.00 [10.00, 25.00]",
-         "56.41 ! 50.00 [40.00, 55.00]"],
+        ["ResNet50", "89.86 | 70.00 [60.00, 75.00]", "70.60 | 20.00 [10.00, 25.00]",
+         "56.41 | 50.00 [40.00, 55.00]"],
         ["XceptionNet", "80.00 [70.00, 85.00]", "85.00 [75.00, 90.00]", "0.00 [-10.00, 5.00]"],
         ["– random-sign noise", "90.00 [80.00, 95.00]", "91.00 [81.00, 96.00]",
          "92.00 [82.00, 97.00]"],
@@ -159,7 +149,7 @@ def test_the_section_has_both_matrices_with_controls_and_the_papers_row(section_
          "99.00 [89.00, 104.00]"],
     ]  # fmt: skip
     assert mod[1][1:3] == ["0.3100 [0.2900, 0.3400]", "0.1200 [0.1000, 0.1500]"]
-    assert mod[2][0:2] == ["ResNet50", "0.1274 ! 0.2100 [0.1900, 0.2400]"]  # and Table 3
+    assert mod[2][0:2] == ["ResNet50", "0.1274 | 0.2100 [0.1900, 0.2400]"]  # and Table 3
     assert mod[4:] == [
         ["– random-sign noise", "0.0500", "0.0600", "0.0700"],
         ["– unrelated photos", "0.4500", "0.4600", "0.4700"],
@@ -174,24 +164,23 @@ def test_only_the_papers_own_source_has_values_of_the_paper():
         assert known[column].iloc[0] == value
 
 
-def test_the_aligned_arm_stands_beside_table_2(section_of):
-    _, accuracy, _ = section_of(plan(*NETWORKS, arm="aligned"))
-    assert accuracy[2][1] == "84.43 ! 70.00 [60.00, 75.00]"
+def test_the_aligned_arm_stands_beside_table_2():
+    _, accuracy, _ = shown(plan(*NETWORKS, arm="aligned"))
+    assert accuracy[2][1] == "84.43 | 70.00 [60.00, 75.00]"
 
 
-def test_two_networks_without_the_papers_source_and_without_an_attack(section_of):
+def test_two_networks_without_the_papers_source_and_without_an_attack():
     right = {pair: RIGHT[pair] for pair in RIGHT if pair[0] == "vgg16" and pair[1] != "black-box"}
     right[("vgg16", "black-box")] = RIGHT["vgg16", "white-box"]
     right[("xception", "black-box")] = (50, 0.22)
     two = plan("vgg16", "xception", source="vgg16")
-    parts, accuracy, mod = section_of(two, right=right)
-    assert parts[1].endswith(
-        "a network that this run does not have. A dash: an attack that this study leaves out."
-    )
+    text, accuracy, mod = shown(two, right=right)
+    said = "a network that this run does not have. A dash: an attack that this study leaves out."
+    assert said in text
     assert accuracy[1][1:] == ["10.00 [0.00, 15.00]", "50.00 [40.00, 55.00]"]
     assert accuracy[2] == ["XceptionNet", "80.00 [70.00, 85.00]", "–"]
     assert mod[2][2] == "–"
-    assert not any("!" in cell for row in accuracy for cell in row)
+    assert not any("|" in cell for row in accuracy for cell in row)
 
 
 def cells(axis) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import webbrowser
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,7 @@ from gradcam_adv.app.options import (
     FOLDER,
     JSON,
     MODEL,
+    OPEN,
     OPENING,
     PATH,
     STUDY,
@@ -87,11 +89,22 @@ def _for_saved_models() -> ModuleType:
     return folder
 
 
-def _run(until: str, options: dict[str, Any], *, all_readings: bool = False) -> None:
+def _run(
+    until: str, options: dict[str, Any], *, all_readings: bool = False, open_page: bool = False
+) -> None:
     pipeline = _pipeline(**options)
     pipeline.run(until, all_readings=all_readings)
     for path in pipeline.results(until):
         say(f"  {path}")
+    if until == "report":
+        _look(pipeline.folder / "report.html", open_page)
+
+
+def _look(page: Path, open_page: bool) -> None:
+    """Say which file to look at first, and open it."""
+    say(f"Look at {page} in a browser", err=True)
+    if open_page and not webbrowser.open(page.resolve().as_uri()):
+        say("found no browser", err=True)
 
 
 @click.group(
@@ -134,10 +147,11 @@ def _command(
 
 def _stage(name: str, until: str, says: str) -> None:
     example = f"Example: gradcam-adv {name} studies/quick.toml"
+    opens = (OPEN,) if until == "report" else ()
 
-    @_command(*WORK, name=name, says=f"{says}\n\n{example}")
-    def stage(**options: Any) -> None:
-        _run(until, options)
+    @_command(*WORK, *opens, name=name, says=f"{says}\n\n{example}")
+    def stage(open_page: bool = False, **options: Any) -> None:
+        _run(until, options, open_page=open_page)
 
 
 _stage("data", "data", "Choose identities and photos, check, split, find and align their faces.")
@@ -148,8 +162,8 @@ _stage("report", "report", "Tables and figures beside the paper's.")
 _stage("reproduce", "report", "All stages: the whole study.")
 
 
-@_command(*WORK)
-def readings(**options: Any) -> None:
+@_command(*WORK, OPEN)
+def readings(open_page: bool, **options: Any) -> None:
     """All stages, then the study under other readings of what the paper leaves open.
 
     What is computed is reused. The report then says how near each reading comes to the paper's
@@ -157,15 +171,15 @@ def readings(**options: Any) -> None:
 
     Example: gradcam-adv readings studies/two.toml --photos people --weights weights
     """
-    _run("report", options, all_readings=True)
+    _run("report", options, all_readings=True, open_page=open_page)
 
 
-@_command(*MODEL)
-def explain(**options: Any) -> None:
+@_command(*MODEL, OPEN)
+def explain(open_page: bool, **options: Any) -> None:
     """Grad-CAM heatmaps: of a study's test photos, or of a saved model on a folder of images.
 
-    With --model it attacks the images with FGSM at each --epsilon and writes heatmaps, overlays,
-    tables and a contact sheet to --output.
+    With --model it attacks the images with FGSM at each --epsilon and writes a page to look at,
+    heatmaps, overlays, tables and a contact sheet to --output.
 
     Example: gradcam-adv explain studies/quick.toml
 
@@ -176,11 +190,15 @@ def explain(**options: Any) -> None:
     if chosen is None:
         _run("explain", options)
         return
-    say(_for_saved_models().FolderWork(**chosen).explain())
+    work = _for_saved_models().FolderWork(**chosen)
+    say(work.explain())
+    _look(work.page, open_page)
 
 
-@_command(*MODEL, click.option("--json", "as_json", is_flag=True, help="With --model: print JSON."))
-def score(as_json: bool, **options: Any) -> None:
+@_command(
+    *MODEL, OPEN, click.option("--json", "as_json", is_flag=True, help="With --model: print JSON.")
+)
+def score(as_json: bool, open_page: bool, **options: Any) -> None:
     """MOD, VID and gain with their controls, of a study or of a saved model and a folder of images.
 
     The gain says how many times larger random noise must be to move the heatmaps as far. In JSON an
@@ -195,13 +213,15 @@ def score(as_json: bool, **options: Any) -> None:
         _run("score", options)
         return
     folder = _for_saved_models()
-    result, said = folder.FolderWork(**chosen).score()
+    work = folder.FolderWork(**chosen)
+    result, said = work.score()
     if as_json:
         say_json({name: getattr(result, name) for name in ("mod", "vid", "gain", "half_shift")})
     else:
         say(*table_lines(folder.by_layer(result)), "")
         say(*table_lines(folder.gain_by_layer(result)))
     say(said, err=True)
+    _look(work.page, open_page)
 
 
 @_command(click.argument("model", type=PATH), *OPENING, JSON)

@@ -6,7 +6,7 @@ import functools
 import importlib.util
 import sys
 import unicodedata
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from gradcam_adv.graph.flat import FlatGraph, flatten
 from gradcam_adv.graph.layers import group
 from gradcam_adv.models.classifiers import load_model
 from gradcam_adv.plots import depth_profile, overlay, sheet
+from gradcam_adv.report import saved_model, viewer
 from gradcam_adv.robustness import Dissimilarity, clean, tables
 from gradcam_adv.robustness.batches import Explained, attacked_batches
 from gradcam_adv.runs import locks
@@ -223,12 +224,12 @@ class FolderWork:
     def explain(self) -> str:
         """Attack the images, explain them, and write the results.
 
-        Into the output: ``heatmaps/<image>.npz`` with an array "<epsilon> <layer>" each, float32
-        (h, w) in [0, 1]; ``overlays/<image>.png``, one row per epsilon and one column per layer;
-        ``images.csv`` and ``nissim.csv`` as of :class:`gradcam_adv.Dissimilarity`; ``sheet.png``,
-        the last of the layers for the first images; ``excluded.csv``. Returns one line on what was
-        written. ValueError if the output has pictures of other images, or links that lead out of
-        it; OSError if another call works there.
+        Into the output: ``report.html``, a page to look at first; ``heatmaps/<image>.npz`` with an
+        array "<epsilon> <layer>" each, float32 (h, w) in [0, 1]; ``overlays/<image>.png``, one row
+        per epsilon and one column per layer; ``images.csv`` and ``nissim.csv`` as of
+        :class:`gradcam_adv.Dissimilarity`; ``sheet.png``, the last of the layers for the first
+        images; ``excluded.csv``. Returns one line on what was written. ValueError if the output has
+        pictures of other images, or links that lead out of it; OSError if another call works there.
         """
         with locks.alone_in(self._output):
             return self._explain()
@@ -261,22 +262,23 @@ class FolderWork:
                         pictures = _tiles(levels, i, layers[-1:])
                         tiles.append(np.concatenate([pictures[:1, 0], pictures[:, 1]]))
                 bar.update(len(batch.numbers))
-        of_images, nissim = pd.concat(shown), pd.concat(scores)
-        self._write_tables(images=of_images, nissim=nissim)
+        measured = {"images": pd.concat(shown), "nissim": pd.concat(scores)}
+        self._write_tables(**measured)
         title = f"{self._file.name}, {layers[-1]}"
         if len(tiles) < len(images):
             title += f", the first {len(tiles)} of {len(images)} images"
         columns = ["image", *(f"ε = {level.epsilon:g}" for level in levels)]
         _save(sheet(np.stack(tiles), names[: len(tiles)], columns, title), self._output, "sheet")
+        self._write_page(measured, {})
         counts = f"{_counted(images, 'image')}, {_counted(layers, 'layer')}"
-        return f"{counts} in {self._output}{self._left_out()}{self._about(of_images, nissim)}"
+        return f"{counts} in {self._output}{self._left_out()}{self._about(**measured)}"
 
     def score(self) -> tuple[Dissimilarity, str]:
         """MOD, VID and gain by layer, with their controls, and one line on what is missing.
 
-        Writes a table for each attribute of :class:`gradcam_adv.Dissimilarity`, such as
-        ``mod.csv``; ``excluded.csv``; and for two layers or more ``depth_profile.png``. No heatmap
-        is kept. OSError if another call works there.
+        Writes ``report.html``, a page to look at first; a table for each attribute of
+        :class:`gradcam_adv.Dissimilarity`, such as ``mod.csv``; ``excluded.csv``; and for two
+        layers or more ``depth_profile.png``. OSError if another call works there.
         """
         with locks.alone_in(self._output):
             return self._score()
@@ -297,11 +299,47 @@ class FolderWork:
             _save(depth_profile(result.mod, title), self._output, "depth_profile")
         else:  # an earlier call may have left one of other layers
             read.inside(self._output, "depth_profile.png").unlink(missing_ok=True)
+        tables_of = {"MOD and VID by layer": by_layer, "Gain by layer": gain_by_layer}
+        self._write_page(vars(result), {name: made(result) for name, made in tables_of.items()})
         said = f"{_counted(self._images, 'image')}; tables in {self._output}{self._left_out()}"
         said += self._about(result.images, result.nissim)
         if result.mod["unrelated"].isna().all():
             said += "; no unrelated images, since all are predicted as one class"
         return result, said
+
+    @property
+    def page(self) -> Path:
+        return self._output / "report.html"
+
+    def _write_page(
+        self, measured: Mapping[str, pd.DataFrame], shown: Mapping[str, pd.DataFrame]
+    ) -> None:
+        """The page, with the first images explained once more, and with noise, for its viewer."""
+        first = self._images[: viewer.PHOTOS]
+        with validation.naming(self._images.names, self._file.name):
+            examples = list(
+                attacked_batches(
+                    self._model,
+                    first,
+                    None,
+                    epsilons=self._epsilons,
+                    attack=FGSM(self._model, batch_size=self._batch_size),
+                    explainer=self._explainer,
+                    targets=None,
+                    controls=True,
+                    batch_size=self._batch_size,
+                )
+            )
+        saved_model.write_page(
+            read.inside(self._output, "report.html"),
+            model=self._file.name,
+            explainer=self._kind,
+            layers=self._explainer.layers,
+            images=self._images.names,
+            examples=examples,
+            measured=measured,
+            shown=shown,
+        )
 
     def _check_no_others(self) -> None:
         """ValueError for an output with pictures of other images, which the user may still want."""

@@ -11,6 +11,9 @@ import click
 PATH = click.Path(path_type=Path)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+OPEN = click.option(
+    "--open", "open_page", is_flag=True, help="Open the page, report.html, in a browser."
+)
 
 STUDY = (
     click.argument("study", type=PATH, default=Path("studies/quick.toml")),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from gradcam_adv.plots.style import NOISE, UNRELATED
+from gradcam_adv.plots import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,18 +57,16 @@ def depth_profile(mod: pd.DataFrame, title: str = "MOD along the depth") -> Figu
     axis.set_ylabel("MOD (mean NISSIM)")
     axis.set_ylim(bottom=0)
     axis.grid(axis="y", alpha=0.3)
-    axis.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    style.label_lines(axis)
     axis.set_title(title, fontsize=11, parse_math=False)
     return figure
 
 
 def draw(axis: Axes, mod: pd.DataFrame) -> None:
     """One line per epsilon; columns depth, epsilon, mod."""
-    import seaborn as sns
-
     levels = sorted(mod["epsilon"].unique())
     marker = "." if mod["depth"].nunique() <= NAMED else ""
-    for level, colour in zip(levels, sns.color_palette("viridis_r", len(levels)), strict=True):
+    for level, colour in zip(levels, style.shades(len(levels)), strict=True):
         rows = mod[mod["epsilon"] == level].sort_values("depth")
         axis.plot(
             rows["depth"], rows["mod"], color=colour, linewidth=1.3, marker=marker,
@@ -84,11 +82,11 @@ def draw_controls(axis: Axes, mod: pd.DataFrame) -> None:
     largest = mod["epsilon"].max()
     rows = mod[mod["epsilon"] == largest].sort_values("depth")
     axis.plot(
-        rows["depth"], rows["mod_noise"], color=NOISE, linewidth=1, linestyle="--",
-        label=f"random-sign noise, ε = {largest:g}",
+        rows["depth"], rows["mod_noise"], color=style.NOISE, linewidth=1, linestyle="--",
+        label=f"noise, ε = {largest:g}",
     )  # fmt: skip
     if rows["unrelated"].notna().any():
         axis.plot(
-            rows["depth"], rows["unrelated"], color=UNRELATED, linewidth=1, linestyle=":",
-            label="unrelated images",
+            rows["depth"], rows["unrelated"], color=style.UNRELATED, linewidth=1, linestyle=":",
+            label="unrelated",
         )  # fmt: skip

@@ -1,7 +1,58 @@
-"""The colours of all pictures, chosen so that colour-blind readers can tell them apart."""
+"""The one style of all pictures: colours that colour-blind readers can tell apart, and labels."""
 
-# Of heatmaps: even steps of lightness.
-COLORMAP = "viridis"
-# Of lines: blue, orange and grey; and green and pink, of controls made of the attack's signs.
-ATTACK, NOISE, UNRELATED = "#0173b2", "#de8f05", "#949494"
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Of heatmaps: even steps of lightness. Of their difference, less to more: brown to violet.
+COLORMAP, SHIFT_COLORMAP = "viridis", "PuOr"
+# The attack, and its controls: random signs, unrelated photos, and signs made of the attack's.
+ATTACK, NOISE, UNRELATED = "#d55e00", "#0173b2", "#767676"
 MIRRORED, OTHER_PHOTO = "#029e73", "#cc78bc"
+PAPER = "#1b1b1f"
+
+
+def shades(count: int) -> list[Any]:
+    """The attack's colour in ``count`` steps, one per epsilon, from light to dark."""
+    import seaborn as sns
+
+    return list(sns.blend_palette(["#e89a63", ATTACK, "#6b2f00"], count))
+
+
+def label_lines(axis: Axes, fontsize: float = 9) -> None:
+    """Write the name of each line beside its right end, in its colour, instead of a legend.
+
+    The limits and scales of the axes have to be set before.
+    """
+    ends = {
+        str(line.get_label()): line
+        for line in axis.lines
+        if not str(line.get_label()).startswith("_") and np.size(line.get_xdata())
+    }
+    to_axes = axis.transData + axis.transAxes.inverted()
+    places = []
+    for name, line in ends.items():
+        # A line across the axes has its x in shares of them, which does not change its y.
+        end = float(np.asarray(line.get_ydata(), float)[-1])
+        height = to_axes.transform((axis.get_xlim()[1], end))[1]
+        places.append((min(max(float(height), 0.0), 1.0), name, line))
+    places.sort(key=lambda place: place[0])
+    step = 1.35 * fontsize / (72 * axis.get_window_extent().height / axis.figure.dpi)
+    heights = [height for height, _, _ in places]
+    for below in range(1, len(heights)):
+        heights[below] = max(heights[below], heights[below - 1] + step)
+    # What was pushed out at the top moves down again.
+    limit = 1.0
+    for place in reversed(range(len(heights))):
+        heights[place] = min(heights[place], limit)
+        limit = heights[place] - step
+    for height, (_, name, line) in zip(heights, places, strict=True):
+        axis.text(
+            1.03, height, name, color=line.get_color(), fontsize=fontsize, va="center",
+            transform=axis.transAxes, parse_math=False,
+        )  # fmt: skip

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from importlib.metadata import version
+from typing import Any
 
 import pandas as pd
 
 from gradcam_adv.data import datasets
-from gradcam_adv.report.text import render
 from gradcam_adv.study.config import Arm, Readings, reading_choices
 from gradcam_adv.study.plan import ArmPlan
 from gradcam_adv.study.tables import select
@@ -19,7 +19,8 @@ Tables = dict[str, pd.DataFrame]
 
 def section(
     plan: ArmPlan, common: Tables, summaries: Mapping[Arm, Tables], seconds: pd.DataFrame
-) -> list[str]:
+) -> dict[str, Any]:
+    """What the template "about" shows."""
     identities, photos = common["identities"], common["photos"]
     chosen = identities[identities["chosen"]]
     # The search for faces is counted for the aligned arm.
@@ -29,9 +30,8 @@ def section(
     times = seconds.assign(arm=arms, Stage=stages)
     by_stage = times.groupby(["Stage", "arm"], sort=False)["seconds"].sum().unstack()
     of_aligned = select(times, arm="aligned")["seconds"].sum()
-    return render(
-        "about",
-        plan=plan,
+    return dict(
+        title=plan.listing.title,
         readings=_readings(plan.study.readings),
         identities=len(identities),
         chosen=chosen,

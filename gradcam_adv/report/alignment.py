@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from gradcam_adv.models.backbones import title
-from gradcam_adv.report.text import by_epsilon, caveats, interval, number, render, with_noise
+from gradcam_adv.report.text import by_epsilon, interval, number, with_noise
 from gradcam_adv.study import tables
 from gradcam_adv.study.config import Arm
 from gradcam_adv.study.plan import ArmPlan
@@ -44,15 +44,14 @@ def compared(arms: Mapping[Arm, ArmPlan], summaries: Mapping[Arm, Tables]) -> Ta
     }
 
 
-def section(arms: Mapping[Arm, ArmPlan], compared: Tables) -> list[str]:
+def section(arms: Mapping[Arm, ArmPlan], compared: Tables) -> dict[str, Any]:
+    """What the page shows of :func:`compared`; nothing for a single arm."""
     if len(arms) < 2:
-        return []
+        return {}
     readings = arms["plain"].study.readings
     accuracy = compared["arms_accuracy"]
     mod = select(compared["arms_mod"], target=readings.explained_class, size=readings.heatmap_size)
-    return render(
-        "alignment",
-        caveat="; ".join(caveats(arms)),
+    return dict(
         photos=int(accuracy["photos"].iloc[0]),
         tested={arm: len(plan.photos.test) for arm, plan in arms.items()},
         accuracy=_differences(arms["plain"], accuracy, as_percent=True),

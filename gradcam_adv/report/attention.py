@@ -14,7 +14,6 @@ from gradcam_adv.report.text import (
     marked_source,
     number,
     percent,
-    render,
     rows_of,
 )
 from gradcam_adv.study.attacks import BLACK_BOX, NOISE
@@ -22,19 +21,24 @@ from gradcam_adv.study.plan import ArmPlan
 from gradcam_adv.study.tables import select
 
 
-def in_short(plan: ArmPlan, excess: pd.DataFrame) -> str:
-    """One line: MOD at the largest epsilon, beside that of noise and of unrelated photos."""
+def excess_rows(plan: ArmPlan, excess: pd.DataFrame) -> list[dict[str, str]]:
+    """MOD under the black-box attack at the largest epsilon, beside noise and unrelated photos."""
     epsilon = max(plan.study.attacked_epsilons)
     table = select(plan.headline(excess), attack=BLACK_BOX, epsilon=epsilon)
-    (text,) = render(
-        "in_short",
-        study=plan.study,
-        epsilon=epsilon,
-        every=next(rows_of(select(table, network="all"))),
-        of_networks=rows_of(table[table["network"] != "all"]),
-        share=_share,
-    )
-    return text
+    return [
+        {
+            "Network": "all, their mean"
+            if row.network == "all"
+            else marked_source(row.network, plan.study.source),
+            f"MOD at ε = {epsilon:g}": number(row.mod),
+            "Noise": number(row.noise),
+            "Attack less noise": interval(row.excess, row.low, row.high),
+            "Noise, share of MOD": _share(row, "noise_share"),
+            "Unrelated": interval(row.unrelated, row.unrelated_low, row.unrelated_high),
+            "MOD, share of unrelated": _share(row, "of_unrelated"),
+        }
+        for row in rows_of(table)
+    ]
 
 
 def _share(row: Any, name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,6 @@ import pandas as pd
 from gradcam_adv.models.backbones import title
 from gradcam_adv.plots import style
 from gradcam_adv.report import drawing
-from gradcam_adv.report.text import UNRELATED
 from gradcam_adv.study.attacks import BLACK_BOX
 from gradcam_adv.study.plan import ArmPlan
 from gradcam_adv.study.tables import select
@@ -33,8 +31,16 @@ def accuracy_and_mod(plan: ArmPlan, accuracy: pd.DataFrame, mod: pd.DataFrame) -
         _with_interval(upper, select(accuracy, network=network), "accuracy", "attack")
         _with_interval(lower, shifted, "mod", "attack")
         _with_controls(lower, shifted, "mod_noise", shifted["unrelated"].iloc[0])
-    heading = f"Accuracy and MOD under the black-box attack from {title(source)}, "
-    return _finished(figure, axes, f"{heading}with 95 % intervals")
+    largest = accuracy["epsilon"].max()
+    at_largest = select(mod, epsilon=largest)
+    accuracies = select(accuracy, epsilon=largest)["accuracy"]
+    mods, of_noise = at_largest["mod"], at_largest["mod_noise"]
+    heading = (
+        f"At ε = {largest:g} of the black-box attack from {title(source)} accuracy is "
+        f"{drawing.span(accuracies)} and MOD {drawing.span(mods)}, that of noise "
+        f"{drawing.span(of_noise)}"
+    )
+    return _finished(figure, axes, heading)
 
 
 def across_seeds(across: pd.DataFrame, each: pd.DataFrame, source: str) -> Figure:
@@ -52,16 +58,17 @@ def across_seeds(across: pd.DataFrame, each: pd.DataFrame, source: str) -> Figur
                 line = select(values, seed=seed)
                 axis.plot(
                     line["epsilon"], line["value"], color=style.ATTACK, alpha=0.7, linewidth=0.8,
-                    clip_on=False, label="each seed",
+                    clip_on=False,
                 )  # fmt: skip
             mean = select(across, network=network, quantity=quantity)
-            _with_interval(axis, mean, "mean", "mean of the seeds", linewidth=2.2)
+            _with_interval(axis, mean, "mean", "attack", linewidth=2.2)
         noise = select(across, network=network, quantity="mod_noise")
         unrelated = select(across, network=network, quantity="unrelated")["mean"].iloc[0]
         _with_controls(column[1], noise, "mean", unrelated)
+    spread = (across["greatest"] - across["least"]).groupby(across["quantity"]).max()
     heading = (
-        f"Accuracy and MOD under the black-box attack from {title(source)}, seeds "
-        f"{', '.join(map(str, seeds))} and their mean with its 95 % interval over identities"
+        f"From seed to seed ({', '.join(map(str, seeds))}) accuracy differs by up to "
+        f"{spread['accuracy']:.2f} and MOD by up to {spread['mod']:.2f}"
     )
     return _finished(figure, axes, heading)
 
@@ -82,10 +89,7 @@ def _finished(figure: Figure, axes: np.ndarray, heading: str) -> Figure:
     for axis in axes.flat:
         axis.grid(axis="y", alpha=0.3)
         axis.locator_params(axis="x", nbins=3)
-    drawing.legend_at_the_right(axes[1, -1])
-    figure.suptitle(textwrap.fill(heading, int(10 * figure.get_figwidth())), fontsize=12)
-    figure.tight_layout(rect=(0, 0.06, 1, 1))
-    return figure
+    return drawing.finished(figure, heading, axes[:, -1])
 
 
 def _with_interval(
@@ -104,6 +108,6 @@ def _with_interval(
 def _with_controls(axis: Axes, table: pd.DataFrame, noise: str, unrelated: float) -> None:
     axis.plot(
         table["epsilon"], table[noise], color=style.NOISE, linestyle="--", marker="s",
-        markersize=3.5, clip_on=False, label="random-sign noise",
+        markersize=3.5, clip_on=False, label="noise",
     )  # fmt: skip
-    axis.axhline(unrelated, color=style.UNRELATED, linestyle=":", label=UNRELATED)
+    axis.axhline(unrelated, color=style.UNRELATED, linestyle=":", label="unrelated")

@@ -9,12 +9,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.ticker import MaxNLocator
 
 from gradcam_adv.models.backbones import title
 from gradcam_adv.plots import depth, style
 from gradcam_adv.report import curves, drawing, gain, sheets, transfer
 from gradcam_adv.report.example_photos import photo_of
-from gradcam_adv.report.text import UNRELATED, counted
+from gradcam_adv.report.text import UNRELATED, counted, rows_of
 from gradcam_adv.study.attacks import BLACK_BOX, NOISE
 from gradcam_adv.study.plan import ArmPlan
 from gradcam_adv.study.tables import select
@@ -77,9 +78,9 @@ def successful_attack(plan: ArmPlan, predictions: pd.DataFrame) -> Figure:
         axis.imshow(picture, vmin=0, vmax=1)
         axis.set_title(label, fontsize=10, parse_math=False)
         axis.axis("off")
-    outcome = "A successful attack" if succeeded else "No attack succeeded; one example"
-    figure.suptitle(f"{outcome} on {title(source)}", fontsize=12)
-    figure.subplots_adjust(left=0.02, right=0.98, top=0.8, bottom=0.08, wspace=0.05)
+    outcome = "takes the person for somebody else" if succeeded else "makes no mistake yet"
+    figure.suptitle(f"At ε = {case['epsilon']:g} {title(source)} {outcome}", fontsize=12)
+    figure.subplots_adjust(left=0.02, right=0.98, top=0.8, bottom=0.02, wspace=0.05)
     return figure
 
 
@@ -97,7 +98,7 @@ def aligned_faces(plan: ArmPlan) -> Figure:
     for axis, crop in zip(axes.flat, crops, strict=False):
         axis.imshow(crop)
     figure.suptitle("Aligned faces of the test set", fontsize=12)
-    figure.tight_layout(rect=(0, 0.06, 1, 1), pad=0.3)
+    figure.tight_layout(pad=0.3)
     return figure
 
 
@@ -111,10 +112,16 @@ def depth_profile(plan: ArmPlan, mod: pd.DataFrame) -> Figure:
         depth.draw(axis, of_network)
         depth.draw_controls(axis, of_network)
         axis.set_xlabel("layer, from the pixels to the end")
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes[0].set_ylabel("MOD (mean NISSIM)")
     axes[0].set_ylim(bottom=0)
+    of_attack = select(mod, epsilon=mod["epsilon"].max())
+    furthest = of_attack.loc[of_attack.groupby("network", sort=False)["mod"].idxmax()]
+    where = ", ".join(f"{title(r.network)} at {r.layer}" for r in rows_of(furthest))
     examples = counted(int(mod["photos"].max()), "example photo")
-    return _finished(figure, f"MOD along the depth, black-box attack, {examples}, no interval")
+    level = f"{examples}, black-box, ε = {mod['epsilon'].max():g}"
+    heading = f"Attention shifts most: {where} ({level})"
+    return drawing.finished(figure, heading, axes[-1:])
 
 
 def nissim_density(plan: ArmPlan, vid: pd.DataFrame, mod: pd.DataFrame) -> Figure:
@@ -138,15 +145,15 @@ def nissim_density(plan: ArmPlan, vid: pd.DataFrame, mod: pd.DataFrame) -> Figur
         noise = select(scored, attack=NOISE, epsilon=levels[-1])["nissim"]
         attacked = [select(scored, attack=BLACK_BOX, epsilon=e)["nissim"] for e in levels]
         furthest += [sample.max() for sample in (noise, *attacked)]
-        colours = sns.color_palette("viridis_r", len(levels))
+        colours = style.shades(len(levels))
         for level, sample, colour in zip(levels, attacked, colours, strict=True):
             _density(
-                axis, sample, color=colour, fill=True, alpha=0.15, linewidth=1.8,
+                axis, sample, color=colour, fill=True, alpha=0.08, linewidth=1.8,
                 label=f"ε = {level:g}",
             )  # fmt: skip
         _density(
-            axis, noise, color=style.NOISE, linestyle="--", linewidth=1.2,
-            label=f"random-sign noise, ε = {levels[-1]:g}",
+            axis, noise, color=style.NOISE, linestyle="--", linewidth=1.8,
+            label=f"noise, ε = {levels[-1]:g}",
         )  # fmt: skip
         axis.axvline(unrelated[network], color=style.UNRELATED, linestyle=":", label=UNRELATED)
         below = f"VID = {vids[network]:.4f}" if network in vids else "VID –"
@@ -155,7 +162,12 @@ def nissim_density(plan: ArmPlan, vid: pd.DataFrame, mod: pd.DataFrame) -> Figur
         axis.set_ylabel("")
     axes[0].set_ylabel("density")
     axes[0].set_xlim(0, min(1, 1.25 * max(furthest) + 0.02))
-    return _finished(figure, f"NISSIM under the black-box attack from {title(plan.study.source)}")
+    drawing.legend_at_the_right(axes[-1])
+    heading = "How far heatmaps shift under the black-box attack"
+    if len(vids) > 1:
+        least, most = (title(str(found)) for found in (vids.idxmin(), vids.idxmax()))
+        heading += f": over ε it varies least on {least} and most on {most}"
+    return drawing.finished(figure, heading)
 
 
 def _density(axis: Axes, sample: pd.Series, **style: Any) -> None:
@@ -164,10 +176,3 @@ def _density(axis: Axes, sample: pd.Series, **style: Any) -> None:
     else:  # the density of equal values can't be drawn
         line = {key: style[key] for key in ("color", "linestyle", "label") if key in style}
         axis.axvline(sample.iloc[0], **line)
-
-
-def _finished(figure: Figure, heading: str) -> Figure:
-    drawing.legend_at_the_right(figure.axes[-1])
-    figure.suptitle(heading, fontsize=12)
-    figure.tight_layout(rect=(0, 0.07, 1, 1))
-    return figure

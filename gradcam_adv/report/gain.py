@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter
 from gradcam_adv.models.backbones import title
 from gradcam_adv.plots import style
 from gradcam_adv.report import drawing
-from gradcam_adv.report.text import UNRELATED, by_epsilon, by_value, percent, render, rows_of
+from gradcam_adv.report.text import by_epsilon, by_value, percent, rows_of
 from gradcam_adv.study.attacks import BLACK_BOX, CONTROLS, MIRRORED, NOISE, OTHER_PHOTO, WHITE_BOX
 from gradcam_adv.study.plan import ArmPlan
 from gradcam_adv.study.tables import select
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NAMES = {
-    NOISE: "random-sign noise",
+    NOISE: "noise",
     MIRRORED: "mirrored signs",
     OTHER_PHOTO: "another photo's signs",
 }
@@ -32,25 +32,6 @@ _LINES = {
     MIRRORED: (style.MIRRORED, "-.", "^"),
     OTHER_PHOTO: (style.OTHER_PHOTO, "--", "v"),
 }
-
-
-def in_short(plan: ArmPlan, gain: pd.DataFrame, half_shift: pd.DataFrame) -> str:
-    """One sentence: what each network's own attack is worth at the study's smallest epsilon."""
-    epsilon = min(plan.study.attacked_epsilons)
-    table = select(_shown(plan, gain), attack=WHITE_BOX, control=NOISE, epsilon=epsilon)
-    explained = plan.study.readings.explained_class
-    own, fixed = (list(rows_of(select(table, target=target))) for target in (explained, "clean"))
-    halves = select(plan.headline(half_shift), attack=WHITE_BOX).set_index("network")
-    (text,) = render(
-        "gain_in_short",
-        epsilon=epsilon,
-        explained=explained,
-        networks=list(zip(own, fixed, strict=True)),
-        halves={row.Index: _half(row, "half_shift") for row in halves.itertuples()},
-        clear=[title(row.network) for row in own if row.low > 1],
-        cell=cell,
-    )
-    return text
 
 
 def rows(plan: ArmPlan, gain: pd.DataFrame) -> list[dict[str, str]]:
@@ -82,8 +63,8 @@ def half_shift_rows(plan: ArmPlan, half_shift: pd.DataFrame) -> list[dict[str, s
             "Network": title(row.network),
             "Attack": row.attack,
             "Class": row.target,
-            "Attack's": _half(row, "half_shift"),
-            "Noise's": _half(row, "noise"),
+            "Attack's": half(row, "half_shift"),
+            "Noise's": half(row, "noise"),
             "Ratio": _with_ends(row.ratio, row.ratio_low, row.ratio_high, ".1f"),
         }
         for row in rows_of(_shown(plan, half_shift))
@@ -137,7 +118,8 @@ def cell(row: Any) -> str:
     return _with_ends(row.gain, row.low, row.high, ".1f")
 
 
-def _half(row: Any, name: str) -> str:
+def half(row: Any, name: str) -> str:
+    """A half-shift epsilon with its interval, of the attack ("half_shift") or of "noise"."""
     value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_low", "_high"))
     if name == "half_shift" and value < row.least:
         return f"< {row.least:g}"
@@ -164,17 +146,17 @@ def figure(
         for attack, (colour, line, marker) in _LINES.items():
             _band(
                 upper, select(of_network, attack=attack), "mod", color=colour, linestyle=line,
-                marker=marker, label=NAMES.get(attack, "the network's own attack"),
+                marker=marker, label=NAMES.get(attack, "attack"),
             )  # fmt: skip
         upper.axhline(
-            unrelated["unrelated"][network], color=style.UNRELATED, linestyle=":", label=UNRELATED
+            unrelated["unrelated"][network], color=style.UNRELATED, linestyle=":", label="unrelated"
         )
         own = select(plan.headline(gain), network=network, attack=WHITE_BOX)
         for control in CONTROLS:
             colour, line, marker = _LINES[control]
             _band(
                 lower, select(own, control=control), "gain", color=colour, linestyle=line,
-                marker=marker, label=f"over {NAMES[control]}",
+                marker=marker, label=NAMES[control],
             )  # fmt: skip
         lower.axhline(1, color="black", linewidth=0.8)
         lower.set_xscale("log")
@@ -185,14 +167,20 @@ def figure(
             axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
     axes[0, 0].set_ylabel("MOD (mean NISSIM)")
     axes[0, 0].set_ylim(bottom=0)
-    axes[1, 0].set_ylabel("gain")
+    axes[1, 0].set_ylabel("gain over")
     for axis in axes.flat:
         axis.grid(alpha=0.3)
-    for axis in axes[:, -1]:
-        drawing.legend_at_the_right(axis)
-    drawn.suptitle("What each network's own attack is worth in noise, with 95 % intervals")
-    drawn.tight_layout(rect=(0, 0.06, 1, 1))
-    return drawn
+    return drawing.finished(drawn, _finding(plan, gain), axes[:, -1])
+
+
+def _finding(plan: ArmPlan, gain: pd.DataFrame) -> str:
+    epsilon = min(plan.study.attacked_epsilons)
+    own = select(plan.headline(gain), attack=WHITE_BOX, control=NOISE, epsilon=epsilon)
+    each = ", ".join(f"{title(r.network)} {cell(r).partition(' [')[0]}" for r in rows_of(own))
+    return (
+        f"Noise must be so many times larger to move the heatmaps as far as an attack of "
+        f"ε = {epsilon:g}: {each}"
+    )
 
 
 def _band(axis: Axes, table: pd.DataFrame, value: str, **line: Any) -> None:

@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib import font_manager
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from gradcam_adv.files import text, write
 from gradcam_adv.models.backbones import title
@@ -40,7 +40,7 @@ NAME = 11
 
 
 def write_all(plan: ArmPlan, folder: Path, predictions: pd.DataFrame, caveat: str) -> list[Path]:
-    """Draw the white-box attack on the first example photo.
+    """Draw the white-box attack on the first example photo; the caveat is in the files' metadata.
 
     For each network ``layers_<network>_blocks.png`` with the ends of blocks, and
     ``layers_<network>_1.png`` and following with all layers.
@@ -57,9 +57,12 @@ def write_all(plan: ArmPlan, folder: Path, predictions: pd.DataFrame, caveat: st
         place = {layer: f"{number} of {len(layers)}" for number, layer in enumerate(layers, 1)}
         for name, shown in chosen.items():
             path = folder / f"layers_{network}_{name}.png"
-            image = sheet(levels, {layer: place[layer] for layer in shown}, heading, caveat)
+            image = sheet(levels, {layer: place[layer] for layer in shown}, heading)
+            about = PngImagePlugin.PngInfo()
+            about.add_itxt("Title", heading)
+            about.add_itxt("Description", caveat)
             with write.whole_file(path) as temporary:
-                image.save(temporary)
+                image.save(temporary, pnginfo=about)
             files.append(path)
     return files
 
@@ -71,9 +74,7 @@ def photo(plan: ArmPlan) -> str:
     return f"photo {text.shown(case['photo'])} of {plan.people[case['label']]}"
 
 
-def sheet(
-    levels: Sequence[Example], layers: dict[str, str], heading: str, caveat: str
-) -> Image.Image:
+def sheet(levels: Sequence[Example], layers: dict[str, str], heading: str) -> Image.Image:
     """One column per epsilon and one row per layer, below the bare photos.
 
     ``layers`` has for each the second line of its label.
@@ -84,7 +85,7 @@ def sheet(
         for start in range(0, len(names), LAYERS_A_COLUMN)
     ]
     width = max(WIDTH, sum(column.width for column in columns))
-    top = _heading(width, heading, caveat)
+    top = _heading(width, heading)
     whole = Image.new("RGB", (width, top.height + columns[0].height), "white")
     whole.paste(top)
     for number, column in enumerate(columns):
@@ -115,19 +116,15 @@ def _column(levels: Sequence[Example], layers: dict[str, str]) -> Image.Image:
     return image
 
 
-def _heading(width: int, heading: str, caveat: str) -> Image.Image:
-    """Heading, caveat and the colour scale."""
+def _heading(width: int, heading: str) -> Image.Image:
+    """Heading and the colour scale."""
     titles = textwrap.wrap(heading, width // 10)
-    caveats = textwrap.wrap(caveat, width // 8)
-    height = MARGIN + len(titles) * (LINE + GAP) + (len(caveats) + 3) * LINE
+    height = MARGIN + len(titles) * (LINE + GAP) + 3 * LINE
     image = Image.new("RGB", (width, height), "white")
     draw, font, y = ImageDraw.Draw(image), _font(TEXT), MARGIN
     for line in titles:
         draw.text((MARGIN, y), line, "black", _font(TITLE))
         y += LINE + GAP
-    for line in caveats:
-        draw.text((MARGIN, y), line, "black", font)
-        y += LINE
     low, high = "no participation", "high; colours lie over the photo at half their strength"
     left = MARGIN + int(font.getlength(low)) + 8
     colours = matplotlib.colormaps[COLORMAP](np.linspace(0, 1, BAR[0]), bytes=True)

@@ -1,41 +1,58 @@
-"""``report.html``: the report and a viewer of the heatmaps, in one file that needs no other."""
+"""``report.html``: the whole report and its viewer of heatmaps in one file that needs no other."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.colors import to_hex
 
 from gradcam_adv.files import write
-from gradcam_adv.plots.style import COLORMAP
-from gradcam_adv.report import markup, viewer
+from gradcam_adv.plots import style
+from gradcam_adv.report import embedding, viewer
 from gradcam_adv.report.text import TEMPLATES
 
-# In bytes: a browser opens it at once, and an e-mail can carry it.
-LIMIT = 20_000_000
+Embed = Callable[[str], embedding.Figure | None]
 
-# The viewer's pictures: name and caption.
+# In bytes: a browser opens it at once, and an e-mail can carry it.
+LIMIT = 10_000_000
+
+# The pictures of the viewer by row: name and caption. The strip has the first row's two and the
+# second row's two.
 PANELS = (
     ("clean", "Photo"),
-    ("attacked", "Perturbed photo"),
-    ("heat-clean", "Heatmap of the photo"),
-    ("heat-attacked", "Heatmap of the perturbed photo"),
-    ("shift", "Difference of the heatmaps"),
+    ("attacked", "Attacked photo"),
+    ("noise", "Photo with noise of that size"),
+    ("heat-clean", "Heatmap before"),
+    ("heat-attacked", "Heatmap after"),
+    ("heat-noise", "Heatmap with noise"),
+    ("shift", "Change by the attack"),
+    ("shift-noise", "Change by noise"),
 )
 
 
-def write_page(path: Path, parts: Sequence[str], arms: Sequence[viewer.Shown]) -> None:
-    """Write the page beside the figures, with as many of the viewer's photos as fit.
+def write_page(
+    path: Path, values: Mapping[str, Any], arms: Sequence[viewer.Shown], figures: Path
+) -> None:
+    """Write the page, with the figures that there are and as many photos as fit.
+
+    Args:
+        path: of the page.
+        values: what it says, as of :func:`gradcam_adv.report.contents.of_run`.
+        arms: what its viewer shows; may be empty.
+        figures: their folder.
 
     Raises:
         ValueError: more than LIMIT bytes, even with one photo per network.
     """
-    sections = markup.sections_of(parts, path.parent)
-    for photos in range(max(len(n.photos) for arm in arms for n in arm.networks), 0, -1):
-        text = render(sections, arms, photos)
+    embed = figures_in(figures)
+    most = max((len(n.photos) for arm in arms for n in arm.networks), default=1)
+    for photos in range(most, 0, -1):
+        text = render(embed, values, arms, photos)
         size = len(text.encode())
         if size <= LIMIT:
             write.text(path, text)
@@ -46,26 +63,28 @@ def write_page(path: Path, parts: Sequence[str], arms: Sequence[viewer.Shown]) -
     )
 
 
+def figures_in(folder: Path) -> Embed:
+    """Finds the figures of a folder by their path in it, without ".png"; each is read once."""
+    return functools.cache(lambda name: embedding.figure(folder / f"{name}.png"))
+
+
 def render(
-    sections: Sequence[markup.Section],
+    embed: Embed,
+    values: Mapping[str, Any],
     arms: Sequence[viewer.Shown],
     photos: int = viewer.PHOTOS,
 ) -> str:
-    """The page as text, with so many photos of each network.
-
-    The first section begins the page; the last one, about the run, follows the viewer.
-    """
-    first, *middle, last = sections
-    picture, described = viewer.still(arms)
-    return TEMPLATES.get_template("report.html.j2").render(
-        first=first,
-        middle=middle,
-        last=last,
-        viewer=viewer.pack(arms, photos),
+    """The page as text, with so many photos of each network."""
+    picture, described = viewer.still(arms, values["epsilon"]) if arms else ("", "")
+    return TEMPLATES.get_template("page.html.j2").render(
+        dict(values),
+        embed=embed,
+        viewer=viewer.pack(arms, photos) | {"epsilon": values["epsilon"]} if arms else None,
         still={"picture": picture, "description": described},
         panels=PANELS,
         map_side=viewer.MAP_SIDE,
-        scales={"heat": _gradient(COLORMAP), "shift": _gradient(viewer.SHIFT_COLORMAP)},
+        style=style,
+        scales={"heat": _gradient(style.COLORMAP), "shift": _gradient(style.SHIFT_COLORMAP)},
     )
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 import seaborn as sns
 
 from gradcam_adv.paper.readings import DEFAULT, differing, nearest
+from gradcam_adv.plots import style
 from gradcam_adv.report import drawing
 from gradcam_adv.report.reading_sections import reading_title
 from gradcam_adv.report.text import ARMS, UNRELATED
@@ -23,17 +24,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PALETTE = sns.color_palette("colorblind")
-_OF_ARM = {"plain": ("o", _PALETTE[0]), "aligned": ("s", _PALETTE[1])}
-# The study's own curve; the others are coloured by the choice that they make differently.
-_OWN = _PALETTE[0]
-_OTHERS = [_PALETTE[1], _PALETTE[2], _PALETTE[4], (0.35, 0.35, 0.35), _PALETTE[9], _PALETTE[3]]
+# Marker and filling of each arm's points.
+_OF_ARM = {"plain": ("o", style.PAPER), "aligned": ("s", "white")}
+# The readings but the study's own are coloured by the choice that they make differently: not in
+# the colours of the attack, of noise or of unrelated photos.
+_OTHERS = [_PALETTE[i] for i in (2, 4, 5, 6, 8, 9)]
 # The two panels and rows: column, the paper's, the distance, label.
 _SHOWN = (
     ("ratio", "paper_ratio", "accuracy_distance", "accuracy / clean accuracy"),
     ("mod", "paper_mod", "mod_distance", "MOD (mean NISSIM)"),
 )
-# Space for the caveat at a figure's foot, in inches.
-_FOOT = 0.6
+# Space for the label of both horizontal axes, in inches.
+_FOOT = 0.2
 
 
 def write_all(
@@ -66,7 +68,7 @@ def of_distances(distances: pd.DataFrame) -> Figure:
             offset = 0.3 * (place - (len(arms) - 1) / 2)
             axis.scatter(
                 of_arm[value], of_arm["reading"].map(order.index) + offset, marker=marker,
-                color=colour, s=28, zorder=3, label=ARMS[arm],
+                color=colour, edgecolor=style.PAPER, s=28, zorder=3, label=ARMS[arm],
             )  # fmt: skip
         axis.axhspan(default - 0.5, default + 0.5, color="0.88", zorder=0)
         axis.axvline(0, color="black", linestyle="--", linewidth=1.5, label="the paper's curve")
@@ -81,7 +83,12 @@ def of_distances(distances: pd.DataFrame) -> Figure:
     )
     axes[0].get_yticklabels()[default].set_fontweight("bold")
     axes[0].set_ylim(len(order) - 0.5, -0.5)
-    figure.suptitle("How near each reading comes to the paper, black-box attack", fontsize=12)
+    heading = "How near each reading comes to the paper"
+    near = [nearest(means.reset_index(), value) for value in values]
+    if all(near):
+        by_accuracy, by_mod = (reading_title(names[0]) for names in near)
+        heading = f"Nearest to the paper: by accuracy {by_accuracy}, by MOD {by_mod}"
+    figure.suptitle(heading, fontsize=12, parse_math=False)
     figure.legend(
         *axes[0].get_legend_handles_labels(), fontsize=9, loc="upper center", frameon=False,
         bbox_to_anchor=(0.5, 1 - 0.32 / height), ncols=len(arms) + 1,
@@ -116,26 +123,25 @@ def of_curves(readings: pd.DataFrame, distances: pd.DataFrame, arm: Arm, source:
         for axis, network in zip(row, networks, strict=True):
             of_network = select(readings, network=network)
             for reading in apart:
-                style: dict[str, Any] = {"linewidth": 1.0, "label": f"another {_choice(reading)}"}
+                look: dict[str, Any] = {"linewidth": 1.0, "label": f"another {_choice(reading)}"}
                 if reading == near:
-                    style = {"linewidth": 2.4, "marker": "^", "markersize": 5, "zorder": 3}
-                    style["label"] = f"the nearest: {reading}"
+                    look = {"linewidth": 2.4, "marker": "^", "markersize": 5, "zorder": 3}
+                    look["label"] = f"the nearest: {reading}"
                 line = select(of_network, reading=reading)
-                axis.plot(line["epsilon"], line[value], color=colours[_choice(reading)], **style)
+                axis.plot(line["epsilon"], line[value], color=colours[_choice(reading)], **look)
             default = select(of_network, reading=DEFAULT)
             axis.plot(
-                default["epsilon"], default[value], color=_OWN, linewidth=2.4, marker="o",
+                default["epsilon"], default[value], color=style.ATTACK, linewidth=2.4, marker="o",
                 markersize=4, zorder=4,
                 label=f"{as_it_says}, the nearest" if near == DEFAULT else as_it_says,
             )  # fmt: skip
             if value == "mod":
-                _controls(axis, default, _OWN, as_it_says)
+                _controls(axis, default, as_it_says, "")
                 if near in apart:
-                    of_nearest = select(of_network, reading=near)
-                    _controls(axis, of_nearest, colours[_choice(near)], "the nearest")
+                    _controls(axis, select(of_network, reading=near), "the nearest", "^")
             of_paper = default[default[printed].notna()]
             axis.plot(
-                of_paper["epsilon"], of_paper[printed], color="black", linestyle="--",
+                of_paper["epsilon"], of_paper[printed], color=style.PAPER, linestyle="--",
                 linewidth=1.8, zorder=5, label="the paper",
             )  # fmt: skip
             axis.grid(axis="y", alpha=0.3)
@@ -156,21 +162,21 @@ def _choice(reading: str) -> str:
     return reading.split(" = ")[0]
 
 
-def _controls(axis: Axes, table: pd.DataFrame, colour: Any, whose: str) -> None:
+def _controls(axis: Axes, table: pd.DataFrame, whose: str, marker: str) -> None:
     axis.plot(
-        table["epsilon"], table["mod_noise"], color=colour, linestyle=":", linewidth=1.5,
-        label=f"random-sign noise, {whose}",
+        table["epsilon"], table["mod_noise"], color=style.NOISE, linestyle="--", linewidth=1.5,
+        marker=marker, markersize=5, label=f"noise, {whose}",
     )  # fmt: skip
     axis.axhline(
-        table["unrelated"].iloc[0], color=colour, linestyle="-.", linewidth=1,
-        label=f"{UNRELATED}, {whose}",
+        table["unrelated"].iloc[0], color=style.UNRELATED, linestyle=":", linewidth=1.2,
+        marker=marker, label=f"{UNRELATED}, {whose}",
     )  # fmt: skip
 
 
 def _legend(axis: Axes) -> None:
     """To the right: the paper, the study, the nearest reading, and each other kind once."""
     handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-    first = [name for name in handles if not name.startswith(("another", "random", "unrelated"))]
+    first = [name for name in handles if not name.startswith(("another", "noise", "unrelated"))]
     order = [*reversed(first), *(name for name in handles if name not in first)]
     axis.legend(
         [handles[name] for name in order],

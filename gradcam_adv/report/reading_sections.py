@@ -1,17 +1,13 @@
-"""The report on the readings of the paper: what depends on each, and how near it comes.
-
-The section, and one sentence for the report's summary.
-"""
+"""The report on the readings of the paper: what depends on each, and how near it comes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 
-from gradcam_adv.models.backbones import titles
 from gradcam_adv.paper import judge, printed
 from gradcam_adv.paper.claims import CLAIMS
 from gradcam_adv.paper.readings import (
@@ -20,12 +16,9 @@ from gradcam_adv.paper.readings import (
     changes,
     deciding,
     differing,
-    in_order,
-    nearest,
     unlike,
 )
 from gradcam_adv.report.text import (
-    ARMS,
     by_epsilon,
     by_value,
     capital,
@@ -33,7 +26,6 @@ from gradcam_adv.report.text import (
     marked_source,
     number,
     percent,
-    render,
     rows_of,
 )
 from gradcam_adv.study.config import Arm
@@ -47,29 +39,32 @@ def section(
     distances: pd.DataFrame,
     verdicts: pd.DataFrame,
     *,
-    caveat: str,
     other_data: bool,
     source: str,
-) -> list[str]:
-    """The report on the tables of :func:`gradcam_adv.paper.readings.tables`, in Markdown."""
+) -> dict[str, Any]:
+    """What the page shows of the tables of :func:`gradcam_adv.paper.readings.tables`."""
     named = [marked_source(network, source) for network in readings["network"]]
-    return render(
-        "readings",
-        caveat=caveat,
+    return dict(
         other_data=other_data,
         source=source,
         readings=list(map(reading_title, readings["reading"].unique())),
         depending=_depending(verdicts),
         claims=_claims(verdicts),
         left_out=unlike(source),
-        compared=rows_of(distances.drop_duplicates("arm")),
+        compared=list(rows_of(distances.drop_duplicates("arm"))),
         distances=_distances(distances),
         two_networks=(distances["networks"] == 2).any(),
         orders=_orders(distances),
-        of_arms=[
-            (arm, *_of_arm(of_arm, arm))
-            for arm, of_arm in by_value(readings.assign(title=named), "arm")
+        deciding=[
+            (arm, what, [reading_title(choice) for choice in choices])
+            for arm, table in by_value(distances, "arm")
+            for what, value in (("accuracy lost", "accuracy_tau"), ("MOD", "mod_tau"))
+            if (choices := deciding(table, value))
         ],
+        of_arms={
+            arm: _of_arm(of_arm, arm)
+            for arm, of_arm in by_value(readings.assign(title=named), "arm")
+        },
     )
 
 
@@ -234,67 +229,6 @@ _QUANTITIES = {
 
 def reading_title(reading: str) -> str:
     return "as the study says" if reading == DEFAULT else reading
-
-
-def sentence(
-    distances: pd.DataFrame,
-    verdicts: pd.DataFrame,
-    *,
-    other_data: bool,
-    random: Sequence[str],
-    source: str,
-) -> str:
-    """What the readings show, in one sentence for the report's summary.
-
-    Arguments as for :func:`section`, and ``random``: the networks whose bases are random.
-    """
-    (text,) = render(
-        "readings_in_short",
-        count=distances["reading"].nunique(),
-        other_data=other_data,
-        random=titles(random) if random else "",
-        left_out=unlike(source),
-        nearest_accuracy=_nearest_by_arm(distances, "accuracy_distance"),
-        nearest_mod=_nearest_by_arm(distances, "mod_distance"),
-        accuracy_order=_as_printed(distances, "accuracy_tau"),
-        mod_order=_as_printed(distances, "mod_tau"),
-        claims=_depending(verdicts),
-    )
-    return text
-
-
-def _nearest_by_arm(distances: pd.DataFrame, value: str) -> str:
-    parts: list[str] = []
-    named = ""
-    for arm, table in by_value(distances, "arm"):
-        found = nearest(table, value)
-        where = f"on {ARMS[arm].lower()}"
-        if not found:
-            parts.append(f"unknown {where}, where there is nothing to compare")
-            continue
-        by_reading = table.set_index("reading")[value]
-        shown = number(by_reading[found[0]])
-        if DEFAULT not in found:
-            shown += f"; {reading_title(DEFAULT)} {number(by_reading[DEFAULT])}"
-        if len(found) > 1:
-            shown += f"; {len(found) - 1} more give the same"
-        name = "" if found[0] == named else f"**{reading_title(found[0])}** "
-        parts.append(f"{name}{where} ({shown})")
-        named = found[0]
-    return " and ".join(parts)
-
-
-def _as_printed(distances: pd.DataFrame, value: str) -> str:
-    """Under how many readings the networks are in the paper's order, and which choice decides."""
-    parts: dict[str, list[str]] = {}
-    for arm, table in by_value(distances, "arm"):
-        count = f"under {in_order(table[value]).sum()}"
-        if table[value].isna().all():
-            count = "not known"
-        elif choices := deciding(table, value):
-            count += f", which are those with **{' and '.join(map(reading_title, choices))}**"
-        parts.setdefault(count, []).append(f"on {ARMS[arm].lower()}")
-    return " and ".join(f"{count} {' and '.join(where)}" for count, where in parts.items())
 
 
 def _depending(verdicts: pd.DataFrame) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import logging
 import os
@@ -13,28 +12,22 @@ from typing import get_args
 
 import pandas as pd
 
-from gradcam_adv.data import sources
 from gradcam_adv.files import write
 from gradcam_adv.models.backbones import BACKBONES
 from gradcam_adv.paper import judge
 from gradcam_adv.report import (
-    about,
     alignment,
-    attention,
+    contents,
     curves,
     drawing,
     figures,
-    gain,
     layer_sheets,
     page,
     reading_figures,
-    reading_sections,
     sections,
-    seeds,
-    verdicts,
     viewer,
 )
-from gradcam_adv.report.text import caveat, caveats, render
+from gradcam_adv.report.text import caveat, caveat_of, render
 from gradcam_adv.runs import cleaning, records
 from gradcam_adv.runs.engines import Engine
 from gradcam_adv.runs.records import Names
@@ -79,7 +72,7 @@ class WriteReport(Task):
 
     kind = "report"
     stage = "report"
-    version = 2
+    version = 3
     names = Names(own=_FILES, run=_FILES)
 
     summaries: Mapping[str, Task]
@@ -128,9 +121,10 @@ class WriteReport(Task):
         common["claims"] = judge.judge_all(arms)
         common["identities"] = _identities(self.identities, common["identities"])
         files += write.tables(folder / "tables", **common)
-        parts = _parts(arms, summaries, common, self._seconds())
-        write.text(folder / "report.md", "\n\n".join(parts) + "\n")
-        page.write_page(folder / "report.html", parts, viewer.of_run(arms, summaries))
+        values = contents.of_run(arms, summaries, common, self._seconds())
+        write.text(folder / "report.md", "\n\n".join(render("report", **values)) + "\n")
+        examples = viewer.of_run(arms, summaries)
+        page.write_page(folder / "report.html", values, examples, folder / "figures")
         return [*files, folder / "report.md", folder / "report.html"]
 
     def _seconds(self) -> pd.DataFrame:
@@ -178,13 +172,9 @@ def _draw_extra(arms: Mapping[Arm, ArmPlan], common: Tables, folder: Path) -> li
             files += drawing.save(drawn, folder / arm, caveat(plan))
     if "readings" in common:
         readings, distances = common["readings"], common["readings_distances"]
-        shown = _caveat_of_readings(arms)
+        shown = f"{caveat_of(arms)}, unless a reading says otherwise"
         files += reading_figures.write_all(readings, distances, folder, caveat=shown, source=source)
     return files
-
-
-def _caveat_of_readings(arms: Mapping[Arm, ArmPlan]) -> str:
-    return f"{'; '.join(caveats(arms))}, unless a reading says otherwise"
 
 
 def _copy_scores(plan: ArmPlan, folder: Path) -> list[Path]:
@@ -211,61 +201,3 @@ def _summary(plan: ArmPlan) -> Tables:
     if plan.arm == "aligned":  # its photos and excluded ones differ from the study's
         summary |= read_tables(plan.photos.data.folder)
     return summary | sections.beside_paper(plan, summary)
-
-
-def _parts(
-    arms: Mapping[Arm, ArmPlan],
-    summaries: Mapping[Arm, Tables],
-    common: Tables,
-    seconds: pd.DataFrame,
-) -> list[str]:
-    plan = next(iter(arms.values()))
-    study, readings = plan.study, plan.study.readings
-    about_readings, of_readings = "", []
-    if "readings" in common:
-        distances, of_claims = common["readings_distances"], common["readings_verdicts"]
-        about_readings = reading_sections.sentence(
-            distances,
-            of_claims,
-            other_data=study.other_data,
-            random=[name for name, weights in plan.weights.items() if weights.origin == "random"],
-            source=study.source,
-        )
-        of_readings = reading_sections.section(
-            common["readings"],
-            distances,
-            of_claims,
-            caveat=_caveat_of_readings(arms),
-            other_data=study.other_data,
-            source=study.source,
-        )
-    parts = render(
-        "summary",
-        study=study,
-        caveats=caveats(arms),
-        weights=plan.weights,
-        split="/".join(f"{share:g}" for share in study.split),
-        orl_credit=sources.ORL_CREDIT,
-        changed=[
-            f"{field.name} = {getattr(readings, field.name)}"
-            for field in dataclasses.fields(readings)
-            if getattr(readings, field.name) != field.default
-        ],
-        in_short={
-            arm: [
-                gain.in_short(arms[arm], summary["gain"], summary["half_shift"]),
-                attention.in_short(arms[arm], summary["excess"]),
-            ]
-            for arm, summary in summaries.items()
-        },
-        readings=about_readings,
-    )
-    parts += verdicts.section(arms, common["claims"])
-    for arm, summary in summaries.items():
-        parts += sections.of_arm(arms[arm], summary)
-    parts += alignment.section(arms, common)
-    if "seeds" in common:
-        across, counts = common["seeds"], common["seeds_verdicts"]
-        gains = plan.headline(common["seeds_gain"])
-        parts += seeds.section(study.seeds, across, counts, gains, caveats(arms), study.source)
-    return [*parts, *of_readings, *about.section(plan, common, summaries, seconds)]

@@ -1,13 +1,13 @@
-"""One arm's part of the report: what the template "arm" shows, the paper's values beside it."""
+"""One arm's tables in the report, the paper's values beside them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 
-from gradcam_adv.metrics.nissim import WINDOW
 from gradcam_adv.models.backbones import title
 from gradcam_adv.paper import printed
 from gradcam_adv.report import attention, gain, layer_sheets, transfer
@@ -15,12 +15,10 @@ from gradcam_adv.report.text import (
     NOISE_ROW,
     by_epsilon,
     by_network,
-    caveat,
     interval,
     marked_source,
     number,
     percent,
-    render,
     rows_of,
 )
 from gradcam_adv.study import tables
@@ -36,49 +34,52 @@ _OF_MOD = [
 ]
 
 
-def of_arm(plan: ArmPlan, summary: Tables) -> list[str]:
-    """All sections of one arm."""
-    study, accuracy_table = plan.study, printed.ACCURACIES[plan.arm].number
-    return render(
-        "arm",
-        arm=plan.arm,
-        study=study,
-        caveat=caveat(plan),
-        accuracy_table=accuracy_table,
-        accuracy=by_network(
-            summary[f"table_{accuracy_table}"],
-            {network: marked_source(network, study.source) for network in study.networks},
-            lambda row: f"{percent(row.paper)} | {_accuracy(row)}",
+def of_arm(plan: ArmPlan, summary: Tables) -> dict[str, Any]:
+    """What the templates "results" and "layers" show of one arm, of the tables that are there."""
+    study = plan.study
+    plain = {network: title(network) for network in study.networks}
+    marked = {network: marked_source(network, study.source) for network in study.networks}
+    table_1 = f"table_{printed.ACCURACIES[plan.arm].number}"
+
+    def white_box(table: pd.DataFrame) -> pd.DataFrame:
+        return select(table, attack=WHITE_BOX)
+
+    # By name: the table that it needs, and what it makes of it.
+    made: dict[str, tuple[str, Callable[[pd.DataFrame], Any]]] = {
+        "accuracy": (
+            table_1,
+            lambda t: by_network(t, marked, lambda r: f"{percent(r.paper)} | {_accuracy(r)}"),
         ),
-        white_box_accuracy=by_network(
-            select(summary["accuracy"], attack=WHITE_BOX),
-            {network: title(network) for network in study.networks},
-            _accuracy,
+        "white_box_accuracy": ("accuracy", lambda t: by_network(white_box(t), plain, _accuracy)),
+        "zero_gradients": (
+            "zero_gradients",
+            lambda t: ", ".join(
+                f"{title(row.network)} {percent(row.zero_gradient, 3)} % "
+                f"[{percent(row.low, 3)}, {percent(row.high, 3)}]"
+                for row in rows_of(t)
+            ),
         ),
-        zero_gradients=", ".join(
-            f"{title(row.network)} {percent(row.zero_gradient, 3)} % "
-            f"[{percent(row.low, 3)}, {percent(row.high, 3)}]"
-            for row in rows_of(summary["zero_gradients"])
-        ),
-        psnr=_psnr(plan, summary["psnr"]),
-        mod=_mod(plan, summary["table_3"]),
-        white_box_mod=_mod(plan, select(plan.headline(summary["mod"]), attack=WHITE_BOX)),
-        gain=gain.rows(plan, summary["gain"]),
-        noise_draws=gain.draw_rows(plan, summary["noise_draws"]),
-        spectrum=gain.spectrum(plan, summary["spectrum"]),
-        half_shift=gain.half_shift_rows(plan, summary["half_shift"]),
-        gain_order=gain.order_rows(plan, summary["gain_order"]),
-        insertion_steps=insertion.STEPS,
-        insertion=_insertion(summary["insertion"]) if "insertion" in summary else [],
-        transfer=transfer.values(plan, summary),
-        window=WINDOW,
-        controls=_controls(plan, summary["mod"]),
-        shift=attention.rows(plan, summary["shift"]),
-        vid=_vid(plan, summary["vid"]),
-        examples=int(select(summary["depth"], attack=BLACK_BOX)["photos"].max()),
-        depth=_depth(plan, summary["depth"]),
-        example=layer_sheets.photo(plan),
-    )
+        "psnr": ("psnr", lambda t: _psnr(plan, t)),
+        "mod": ("table_3", lambda t: _mod(plan, t)),
+        "white_box_mod": ("mod", lambda t: _mod(plan, white_box(plan.headline(t)))),
+        "controls": ("mod", lambda t: _controls(plan, t)),
+        "excess": ("excess", lambda t: attention.excess_rows(plan, t)),
+        "gain": ("gain", lambda t: gain.rows(plan, select(plan.headline(t), attack=WHITE_BOX))),
+        "every_gain": ("gain", lambda t: gain.rows(plan, t)),
+        "spectrum": ("spectrum", lambda t: gain.spectrum(plan, t)),
+        "half_shift": ("half_shift", lambda t: gain.half_shift_rows(plan, t)),
+        "noise_draws": ("noise_draws", lambda t: gain.draw_rows(plan, t)),
+        "gain_order": ("gain_order", lambda t: gain.order_rows(plan, t)),
+        "insertion": ("insertion", _insertion),
+        "insertion_steps": ("insertion", lambda _: insertion.STEPS),
+        "transfer": ("transfer", lambda _: transfer.values(plan, summary)),
+        "shift": ("shift", lambda t: attention.rows(plan, t)),
+        "vid": ("vid", lambda t: _vid(plan, t)),
+        "depth": ("depth", lambda t: _depth(plan, t)),
+        "examples": ("depth", lambda t: int(select(t, attack=BLACK_BOX)["photos"].max())),
+        "example": ("depth", lambda _: layer_sheets.photo(plan)),
+    }
+    return {name: rows(summary[of]) for name, (of, rows) in made.items() if of in summary}
 
 
 def beside_paper(plan: ArmPlan, summary: Tables) -> Tables:
@@ -141,6 +142,7 @@ def _mod(plan: ArmPlan, table: pd.DataFrame) -> list[dict[str, str]]:
     The paper's mean is over five networks, so it stands beside no other mean.
     """
     networks, rows = plan.study.networks, []
+    table = table[table["epsilon"] > 0]  # at 0 nothing is added, so the heatmaps are equal
     for network in networks:
         name = marked_source(network, plan.study.source) if "paper" in table else title(network)
         of_network = select(table, network=network)

@@ -1,4 +1,4 @@
-"""The report on the seeds: how much numbers and verdicts depend on the training, in Markdown."""
+"""The report on the seeds: how much numbers and verdicts depend on the training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from gradcam_adv.report.text import (
     marked_source,
     number,
     percent,
-    render,
     rows_of,
 )
 from gradcam_adv.study.attacks import NOISE, WHITE_BOX
@@ -29,30 +28,23 @@ def section(
     table: pd.DataFrame,
     verdicts: pd.DataFrame,
     gains: pd.DataFrame,
-    caveats: Sequence[str],
     source: str,
-) -> list[str]:
-    """The report's part on the seeds; nothing for a single seed.
+) -> dict[str, Any]:
+    """What the page shows of the seeds.
 
     ``table`` and ``verdicts`` are those of :mod:`gradcam_adv.paper.seeds`, and ``gains`` those of
-    the summaries of the seeds, all arms one below the other; ``caveats`` are in the order of the
-    arms.
+    the summaries of the seeds, all arms one below the other.
     """
-    if len(seeds) < 2:
-        return []
     several = verdicts[verdicts["seeds"] - verdicts["not_judged"] > 1]
-    by_arm = zip(by_value(table, "arm"), caveats, strict=True)
-    return render(
-        "seeds",
+    return dict(
         seeds=seeds,
-        caveats=caveats,
         furthest={
             quantity: _furthest(select(table, quantity=quantity))
             for quantity in ("accuracy", "mod", "vid")
         },
         judged=len(several),
         changed=[f"{r.says.rstrip('.')} ({r.arm})" for r in rows_of(several) if _disagree(r)],
-        of_arms=[(arm, caveat, *_tables(of_arm, source)) for (arm, of_arm), caveat in by_arm],
+        of_arms={arm: _tables(of_arm, source) for arm, of_arm in by_value(table, "arm")},
         gains=_gains(gains),
         verdicts=[
             {

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from gradcam_adv import metrics
 from gradcam_adv.explain.heatmaps import resize
 from gradcam_adv.models.backbones import title
+from gradcam_adv.plots import style
 from gradcam_adv.plots.overlays import overlay, sheet, shortened
 from gradcam_adv.report.example_photos import Example, at_last_layer
 from gradcam_adv.report.text import marked_source
@@ -30,14 +31,14 @@ SHOWN = 4
 NAME = 20
 _MARKS = "below each: the predicted person, ✓ right or ✗ wrong"
 # Outlines; dashes distinguish them as well.
-CLEAN, ATTACKED = "white", "#d55e00"
+CLEAN, ATTACKED = "white", style.ATTACK
 _DASHES: dict[str, Literal["--", "-"]] = {CLEAN: "--", ATTACKED: "-"}
 # Drawn around a line, so that it shows on light and dark.
 _EDGE: list[patheffects.AbstractPathEffect] = [
     patheffects.withStroke(linewidth=2.6, foreground="black")
 ]
-# Room below the sheet in inches: for the caveat, and for a legend above it.
-_CAVEAT, _LEGEND = 0.4, 0.3
+# Room for the legend below a sheet, in inches.
+_LEGEND = 0.3
 
 
 def shift_on_examples(plan: ArmPlan, predictions: pd.DataFrame, mod: pd.DataFrame) -> Figure:
@@ -66,9 +67,8 @@ def shift_on_examples(plan: ArmPlan, predictions: pd.DataFrame, mod: pd.DataFram
         [shortened(person, NAME) for person in people],
         _title(
             len(rows),
-            "The shift of the region of attention, "
-            f"{marked_source(network, plan.study.source)}, on photos spread evenly over the test "
-            "set",
+            f"{title(network)} looks elsewhere (of the networks its MOD is largest), on photos "
+            "spread evenly over the test set",
         ),
         [list(of_level) for of_level in zip(*captions, strict=True)],
     )
@@ -99,12 +99,11 @@ def black_box_heatmaps(plan: ArmPlan, predictions: pd.DataFrame) -> Figure:
         [f"ε = {epsilon:g}" for epsilon in epsilons],
         _title(
             len(epsilons),
-            f"{case['photo']}: heatmaps of the last layer, black-box attack "
-            f"from {title(plan.study.source)}",
+            f"Where each network looks as ε of the black-box attack from "
+            f"{title(plan.study.source)} grows, on {case['photo']}",
         ),
         [_predicted(of_network, plan.people[case["label"]]) for of_network in examples],
     )
-    _leave_below(figure, _CAVEAT)
     return figure
 
 
@@ -144,9 +143,9 @@ def _arrow(axis: Axes, start: np.ndarray, end: np.ndarray) -> None:
     """From one centroid, (row, column), to the other; nothing if one is not known."""
     if np.isnan([*start, *end]).any():
         return
-    style = {"arrowstyle": "-|>", "color": ATTACKED, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0}
+    shape = {"arrowstyle": "-|>", "color": ATTACKED, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0}
     tail, tip = (start[1], start[0]), (end[1], end[0])
-    arrow = axis.annotate("", xy=tip, xytext=tail, arrowprops=style)
+    arrow = axis.annotate("", xy=tip, xytext=tail, arrowprops=shape)
     if arrow.arrow_patch is not None:
         arrow.arrow_patch.set_path_effects(_EDGE)
     axis.plot(*tail, "o", color=CLEAN, markeredgecolor="black", markersize=4)
@@ -160,20 +159,14 @@ def _legend(figure: Figure) -> None:
             (ATTACKED, "region of the attacked photo, and the move of the centroid"),
         )
     ]
-    _leave_below(figure, _CAVEAT + _LEGEND)
+    figure.set_figheight(figure.get_figheight() + _LEGEND)
+    share = _LEGEND / figure.get_figheight()
+    figure.set_layout_engine("constrained", rect=(0, share, 1, 1 - share))
     figure.legend(
         handles=lines,
         loc="lower center",
-        bbox_to_anchor=(0.5, _CAVEAT / figure.get_figheight()),
         fontsize=7,
         ncols=2,
         handlelength=4,
         facecolor="lightgrey",  # white lines have to show
     )
-
-
-def _leave_below(figure: Figure, inches: float) -> None:
-    """Make the figure longer by as much, and leave that space empty."""
-    figure.set_figheight(figure.get_figheight() + inches)
-    share = inches / figure.get_figheight()
-    figure.set_layout_engine("constrained", rect=(0, share, 1, 1 - share))

@@ -19,6 +19,31 @@ from gradcam_adv.study.plan import ArmPlan
 from gradcam_adv.study.tables import select
 
 ARMS: dict[Arm, str] = {"plain": "Photos as they are", "aligned": "Aligned and cropped faces"}
+# The words that the page explains where they stand.
+GLOSSARY = {
+    "NISSIM": "How much two heatmaps of one image differ, clean and attacked: (1 - SSIM) / 2. 0: "
+    "equal. The paper's equation 1.",
+    "MOD": "Mean observed dissimilarity: the mean NISSIM over all images at one ε. The paper's "
+    "equation 2.",
+    "VID": "Variation in dissimilarity: how much an image's NISSIM varies over the ε, a standard "
+    "deviation; then the mean over images. 0: the same shift at every ε. The paper's equations 3 "
+    "and 4.",
+    "ε": "Epsilon, the size of the attack: how much it changes each pixel value, of a range of 1.",
+    "gain": "How many times larger random noise must be to move the heatmaps as far as the attack. "
+    "1: the attack is worth no more than noise. '> 3': more than 3, the largest noise tried.",
+    "half-shift ε": "The ε at which MOD is half of that of unrelated photos. The smaller, the "
+    "easier attention is moved.",
+    "noise": "Random signs of the same size in every pixel as the attack. A shift that noise also "
+    "causes is not an effect of the attack.",
+    "unrelated": "NISSIM between clean heatmaps of different people, or images of different "
+    "classes. MOD saturates near this level, which differs from network to network.",
+    "white-box": "The attack is made on the network that it is given to.",
+    "black-box": "The attack is made on one network, the study's source, and given to all.",
+    "transfer": "An attack that was made on another network than the one it is given to.",
+    "heatmap": "Grad-CAM: where in the image the class score comes from, at one layer.",
+    "interval": "In square brackets: 95 %, over people where the study has them. Numbers whose "
+    "intervals overlap may be equal.",
+}
 # The row below a network's own: its control.
 NOISE_ROW = "– random-sign noise"
 UNRELATED = "unrelated photos"
@@ -29,32 +54,39 @@ _MARKUP = re.compile(r"[\\`*|~]|<(?=[\w/!?])|\](?=[(\[:])|&(?=#|\w+;)|(?<!\w)_|_
 def caveat(plan: ArmPlan) -> str:
     """One line on the data and weights behind every number of this arm."""
     table, options = plan.photos.table, plan.study
-    other = " (not VGGFace2)" if options.other_data else ""
     how = "photos as they are"
     if plan.arm == "aligned":
         how = f"faces aligned by MTCNN, margin {options.margin:g}"
-    random = [n for n, weights in plan.weights.items() if weights.origin == "random"]
-    if not random:
-        bases = "pretrained bases"
-    elif len(random) == len(options.networks):
-        bases = "RANDOM BASES, batch norm calibrated, no ImageNet"
-    else:
-        bases = f"RANDOM BASES (no ImageNet): {', '.join(random)}"
     precision = "" if options.precision == "float32" else f"{options.precision.upper()}; "
     return (
-        f"{plan.listing.title}{other}, {how}, {table['identity'].nunique()} people, "
-        f"{len(table)} photos, {len(plan.photos.test)} in the test set; {options.image_size} px; "
-        f"{precision}{bases}"
+        f"{data(plan)}, {how}, {table['identity'].nunique()} people, {len(table)} photos, "
+        f"{len(plan.photos.test)} in the test set; {options.image_size} px; "
+        f"{precision}{bases(plan)}"
     )
 
 
-def caveats(arms: Mapping[Arm, ArmPlan]) -> list[str]:
-    return [caveat(plan) for plan in arms.values()]
+def caption(plan: ArmPlan) -> str:
+    """The shortest caveat, below every figure of this arm."""
+    return f"{data(plan)}, {ARMS[plan.arm].lower()}; {bases(plan)}."
 
 
-def with_caveat(text: str, caveat: str) -> str:
-    """The text, with the caveat below every heading but a top one."""
-    return re.sub("^##.*$", lambda heading: f"{heading[0]}\n\n> {caveat}", text, flags=re.M)
+def data(plan: ArmPlan) -> str:
+    return f"{plan.listing.title}{' (not VGGFace2)' if plan.study.other_data else ''}"
+
+
+def bases(plan: ArmPlan) -> str:
+    """Whether the weights of the frozen bases are random, or of which networks they are."""
+    random = [title(n) for n, weights in plan.weights.items() if weights.origin == "random"]
+    if not random:
+        return "pretrained bases"
+    if len(random) == len(plan.study.networks):
+        return "RANDOM BASES (no ImageNet)"
+    return f"RANDOM BASES (no ImageNet) of {', '.join(random)}"
+
+
+def caveat_of(arms: Mapping[Arm, ArmPlan]) -> str:
+    """That of all arms."""
+    return "; ".join(map(caveat, arms.values()))
 
 
 def percent(value: float, digits: int = 2) -> str:
@@ -73,6 +105,17 @@ def interval(value: float, low: float, high: float, as_percent: bool = False) ->
 def rows_of(table: pd.DataFrame) -> Iterator[Any]:
     """The rows with their columns as attributes."""
     return table.itertuples(index=False)
+
+
+def records(rows: pd.DataFrame | Sequence[Mapping[Any, Any]]) -> list[dict[str, str]]:
+    """A table as rows of text that all have the same columns, with a dash where nothing is."""
+    cells = pd.DataFrame(rows).fillna("–").map(lambda cell: shown(cell, LINE))
+    return [dict(zip(map(str, cells), row, strict=True)) for row in cells.itertuples(index=False)]
+
+
+def slug(text: str) -> str:
+    """An anchor of the page."""
+    return re.sub(r"\W+", "-", text.lower()).strip("-")
 
 
 def by_value(table: pd.DataFrame, column: str) -> Iterator[tuple[Any, pd.DataFrame]]:
@@ -108,6 +151,22 @@ def markdown(rows: pd.DataFrame | Sequence[Mapping[Any, Any]]) -> str:
     return str(cells.to_markdown(index=False, disable_numparse=True))
 
 
+def glance(cards: Sequence[Any]) -> list[dict[str, str]]:
+    """The first screen's numbers, one row per network."""
+    return [
+        {"Network": card.title} | {n.name: f"{n.value} {n.about}" for n in card.numbers}
+        for card in cards
+    ]
+
+
+def matrix(claims: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The verdicts, one row per claim."""
+    return [
+        {"Claim": claim["says"]} | {who: cell["words"] for who, cell in claim["cells"].items()}
+        for claim in claims
+    ]
+
+
 def escaped(text: str) -> str:
     """Text for Markdown on one line, with a backslash where a tag, link or code would start.
 
@@ -137,20 +196,17 @@ TEMPLATES = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-TEMPLATES.globals |= {"ARMS": ARMS, "printed": printed}
+TEMPLATES.globals |= {"ARMS": ARMS, "GLOSSARY": GLOSSARY, "printed": printed}
 TEMPLATES.filters |= {
-    "capital": capital,
     "counted": counted,
     "epsilon": "{:g}".format,
-    "escaped": escaped,
-    "interval": interval,
-    "marked_source": marked_source,
+    "glance": glance,
+    "matrix": matrix,
     "network": title,
-    "number": number,
     "shown": shown,
-    "quoted": lambda lines: "\n".join(f"> - {line}" for line in lines),
+    "records": records,
+    "slug": slug,
     "table": markdown,
-    "with_caveat": with_caveat,
 }
 
 

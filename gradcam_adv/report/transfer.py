@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
@@ -12,6 +11,8 @@ from matplotlib.patches import Rectangle
 
 from gradcam_adv.models.backbones import title
 from gradcam_adv.paper import printed
+from gradcam_adv.plots import style
+from gradcam_adv.report import drawing
 from gradcam_adv.report.text import UNRELATED, interval, number, percent, rows_of
 from gradcam_adv.study import attacks
 from gradcam_adv.study.plan import ArmPlan
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NOISE, CLEAN = "random-sign noise", "clean photos"
-# The frames of the white-box attacks: an orange unlike any colour of cividis.
-FRAME = "#d55e00"
 
 
 def values(plan: ArmPlan, summary: dict[str, pd.DataFrame]) -> dict[str, Any]:
@@ -97,13 +96,15 @@ def matrix(plan: ArmPlan, table: pd.DataFrame, accuracy: pd.DataFrame) -> Figure
     _draw(left, accuracies, "accuracy", ".2f", largest=1)
     _draw(right, _grid(plan, _mod_with_controls(table), "mod"), "MOD (mean NISSIM)", ".3f")
     left.set_ylabel("attack made on")
+    own = table["source"] == table["network"]
+    at_home, elsewhere = (table.loc[rows, "accuracy"].mean() for rows in (own, ~own))
     heading = (
-        f"The attack made on each network, given to each, at ε = {table['epsilon'].iloc[0]:g} "
-        "(framed: white-box)"
+        f"At ε = {table['epsilon'].iloc[0]:g} mean accuracy is {at_home:.2f} under an attack made "
+        "on the network itself (framed)"
     )
-    figure.suptitle(textwrap.fill(heading, int(9 * width)), fontsize=12)
-    figure.tight_layout(rect=(0, 0.45 / height, 1, 1))
-    return figure
+    if not own.all():
+        heading += f" and {elsewhere:.2f} under one made on another"
+    return drawing.finished(figure, heading)
 
 
 def _draw(
@@ -120,10 +121,6 @@ def _draw(
     plt.setp(axis.get_yticklabels(), rotation=0)
     count = len(grid.columns)
     axis.axhline(count, color="black", linewidth=2)  # below it the controls
+    frame: Any = {"fill": False, "edgecolor": style.ATTACK, "linewidth": 2.5}
     for place in range(count):
-        axis.add_patch(
-            Rectangle(
-                (place, place), 1, 1, fill=False, edgecolor=FRAME, linewidth=2.5, clip_on=False,
-                zorder=3,
-            )
-        )  # fmt: skip
+        axis.add_patch(Rectangle((place, place), 1, 1, **frame, clip_on=False, zorder=3))

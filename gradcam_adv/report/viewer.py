@@ -1,4 +1,4 @@
-"""What the page's viewer shows: example photos, clean and attacked, and their heatmaps."""
+"""What the page's strip and viewer show: example photos, attacked or with noise, and heatmaps."""
 
 from __future__ import annotations
 
@@ -17,34 +17,31 @@ from PIL import Image
 from gradcam_adv.files import text
 from gradcam_adv.models.backbones import title
 from gradcam_adv.plots.overlays import mixed
-from gradcam_adv.plots.style import COLORMAP
+from gradcam_adv.plots.style import COLORMAP, SHIFT_COLORMAP
+from gradcam_adv.report.embedding import data_uri, encode_image
 from gradcam_adv.report.example_photos import examples_of
-from gradcam_adv.report.markup import data_uri, encode_image
-from gradcam_adv.report.text import ARMS, caveat
-from gradcam_adv.study.attacks import BLACK_BOX, WHITE_BOX
+from gradcam_adv.study.attacks import BLACK_BOX, NOISE, WHITE_BOX
 from gradcam_adv.study.config import Arm
 from gradcam_adv.study.plan import ArmPlan
 from gradcam_adv.study.tables import select
 
 PHOTOS = 6
-ATTACKS = (BLACK_BOX, WHITE_BOX)
+ATTACKS = (WHITE_BOX, BLACK_BOX)
 # Largest sides in pixels, so that the page stays small.
 PICTURE_SIDE = 224
 MAP_SIDE = 56
-# From less to more participation: brown to violet.
-SHIFT_COLORMAP = "PuOr"
 
 
 @dataclass(frozen=True)
 class Level:
-    """One photo under one attack, or clean.
+    """One photo under one attack or noise, or clean.
 
     Attributes:
-        attack: "clean" or one of ATTACKS.
+        attack: "clean", an attack, or NOISE.
         epsilon: 0 when clean.
         picture: the photo that the network gets, as of :func:`encode_picture`.
         maps: heatmaps of the network's layers, as of :func:`encode_maps`.
-        predicted: name of the predicted identity.
+        predicted: name of the predicted class.
         nissim: of each layer, against the clean photo's map.
     """
 
@@ -77,6 +74,7 @@ class Layer(NamedTuple):
 class Network:
     """One network; on the source of the black-box attack both attacks are equal."""
 
+    name: str
     title: str
     source: bool
     layers: tuple[Layer, ...]
@@ -87,8 +85,7 @@ class Network:
 class Shown:
     """One arm of a run."""
 
-    title: str
-    caveat: str
+    arm: str
     networks: tuple[Network, ...]
 
 
@@ -98,8 +95,12 @@ def of_run(
     """The first example photos of every arm and network at the ends of blocks; runs no network."""
     shown = []
     for arm, plan in arms.items():
-        networks = [_network(plan, network, summaries[arm]) for network in plan.study.networks]
-        shown.append(Shown(ARMS[arm], caveat(plan), tuple(networks)))
+        networks = [
+            _network(plan, network, summaries[arm])
+            for network in plan.study.networks
+            if network in plan.explain
+        ]
+        shown.append(Shown(arm, tuple(networks)))
     return shown
 
 
@@ -112,7 +113,8 @@ def _network(plan: ArmPlan, network: str, summary: dict[str, pd.DataFrame]) -> N
         scored = select(summary["layers"], network=network, photo=case["photo"])
         by_level = scored.set_index(["attack", "epsilon", "layer"])["nissim"]
         levels = []
-        examples = examples_of(plan, network, int(row), ATTACKS, names, summary["predictions"])
+        conditions = (*ATTACKS, NOISE)
+        examples = examples_of(plan, network, int(row), conditions, names, summary["predictions"])
         for example in examples:
             attack, epsilon = example.attack, example.epsilon
             maps, sizes = encode_maps(list(example.maps.values()))
@@ -122,7 +124,7 @@ def _network(plan: ArmPlan, network: str, summary: dict[str, pd.DataFrame]) -> N
         name, person = text.shown(case["photo"]), plan.people[case["label"]]
         photos.append(Photo(name, person, tuple(levels)))
     layers = tuple(Layer(name, *size) for name, size in zip(names, sizes, strict=True))
-    return Network(title(network), network == plan.study.source, layers, tuple(photos))
+    return Network(network, title(network), network == plan.study.source, layers, tuple(photos))
 
 
 def encode_picture(pixels: np.ndarray) -> bytes:
@@ -185,15 +187,18 @@ def colour_table(colormap: str) -> str:
     return base64.b64encode(colours.tobytes()).decode()
 
 
-def still(arms: Sequence[Shown]) -> tuple[str, str]:
-    """One state of the viewer as a picture, a data URI and its description, for want of scripts.
+def still(arms: Sequence[Shown], epsilon: float) -> tuple[str, str]:
+    """One state of the strip as a picture, a data URI and its description, for want of scripts.
 
-    The first photo of the first network at its last layer under the strongest attack.
+    The first photo of the source, or of the first network, at its last layer, under the first
+    attack at ``epsilon``.
     """
-    network = arms[0].networks[0]
+    networks = arms[0].networks
+    network = next((one for one in networks if one.source), networks[0])
     photo, layer = network.photos[0], network.layers[-1]
+    clean, attacked = photo.levels[0], next(lv for lv in photo.levels if lv.epsilon == epsilon)
     pixels, overlaid = [], []
-    for level in (photo.levels[0], photo.levels[-1]):
+    for level in (clean, attacked):
         with Image.open(io.BytesIO(level.picture)) as picture:
             pixels.append(np.asarray(picture.convert("RGB"), np.float32) / 255)
             # The last layer's map stands at the end.
@@ -202,10 +207,8 @@ def still(arms: Sequence[Shown]) -> tuple[str, str]:
             large = np.asarray(heatmap.resize(picture.size, Image.Resampling.BILINEAR))
         overlaid.append(mixed(pixels[-1], large / 255))
     tiles = np.concatenate([*pixels, *overlaid], axis=1)
-    attacked = photo.levels[-1]
     sheet = Image.fromarray((tiles * 255).round().astype(np.uint8))
     return data_uri(encode_image(sheet), "image/webp"), (
-        f"Photo of {photo.person}, the photo perturbed at ε = {attacked.epsilon:g} "
-        f"({attacked.attack}), and the heatmaps of both at {layer.name} of {network.title}: "
-        f"NISSIM {attacked.nissim[-1]:.4f}"
+        f"Photo of {photo.person}, the photo attacked at ε = {epsilon:g} ({attacked.attack}), and "
+        f"the heatmaps of both at {layer.name} of {network.title}: NISSIM {attacked.nissim[-1]:.4f}"
     )

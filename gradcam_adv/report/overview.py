@@ -1,0 +1,156 @@
+"""The first screen: what was run, its caveat, and each network's numbers in large type."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from gradcam_adv.models.backbones import title
+from gradcam_adv.paper import printed
+from gradcam_adv.plots.shift import shift_curve
+from gradcam_adv.report import drawing, gain
+from gradcam_adv.report.embedding import data_uri
+from gradcam_adv.report.text import bases, counted, data, number, percent, rows_of
+from gradcam_adv.study.attacks import NOISE, WHITE_BOX
+from gradcam_adv.study.config import Arm
+from gradcam_adv.study.plan import ArmPlan
+from gradcam_adv.study.tables import select
+
+Tables = dict[str, pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number in large type, with the word that the glossary explains, and what to add."""
+
+    name: str
+    term: str
+    value: str
+    about: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """One network's numbers under its own attack, and its plot as a data URI, "" if none."""
+
+    network: str
+    title: str
+    numbers: list[Number]
+    plot: str
+
+
+def smallest(epsilons: Iterable[float]) -> float:
+    """The smallest level of attack that the paper prints too; without any, the smallest."""
+    levels = list(epsilons)
+    return min([e for e in levels if e in printed.EPSILONS] or levels)
+
+
+def heading(arms: Mapping[Arm, ArmPlan]) -> str:
+    """What was run, in one line."""
+    plan = next(iter(arms.values()))
+    study = plan.study
+    return (
+        f"FGSM on {counted(len(study.networks), 'face-recognition network')}, each layer explained "
+        f"with Grad-CAM; black-box attack made on {title(study.source)}"
+    )
+
+
+def banner(arms: Mapping[Arm, ArmPlan]) -> list[str]:
+    """What every number is to be read with: the data, the size, the weights and the choices."""
+    plan = next(iter(arms.values()))
+    study, table = plan.study, plan.photos.table
+    tested = ", ".join(
+        f"{len(own.photos.test)} {arm}" if len(arms) > 1 else f"{len(own.photos.test)}"
+        for arm, own in arms.items()
+    )
+    said = [
+        f"{data(plan)}, {table['identity'].nunique()} people, {len(table)} photos, {tested} in the "
+        "test set",
+        f"{study.image_size} px{' instead of 224' if study.image_size < 224 else ''}",
+    ]
+    if study.precision != "float32":
+        said.append(study.precision.upper())
+    said.append(bases(plan))
+    if said[-1].startswith("RANDOM"):
+        said[-1] += ": they say nothing about the paper's networks"
+    if study.source != printed.SOURCE:
+        said.append(f"the paper's attack was made on {title(printed.SOURCE)}")
+    return said
+
+
+def of_arm(plan: ArmPlan, summary: Tables) -> list[Card]:
+    """A card per network, the study's source first, with what the tables that are there say."""
+    study = plan.study
+    order = sorted(study.networks, key=lambda network: network != study.source)
+    return [_card(plan, summary, network) for network in order]
+
+
+def _card(plan: ArmPlan, summary: Tables, network: str) -> Card:
+    own = {
+        name: select(plan.headline(table) if "target" in table else table, network=network)
+        for name, table in summary.items()
+        if name in ("accuracy", "mod", "gain", "half_shift", "gain_curves")
+    }
+    level = {"attack": WHITE_BOX, "epsilon": smallest(plan.study.attacked_epsilons)}
+    numbers = []
+    if "accuracy" in own:
+        clean, attacked = (
+            next(rows_of(select(own["accuracy"], **level | {"epsilon": epsilon})))
+            for epsilon in (0.0, level["epsilon"])
+        )
+        ends = (f"[{percent(row.low, 0)}, {percent(row.high, 0)}]" for row in (clean, attacked))
+        value = f"{percent(clean.accuracy, 0)} → {percent(attacked.accuracy, 0)} %"
+        numbers.append(Number("Accuracy", "white-box", value, " → ".join(ends)))
+    if "mod" in own:
+        row = next(rows_of(select(own["mod"], **level)))
+        numbers.append(moved(row.mod, row.mod_noise, row.unrelated, row.low, row.high))
+    if "gain" in own:
+        numbers.append(worth(select(own["gain"], control=NOISE, **level)))
+    if "half_shift" not in own:
+        return Card(network, title(network), numbers, "")
+    half = select(own["half_shift"], attack=WHITE_BOX)
+    numbers.append(half_shift(half))
+    attack, noise = (select(own["gain_curves"], attack=name) for name in (WHITE_BOX, NOISE))
+    return Card(network, title(network), numbers, plot(attack, noise, half["unrelated"].iloc[0]))
+
+
+def moved(
+    mod: float,
+    noise: float = math.nan,
+    unrelated: float = math.nan,
+    low: float = math.nan,
+    high: float = math.nan,
+) -> Number:
+    """MOD with its interval, beside noise and unrelated; what is NaN is not known."""
+    ends = "" if math.isnan(low) else f"[{number(low, 2)}, {number(high, 2)}]"
+    beside = [
+        f"{name} {number(value, 2)}"
+        for name, value in (("noise", noise), ("unrelated", unrelated))
+        if not math.isnan(value)
+    ]
+    about = "; ".join(filter(None, [ends, ", ".join(beside)]))
+    return Number("Attention moved", "MOD", number(mod, 2), about)
+
+
+def worth(row: pd.DataFrame) -> Number:
+    """The gain over noise, of a row as :func:`gradcam_adv.report.gain.cell` takes it."""
+    value, _, ends = gain.cell(next(rows_of(row))).partition(" [")
+    about = f"[{ends} times larger noise does as much" if ends else "larger noise does as much"
+    return Number("Gain over noise", "gain", f"{value} ×", about)
+
+
+def half_shift(row: pd.DataFrame) -> Number:
+    """The half-shift, of a row as :func:`gradcam_adv.report.gain.half` takes it."""
+    own, of_noise = (gain.half(next(rows_of(row)), name) for name in ("half_shift", "noise"))
+    value, _, ends = own.partition(" [")
+    beside = f"that of noise: {of_noise}"
+    about = f"[{ends}; {beside}" if ends else beside
+    return Number("Half-shift ε", "half-shift ε", value, about)
+
+
+def plot(attack: pd.DataFrame, noise: pd.DataFrame, unrelated: float) -> str:
+    """The small plot, as a data URI."""
+    return data_uri(drawing.svg(shift_curve(attack, noise, unrelated)), "image/svg+xml")

@@ -1,0 +1,131 @@
+"""The page of a saved model on a folder of images, from the templates of a run's page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from gradcam_adv.report import contents, overview, page, viewer
+from gradcam_adv.report.text import counted, percent
+from gradcam_adv.robustness import tables
+from gradcam_adv.robustness.batches import Batch, Explained
+from gradcam_adv.study.attacks import NOISE, WHITE_BOX
+from gradcam_adv.study.tables import select
+
+# The only arm of such a page.
+ARM = "images"
+# A viewer with more layers can't be read; they are spread evenly over the depth.
+LAYERS = 24
+
+
+def write_page(
+    path: Path,
+    *,
+    model: str,
+    explainer: str,
+    layers: Sequence[str],
+    images: Sequence[str],
+    examples: Iterable[Batch],
+    measured: Mapping[str, pd.DataFrame],
+    shown: Mapping[str, pd.DataFrame],
+) -> None:
+    """Write the page, with the figures that lie beside it.
+
+    Args:
+        path: of the page.
+        model: its name; ``explainer`` and ``layers``: what explained it, and where.
+        images: their names.
+        examples: the first images with their controls, for the viewer.
+        measured: by name, tables of :class:`gradcam_adv.Dissimilarity`: at least images and nissim;
+            what the others would say is left out.
+        shown: tables for readers, by heading.
+    """
+    epsilon = overview.smallest(measured["nissim"]["epsilon"].unique())
+    values = dict.fromkeys(contents.PARTS) | {
+        "title": model,
+        "line": f"FGSM on {counted(len(images), 'image')}, explained with {explainer} at "
+        f"{counted(len(layers), 'layer')}; numbers of {layers[-1]}",
+        "banner": [
+            f"{counted(len(images), 'image')} of one folder, which stand for no others",
+            "the true class is not known: the predicted one is attacked and explained",
+        ],
+        "epsilon": epsilon,
+        "cards": {ARM: [_card(model, layers[-1], measured, epsilon)]},
+        "arms": {},
+        "model": {"shown": shown, "explainer": explainer},
+    }
+    page.write_page(path, values, [_shown(model, layers, images, examples)], path.parent)
+
+
+def _card(
+    model: str, layer: str, measured: Mapping[str, pd.DataFrame], epsilon: float
+) -> overview.Card:
+    own = {
+        name: select(table, layer=layer) if "layer" in table else table
+        for name, table in measured.items()
+    }
+    images = select(own["images"], epsilon=epsilon)
+    changed = images["predicted"] != images["predicted_clean"]
+    numbers = [
+        overview.Number(
+            "Predictions changed", "white-box", f"{percent(changed.mean(), 0)} %",
+            f"{changed.sum()} of {counted(len(images), 'image')}",
+        )
+    ]  # fmt: skip
+    attack = own["nissim"].groupby("epsilon")["nissim"].mean().rename("mod").reset_index()
+    if own.get("gain", pd.DataFrame()).empty:
+        mod = float(select(attack, epsilon=epsilon)["mod"].iloc[0])
+        return overview.Card(model, model, [*numbers, overview.moved(mod)], "")
+    row = select(own["mod"], epsilon=epsilon).iloc[0]
+    numbers.append(overview.moved(row["mod"], row["mod_noise"], row["unrelated"]))
+    noise = select(own["controls"], control=NOISE).groupby("epsilon")["nissim"].mean()
+    most = {"most": noise.index.max()}
+    gain = select(own["gain"], control=NOISE, epsilon=epsilon).assign(**most)
+    numbers.append(overview.worth(gain))
+    if len(own["half_shift"]):
+        half = own["half_shift"].rename(columns=lambda name: name.replace("attack", "half_shift"))
+        numbers.append(overview.half_shift(half.assign(least=attack["epsilon"].min())))
+    curve = noise.rename("mod").reset_index()
+    return overview.Card(
+        model, model, numbers, overview.plot(attack, curve, float(row["unrelated"]))
+    )
+
+
+def _shown(
+    model: str, layers: Sequence[str], images: Sequence[str], examples: Iterable[Batch]
+) -> viewer.Shown:
+    count = min(len(layers), LAYERS)
+    names = [layers[i] for i in np.linspace(0, len(layers) - 1, count).round().astype(int)]
+    photos = []
+    for batch in examples:
+        scored = pd.concat(
+            [
+                tables.nissim_of(batch, "input").assign(control=WHITE_BOX),
+                tables.controls_of(batch, "input"),
+            ]
+        ).set_index(["image", "control", "epsilon", "layer"])["nissim"]
+        conditions = [("clean", batch.clean)]
+        conditions += [(WHITE_BOX, level) for level in batch.attacked]
+        conditions += [(NOISE, level) for level in batch.noise]
+        for i, number in enumerate(batch.numbers):
+            levels = []
+            for attack, level in conditions:
+                maps, sizes = viewer.encode_maps([level.heatmaps[name][i] for name in names])
+                nissim = tuple(
+                    float(scored[number, attack, level.epsilon, name]) if level.epsilon else 0.0
+                    for name in names
+                )
+                picture = viewer.encode_picture(_in_colour(level, i))
+                predicted = f"class {level.predicted[i]}"
+                levels.append(viewer.Level(attack, level.epsilon, picture, maps, predicted, nissim))
+            photos.append(viewer.Photo(images[number], levels[0].predicted, tuple(levels)))
+    of_layers = tuple(viewer.Layer(name, *size) for name, size in zip(names, sizes, strict=True))
+    return viewer.Shown(ARM, (viewer.Network(model, model, True, of_layers, tuple(photos)),))
+
+
+def _in_colour(level: Explained, i: int) -> np.ndarray:
+    """Pixels (H, W, 3), also of a grey image."""
+    return np.broadcast_to(level.pixels[i], (*level.pixels.shape[1:3], 3))
