@@ -106,7 +106,7 @@ def test_the_aligned_arm_is_measured_on_the_crops(run):
 
 def test_heat_outside_the_face_is_that_outside_mtcnns_box(run):
     """In the plain arm, from MTCNN's box; photos without a face have no number."""
-    rows = table(run, "plain/photos").query("split == 'test'")
+    rows = table(run, "photos").query("split == 'test'")
     model = load_model(run / "models" / "arms" / "plain" / "vgg16.keras")
     pixels = decode_all([run / "VGGFace2" / photo for photo in rows["photo"]], 48)
     maps = resize(GradCAM(model)(pixels)["block5_conv3"], 48)

@@ -303,7 +303,7 @@ def test_heatmaps_in_files(arm, monkeypatch):
         broken = {**maps, key: maps[key].copy()}
         broken[key][row, :, 4, 4] = np.nan
         with pytest.raises(ValueError, match=received("maps of layer 'last'", f", {key}")):
-            score._scored(test, broken, predictions(arm))
+            score._scored(test, broken, predictions(arm), None)
 
     file = score.evaluate.folder / "last-0000000.npz"
     write.arrays(file, {**maps, "clean": maps["clean"] * np.nan})
