@@ -28,9 +28,9 @@ def classifiers() -> Iterator[str]:
             yield name
 
 
-def plain(model: keras.Model, layer: int, images: np.ndarray) -> np.ndarray:
-    """Grad-CAM of the highest logit by a layer's number in plain TensorFlow, (N, h, w)."""
-    both = keras.Model(model.inputs, [model.layers[layer].output, model.output])
+def plain(model: keras.Model, operation: int, images: np.ndarray) -> np.ndarray:
+    """Grad-CAM of the highest logit by an operation's number, in plain TensorFlow, (N, h, w)."""
+    both = keras.Model(model.inputs, [model.operations[operation].output, model.output])
     with tf.GradientTape() as tape:
         activations, logits = both(tf.constant(images), training=False)
         scores = tf.reduce_max(logits, axis=1)
@@ -56,7 +56,7 @@ def measure(name: str) -> tuple[list[str], float]:
     ((last, maps),) = explain(images).items()
     place = next(call for call in graph.layers if call.path == last)
     taken = images * 255 if graph.pixels.range == "0..255" else images
-    number = [layer.name for layer in model.layers].index(last)
+    number = [operation.name for operation in model.operations].index(last)
     apart = np.abs(maps - plain(logits, number, taken)).max()
     pixels = graph.pixels.range + ("" if graph.pixels.known else ", assumed")
     size = f"{place.shape[1]} x {place.shape[2]}"

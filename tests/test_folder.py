@@ -240,7 +240,7 @@ def bright(tmp_path):
         ends[-1].set_weights([2 * centers[None], -(centers**2)])
         model.save(tmp_path / f"{name}.keras")
 
-    save("rescaled", keras.layers.Rescaling(1 / 255), scale=1)
+    save("rescaled", keras.layers.Rescaling(1 / 255, name="rescaling"), scale=1)
     save("outside", scale=1 / 255)
     save("unit", scale=1)
     return tmp_path

@@ -47,8 +47,8 @@ def test_case_worked_by_hand():
     conv = keras.layers.Conv2D(2, 3, name="conv1")
     relu = keras.layers.ReLU(name="relu1")(conv(inputs))
     flat = keras.layers.Flatten()(keras.layers.Permute((3, 1, 2))(relu))
-    dense = keras.layers.Dense(4, activation="relu", use_bias=False, name="dense")
-    model = keras.Model(inputs, keras.layers.Activation("linear")(dense(flat)))
+    dense = keras.layers.Dense(4, use_bias=False, name="dense")
+    model = keras.Model(inputs, keras.layers.ReLU()(dense(flat)))
     conv.set_weights([np.ones((3, 3, 1, 2)), np.array([-50.0, -75.0])])
     dense.set_weights([np.repeat([[1.0]] * 5 + [[-1.0]] * 3, 4, axis=1)])
     image = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
@@ -317,7 +317,7 @@ def test_a_layer_named_twice_is_one_layer(small_cnn, images):
     ("layers", "message"),
     [
         ("conv_c", "Received: 'conv_c'. Nearest: conv_"),
-        (["relu_b", "logits"], r"shape \(N, H, W, C\).*Received: 'logits'"),
+        (["relu_b", "logits"], r"Received: 'logits', whose output of .* is not \(N, H, W, C\)"),
         ([], "at least one layer. Received: none"),
     ],
 )

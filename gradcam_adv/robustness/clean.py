@@ -11,6 +11,7 @@ import numpy as np
 from gradcam_adv.graph.flat import FlatGraph
 from gradcam_adv.graph.pixels import RANGES
 from gradcam_adv.graph.predictor import Predictor
+from gradcam_adv.validation import NotFiniteError
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,11 @@ def warn_of_other_pixels(
     """
     seen: dict[str, float] = {}
     for pixels in RANGES:
-        logits = Predictor(flat(pixels).classifier(), len(images))(images)
+        try:
+            logits = Predictor(flat(pixels).classifier(), len(images))(images)
+        except NotFiniteError:  # such pixels are surely not meant
+            seen[pixels] = 0
+            continue
         predicted = logits.argmax(axis=1)
         right = None if labels is None else (predicted == labels).mean()
         seen[pixels] = len(np.unique(predicted)) if right is None else float(right)
