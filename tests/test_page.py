@@ -374,6 +374,22 @@ def tabs_of(tab) -> list[str]:
 
 
 @pytest.mark.browser
+def test_a_page_without_a_viewer_works(chromium, tmp_path):
+    page.write_page(tmp_path / "report.html", values() | {"claims": None}, [], tmp_path)
+    tab = chromium.new_page()
+    said = []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.goto((tmp_path / "report.html").as_uri())
+    tab.select_option("#overview [data-control=network]", "vgg16")
+    tab.check("input[value=aligned]")
+    assert tab.inner_text(".card:visible .quiet").startswith("VGG16")
+    assert "of aligned" in tab.inner_text(".numbers:visible")
+    assert said == []
+    tab.close()
+
+
+@pytest.mark.browser
 def test_each_tab_shows_its_section_alone(first):
     for name in tabs_of(first):
         first.click(f"nav a[href='#{name}']")

@@ -332,7 +332,7 @@ class FolderWork:
             )
         saved_model.write_page(
             read.inside(self._output, "report.html"),
-            model=self._file.name,
+            model=text.shown(self._file.name),
             explainer=self._kind,
             layers=self._explainer.layers,
             images=self._images.names,

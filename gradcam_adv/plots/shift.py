@@ -26,21 +26,10 @@ def shift_curve(attack: pd.DataFrame, noise: pd.DataFrame, unrelated: float) -> 
 
     figure, axis = plt.subplots(figsize=(5.2, 2.5))
     axis.set_xscale("log")
-    for table, colour, line, name in (
-        (attack, style.ATTACK, "-o", "attack"),
-        (noise, style.NOISE, "--s", "noise"),
-    ):
-        table = table.sort_values("epsilon")
-        if "low" in table:
-            axis.fill_between(
-                table["epsilon"], table["low"], table["high"], color=colour, alpha=0.2, linewidth=0
-            )
-        axis.plot(
-            table["epsilon"], table["mod"], line, color=colour, markersize=4, linewidth=1.6,
-            label=name,
-        )  # fmt: skip
+    for table, kind in ((attack, "attack"), (noise, "noise")):
+        style.curve(axis, table, "mod", kind, band="low" in table)
     if not math.isnan(unrelated):
-        axis.axhline(unrelated, color=style.UNRELATED, linestyle=":", label="unrelated")
+        style.unrelated_level(axis, unrelated)
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_ylim(0, 1.05 * axis.get_ylim()[1])

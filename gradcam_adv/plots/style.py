@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +16,36 @@ COLORMAP, SHIFT_COLORMAP = "viridis", "PuOr"
 ATTACK, NOISE, UNRELATED = "#d55e00", "#0173b2", "#767676"
 MIRRORED, OTHER_PHOTO = "#029e73", "#cc78bc"
 PAPER = "#1b1b1f"
+# The colour, line and marker of each curve against epsilon, by its name beside it.
+KINDS = {
+    "attack": (ATTACK, "-", "o"),
+    "noise": (NOISE, "--", "s"),
+    "mirrored signs": (MIRRORED, "-.", "^"),
+    "another photo's signs": (OTHER_PHOTO, "--", "v"),
+}
+
+
+def curve(
+    axis: Axes, table: pd.DataFrame, value: str, kind: str, *, band: bool = True, **look: Any
+) -> None:
+    """A column of a table against epsilon, with the interval from low to high as a band.
+
+    Infinite values are left out, and an infinite end is at the largest one that is known.
+    """
+    colour, line, marker = KINDS[kind]
+    table = table[~table[value].isin([np.inf])].sort_values("epsilon")
+    if band:
+        high = table["high"].replace(np.inf, table["high"][table["high"] < np.inf].max())
+        axis.fill_between(
+            table["epsilon"], table["low"], high, color=colour, alpha=0.18, linewidth=0
+        )
+    shown: dict[str, Any] = {"markersize": 4, "linewidth": 1.5, "label": kind} | look
+    axis.plot(table["epsilon"], table[value], color=colour, linestyle=line, marker=marker, **shown)
+
+
+def unrelated_level(axis: Axes, value: float) -> None:
+    """The level of unrelated photos."""
+    axis.axhline(value, color=UNRELATED, linestyle=":", label="unrelated")
 
 
 def shades(count: int) -> list[Any]:

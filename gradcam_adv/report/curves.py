@@ -28,9 +28,11 @@ def accuracy_and_mod(plan: ArmPlan, accuracy: pd.DataFrame, mod: pd.DataFrame) -
     mod = select(plan.headline(mod), attack=BLACK_BOX).sort_values("epsilon")
     for (upper, lower), network in zip(axes.T, networks, strict=True):
         shifted = select(mod, network=network)
-        _with_interval(upper, select(accuracy, network=network), "accuracy", "attack")
-        _with_interval(lower, shifted, "mod", "attack")
-        _with_controls(lower, shifted, "mod_noise", shifted["unrelated"].iloc[0])
+        # Not clipped, since some points lie on the axes.
+        own = select(accuracy, network=network)
+        style.curve(upper, own, "accuracy", "attack", clip_on=False)
+        style.curve(lower, shifted, "mod", "attack", clip_on=False)
+        _controls(lower, shifted, "mod_noise", shifted["unrelated"].iloc[0])
     largest = accuracy["epsilon"].max()
     at_largest = select(mod, epsilon=largest)
     accuracies = select(accuracy, epsilon=largest)["accuracy"]
@@ -61,10 +63,10 @@ def across_seeds(across: pd.DataFrame, each: pd.DataFrame, source: str) -> Figur
                     clip_on=False,
                 )  # fmt: skip
             mean = select(across, network=network, quantity=quantity)
-            _with_interval(axis, mean, "mean", "attack", linewidth=2.2)
+            style.curve(axis, mean, "mean", "attack", linewidth=2.2, clip_on=False)
         noise = select(across, network=network, quantity="mod_noise")
         unrelated = select(across, network=network, quantity="unrelated")["mean"].iloc[0]
-        _with_controls(column[1], noise, "mean", unrelated)
+        _controls(column[1], noise, "mean", unrelated)
     spread = (across["greatest"] - across["least"]).groupby(across["quantity"]).max()
     heading = (
         f"From seed to seed ({', '.join(map(str, seeds))}) accuracy differs by up to "
@@ -92,22 +94,6 @@ def _finished(figure: Figure, axes: np.ndarray, heading: str) -> Figure:
     return drawing.finished(figure, heading, axes[:, -1])
 
 
-def _with_interval(
-    axis: Axes, table: pd.DataFrame, value: str, label: str, linewidth: float = 1.5
-) -> None:
-    axis.fill_between(
-        table["epsilon"], table["low"], table["high"], color=style.ATTACK, alpha=0.2, linewidth=0
-    )
-    # Not clipped, since some points lie on the axes.
-    axis.plot(
-        table["epsilon"], table[value], color=style.ATTACK, marker="o", markersize=4,
-        linewidth=linewidth, clip_on=False, label=label,
-    )  # fmt: skip
-
-
-def _with_controls(axis: Axes, table: pd.DataFrame, noise: str, unrelated: float) -> None:
-    axis.plot(
-        table["epsilon"], table[noise], color=style.NOISE, linestyle="--", marker="s",
-        markersize=3.5, clip_on=False, label="noise",
-    )  # fmt: skip
-    axis.axhline(unrelated, color=style.UNRELATED, linestyle=":", label="unrelated")
+def _controls(axis: Axes, table: pd.DataFrame, noise: str, unrelated: float) -> None:
+    style.curve(axis, table, noise, "noise", band=False, clip_on=False)
+    style.unrelated_level(axis, unrelated)

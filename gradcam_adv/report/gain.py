@@ -18,19 +18,12 @@ from gradcam_adv.study.plan import ArmPlan
 from gradcam_adv.study.tables import select
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 NAMES = {
     NOISE: "noise",
     MIRRORED: "mirrored signs",
     OTHER_PHOTO: "another photo's signs",
-}
-_LINES = {
-    WHITE_BOX: (style.ATTACK, "-", "o"),
-    NOISE: (style.NOISE, "--", "s"),
-    MIRRORED: (style.MIRRORED, "-.", "^"),
-    OTHER_PHOTO: (style.OTHER_PHOTO, "--", "v"),
 }
 
 
@@ -143,21 +136,12 @@ def figure(
     unrelated = select(plan.headline(half_shift), attack=WHITE_BOX).set_index("network")
     for (upper, lower), network in zip(axes.T, networks, strict=True):
         of_network = select(plan.headline(curves), network=network)
-        for attack, (colour, line, marker) in _LINES.items():
-            _band(
-                upper, select(of_network, attack=attack), "mod", color=colour, linestyle=line,
-                marker=marker, label=NAMES.get(attack, "attack"),
-            )  # fmt: skip
-        upper.axhline(
-            unrelated["unrelated"][network], color=style.UNRELATED, linestyle=":", label="unrelated"
-        )
+        for attack, kind in {WHITE_BOX: "attack", **NAMES}.items():
+            style.curve(upper, select(of_network, attack=attack), "mod", kind)
+        style.unrelated_level(upper, unrelated["unrelated"][network])
         own = select(plan.headline(gain), network=network, attack=WHITE_BOX)
         for control in CONTROLS:
-            colour, line, marker = _LINES[control]
-            _band(
-                lower, select(own, control=control), "gain", color=colour, linestyle=line,
-                marker=marker, label=NAMES[control],
-            )  # fmt: skip
+            style.curve(lower, select(own, control=control), "gain", NAMES[control])
         lower.axhline(1, color="black", linewidth=0.8)
         lower.set_xscale("log")
         lower.set_yscale("log")
@@ -180,14 +164,4 @@ def _finding(plan: ArmPlan, gain: pd.DataFrame) -> str:
     return (
         f"Noise must be so many times larger to move the heatmaps as far as an attack of "
         f"ε = {epsilon:g}: {each}"
-    )
-
-
-def _band(axis: Axes, table: pd.DataFrame, value: str, **line: Any) -> None:
-    """A line with its interval; infinite values are left out."""
-    table = table[~table[value].isin([math.inf])].sort_values("epsilon")
-    high = table["high"].replace(math.inf, table["high"][table["high"] < math.inf].max())
-    axis.plot(table["epsilon"], table[value], markersize=4, linewidth=1.4, **line)
-    axis.fill_between(
-        table["epsilon"], table["low"], high, color=line["color"], alpha=0.15, linewidth=0
     )

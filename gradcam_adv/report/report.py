@@ -121,11 +121,7 @@ class WriteReport(Task):
         common["claims"] = judge.judge_all(arms)
         common["identities"] = _identities(self.identities, common["identities"])
         files += write.tables(folder / "tables", **common)
-        values = contents.of_run(arms, summaries, common, self._seconds())
-        write.text(folder / "report.md", "\n\n".join(render("report", **values)) + "\n")
-        examples = viewer.of_run(arms, summaries)
-        page.write_page(folder / "report.html", values, examples, folder / "figures")
-        return [*files, folder / "report.md", folder / "report.html"]
+        return [*files, *write_pages(folder, arms, summaries, common, self._seconds())]
 
     def _seconds(self) -> pd.DataFrame:
         """How long each task took when it was done: columns arm, stage, task, seconds."""
@@ -136,6 +132,25 @@ class WriteReport(Task):
                 arm, name = task.name.split("/", 1)
                 rows.append((arm, task.stage, name, record.seconds))
         return pd.DataFrame(rows, columns=["arm", "stage", "task", "seconds"])
+
+
+def write_pages(
+    folder: Path,
+    arms: Mapping[Arm, ArmPlan],
+    summaries: Mapping[Arm, Tables],
+    common: Tables,
+    seconds: pd.DataFrame | None = None,
+) -> list[Path]:
+    """Write ``report.md`` and ``report.html`` with the tables and figures that there are.
+
+    For the arguments see :func:`gradcam_adv.report.contents.of_run`. Figures lie in
+    ``folder/figures``. A page of some networks alone is that of plans whose study has only these.
+    """
+    text, html = folder / "report.md", folder / "report.html"
+    values = contents.of_run(arms, summaries, common, seconds)
+    write.text(text, "\n\n".join(render("report", **values)) + "\n")
+    page.write_page(html, values, viewer.of_run(arms, summaries), folder / "figures")
+    return [text, html]
 
 
 def keep_changed_pages(run: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from gradcam_adv.files import text
 from gradcam_adv.report import contents, overview, page, viewer
 from gradcam_adv.report.text import counted, percent
 from gradcam_adv.robustness import tables
@@ -121,7 +122,8 @@ def _shown(
                 picture = viewer.encode_picture(_in_colour(level, i))
                 predicted = f"class {level.predicted[i]}"
                 levels.append(viewer.Level(attack, level.epsilon, picture, maps, predicted, nissim))
-            photos.append(viewer.Photo(images[number], levels[0].predicted, tuple(levels)))
+            name = text.shown(images[number])
+            photos.append(viewer.Photo(name, levels[0].predicted, tuple(levels)))
     of_layers = tuple(viewer.Layer(name, *size) for name, size in zip(names, sizes, strict=True))
     return viewer.Shown(ARM, (viewer.Network(model, model, True, of_layers, tuple(photos)),))
 

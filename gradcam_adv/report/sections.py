@@ -83,21 +83,32 @@ def of_arm(plan: ArmPlan, summary: Tables) -> dict[str, Any]:
 
 
 def beside_paper(plan: ArmPlan, summary: Tables) -> Tables:
-    """The arm's table of accuracies, Table 3 and the transfer matrix, with the paper's values."""
+    """The arm's table of accuracies, Table 3 and the transfer matrix, with the paper's values.
+
+    What they are made of may be missing.
+    """
     study, accuracies = plan.study, printed.ACCURACIES[plan.arm]
-    accuracy, mod = summary["accuracy"], plan.headline(summary["mod"])
-    transferred = tables.transfer(accuracy, mod, study.networks, study.source)
-    from_same_source = transferred["source"] == printed.SOURCE
-    for value, table in (("accuracy", accuracies.table), ("mod", printed.TABLE_3)):
-        transferred[f"paper_{value}"] = _of_paper(table, transferred).where(from_same_source)
-    found = {"transfer": transferred}
-    for name, table, of_paper, values in (
-        (f"table_{accuracies.number}", accuracy, accuracies.table, ["accuracy", "low", "high"]),
-        ("table_3", mod, printed.TABLE_3, _OF_MOD),
-    ):
+    sources = {}
+    if "accuracy" in summary:
+        sources["accuracy"] = summary["accuracy"], accuracies.table
+    if "mod" in summary:
+        sources["mod"] = plan.headline(summary["mod"]), printed.TABLE_3
+    names = {"accuracy": f"table_{accuracies.number}", "mod": "table_3"}
+    columns = {"accuracy": ["accuracy", "low", "high"], "mod": _OF_MOD}
+    found = {}
+    for value, (table, of_paper) in sources.items():
         table = select(table, attack=BLACK_BOX)
         table = table.assign(paper=_of_paper(of_paper, table), source=study.source)
-        found[name] = table[["network", "epsilon", "paper", "photos", *values, "source"]]
+        shown = ["network", "epsilon", "paper", "photos", *columns[value], "source"]
+        found[names[value]] = table[shown]
+    if len(sources) == 2:
+        accuracy, mod = sources["accuracy"][0], sources["mod"][0]
+        transferred = tables.transfer(accuracy, mod, study.networks, study.source)
+        from_same_source = transferred["source"] == printed.SOURCE
+        for value, (_, of_paper) in sources.items():
+            of_source = _of_paper(of_paper, transferred).where(from_same_source)
+            transferred[f"paper_{value}"] = of_source
+        found["transfer"] = transferred
     return found
 
 

@@ -76,10 +76,11 @@ def data(plan: ArmPlan) -> str:
 
 def bases(plan: ArmPlan) -> str:
     """Whether the weights of the frozen bases are random, or of which networks they are."""
-    random = [title(n) for n, weights in plan.weights.items() if weights.origin == "random"]
+    networks = plan.study.networks
+    random = [title(name) for name in networks if plan.weights[name].origin == "random"]
     if not random:
         return "pretrained bases"
-    if len(random) == len(plan.study.networks):
+    if len(random) == len(networks):
         return "RANDOM BASES (no ImageNet)"
     return f"RANDOM BASES (no ImageNet) of {', '.join(random)}"
 

@@ -90,16 +90,17 @@ class Shown:
 
 
 def of_run(
-    arms: Mapping[Arm, ArmPlan], summaries: dict[Arm, dict[str, pd.DataFrame]]
+    arms: Mapping[Arm, ArmPlan], summaries: Mapping[Arm, dict[str, pd.DataFrame]]
 ) -> list[Shown]:
-    """The first example photos of every arm and network at the ends of blocks; runs no network."""
+    """The first example photos of every arm and network at the ends of blocks; runs no network.
+
+    None before all arms have scored theirs.
+    """
+    if not all("layers" in summary for summary in summaries.values()):
+        return []
     shown = []
     for arm, plan in arms.items():
-        networks = [
-            _network(plan, network, summaries[arm])
-            for network in plan.study.networks
-            if network in plan.explain
-        ]
+        networks = [_network(plan, network, summaries[arm]) for network in plan.study.networks]
         shown.append(Shown(arm, tuple(networks)))
     return shown
 

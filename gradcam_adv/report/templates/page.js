@@ -42,15 +42,23 @@
   const heat = data && bytes(data.colours.heat);
   const shift = data && bytes(data.colours.shift);
 
+  function networkShown() {
+    const { networks } = data.arms.find((own) => own.arm === chosen.arm);
+    return networks.find((own) => own.name === chosen.network) ?? networks[0];
+  }
+
   function state() {
-    const arm = data.arms.find((own) => own.arm === chosen.arm);
-    const network = arm.networks.find((own) => own.name === chosen.network) ?? arm.networks[0];
+    const network = networkShown();
     const photo = network.photos[chosen.photo];
     const levels = levelsOf(photo);
     const level = levels[chosen.epsilon];
-    const noise = photo.levels.find((own) => own.attack === "noise" && own.epsilon === level.epsilon);
-    return { network, photo, levels, level, noise: noise ?? levels[0], layer: chosen.layer };
+    const noise = levels.map((of) => noiseOf(photo, of));
+    return { network, photo, levels, level, noise, layer: chosen.layer };
   }
+
+  // The level with noise of the same size; the clean photo has none.
+  const noiseOf = (photo, level) =>
+    photo.levels.find((own) => own.attack === "noise" && own.epsilon === level.epsilon) ?? level;
 
   // The clean photo, then those of the chosen attack.
   const levelsOf = (photo) =>
@@ -65,8 +73,7 @@
 
   // After a change of arm or network: fill the other controls, and keep their choice if possible.
   function refill() {
-    const arm = data.arms.find((own) => own.arm === chosen.arm);
-    const network = arm.networks.find((own) => own.name === chosen.network) ?? arm.networks[0];
+    const network = networkShown();
     chosen.photo = Math.min(chosen.photo, network.photos.length - 1);
     fill("photo", network.photos.map((own, i) => [i, `${i + 1}: ${own.person} (${own.name})`]));
     const attacks = [...new Set(network.photos[0].levels.map((own) => own.attack))]
@@ -179,7 +186,7 @@
     byId("viewer-pictures").setAttribute("aria-busy", "true");
     const { network, photo, layer, levels, level, noise } = state();
     const [name] = network.layers[layer];
-    const kinds = { clean: levels[0], attacked: level, noise };
+    const kinds = { clean: levels[0], attacked: level, noise: noise[chosen.epsilon] };
     const pixels = {};
     const maps = {};
     for (const [kind, own] of Object.entries(kinds)) {
@@ -218,7 +225,7 @@
     const own = network.source && level.epsilon > 0 && chosen.attack === "black-box"
       ? " (made on this network, so it is its white-box attack)" : "";
     const reached = `predicted ${levels[0].predicted} when clean, ${level.predicted} now; ` +
-      `NISSIM ${digits(level, layer)}, with noise ${digits(noise, layer)}.`;
+      `NISSIM ${digits(level, layer)}, with noise ${digits(noise[chosen.epsilon], layer)}.`;
     say("layer", `${name} (${layer + 1} of ${network.layers.length})`);
     say("epsilon", String(level.epsilon));
     say("strip", `${photo.person}, ${name}, ε = ${level.epsilon}: ${reached}`);
@@ -232,10 +239,8 @@
       if (scope) made.scope = scope;
       return made;
     };
-    const with_noise = levels.map((one) =>
-      photo.levels.find((of) => of.attack === "noise" && of.epsilon === one.epsilon) ?? levels[0]);
     head.replaceChildren(cell("th", "ε", "col"), ...levels.map((one) => cell("th", one.epsilon, "col")));
-    [["attack", levels], ["noise", with_noise]].forEach(([what, values], i) => {
+    [["attack", levels], ["noise", noise]].forEach(([what, values], i) => {
       rows[i].replaceChildren(cell("th", what, "row"),
         ...values.map((one) => cell("td", digits(one, layer))));
     });
@@ -280,7 +285,7 @@
   if (data) {
     byId("viewer-pictures").addEventListener("keydown", pressed);
     refill();
-    chosen.epsilon = Math.max(levelsOf(state().network.photos[0])
+    chosen.epsilon = Math.max(levelsOf(networkShown().photos[0])
       .findIndex((own) => own.epsilon === data.epsilon), 0);
     for (const range of controls("epsilon")) range.value = chosen.epsilon;
   }
