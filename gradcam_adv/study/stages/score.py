@@ -290,7 +290,7 @@ class SummarizeScores(SummaryTask):
     """
 
     kind = stage = "score"
-    version = 2
+    version = 3
     names = Names(r"(excess|gain(_curves|_order)?|half_shift|mod|noise_draws|shift|vid)\.csv")
 
     networks: Mapping[str, Score]
