@@ -64,6 +64,7 @@ def accuracy_and_mod(
     mod_columns = [*keys, "mod", "low", "high", "mod_noise", "unrelated"]
     shifts = pd.DataFrame(mod, columns=mod_columns)
     shifts = shifts.assign(unrelated_low=0.4, unrelated_high=0.5)
+    shifts = shifts.assign(mod_noise_low=0.0, mod_noise_high=1.0)
     return pd.DataFrame(accuracy, columns=right_columns), shifts
 
 
