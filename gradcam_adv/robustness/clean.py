@@ -49,7 +49,7 @@ def warn_of_other_pixels(
     seen: dict[str, float] = {}
     for pixels in RANGES:
         try:
-            logits = Predictor(flat(pixels).classifier(), len(images))(images)
+            logits = Predictor(flat(pixels).classifier, len(images))(images)
         except NotFiniteError:  # such pixels are surely not meant
             seen[pixels] = 0
             continue
