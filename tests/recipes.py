@@ -36,14 +36,14 @@ def brightness(images, targets):
 
 
 def test_a_network_is_one_entry():
-    base = bases.build("mobilenetv2", 32, weights.Weights("random"))
+    base = bases.build("mobilenetv2", 64, weights.Weights("random"))
     extractor = classifiers.features(base)
     head = classifiers.dense_head(extractor.output_shape[-1], 3, seed=0)
     model = classifiers.assemble(extractor, head)
-    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
     attacked = perturb(images, FGSM(model)(images, [0, 1], EPSILONS)[0.1])
     explain = GradCAM(model, backbones.find("mobilenetv2").last_activation)
-    assert explain(attacked)["out_relu"].shape == (2, 1, 1)
+    assert explain(attacked)["out_relu"].shape == (2, 2, 2)
     study = config.parse({"name": "a", "networks": ["mobilenetv2"], "source": "mobilenetv2"})
     assert backbones.title(*study.networks) == "MobileNetV2"
 

@@ -67,7 +67,7 @@ def test_random_weights_depend_on_the_seed():
 
 
 def test_the_layers_of_vgg16_are_its_convolutions_and_poolings():
-    base = bases.build("vgg16", 32, RANDOM)
+    base = bases.build("vgg16", 64, RANDOM)
     names = layer_names(classifiers.features(base))
     assert len(names) == 18
     assert BACKBONES["vgg16"].last_activation in names

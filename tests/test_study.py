@@ -157,7 +157,7 @@ def test_all_layers_are_the_default():
 @pytest.mark.parametrize("layers", ["blocks", ["block1_conv2", "last"], [0, -1, 17]])
 def test_layers_that_a_network_has_pass_the_check(layers):
     table = {"vgg16": layers}
-    checks.check_layers(parse(layers=table, image_size=32, networks=["vgg16"], source="vgg16"))
+    checks.check_layers(parse(layers=table, image_size=64, networks=["vgg16"], source="vgg16"))
 
 
 @pytest.mark.parametrize(
@@ -170,8 +170,14 @@ def test_layers_that_a_network_has_pass_the_check(layers):
 )
 def test_a_layer_that_a_network_does_not_have_is_refused(layer, received):
     table = {"vgg16": ["last", layer]}
-    own = parse(layers=table, image_size=32, networks=["vgg16"], source="vgg16")
+    own = parse(layers=table, image_size=64, networks=["vgg16"], source="vgg16")
     with pytest.raises(ValueError, match=rf"its index from -18 to 17, .*Received: {received}"):
+        checks.check_layers(own)
+
+
+def test_a_network_whose_last_maps_have_one_position_is_refused():
+    own = parse(image_size=32, networks=["resnet50"], source="resnet50")
+    with pytest.raises(ValueError, match="'conv5_block3_out', whose 1 x 1 positions are none of"):
         checks.check_layers(own)
 
 

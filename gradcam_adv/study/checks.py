@@ -35,7 +35,8 @@ def check_layers(study: Study) -> None:
     """Find the layers to explain, and the size of the heatmaps to compare.
 
     Raises:
-        ValueError: a network does not have a layer, or its maps are too small for SSIM's window.
+        ValueError: a network does not have a layer, or it has no heatmap at this image size, or its
+            maps are too small for SSIM's window.
     """
     from gradcam_adv.graph.flat import flatten
     from gradcam_adv.graph.layers import find
@@ -46,7 +47,9 @@ def check_layers(study: Study) -> None:
         base = bases.build(network, study.image_size, weights.Weights("random"))
         extractor = classifiers.features(base)
         head = classifiers.dense_head(extractor.output.shape[-1], 2, seed=0)
-        find(flatten(classifiers.assemble(extractor, head)), study.layers_of(network))
+        graph = flatten(classifiers.assemble(extractor, head))
+        find(graph, study.layers_of(network))
+        find(graph, backbone.last_activation)
         height, width = base.get_layer(backbone.last_activation).output.shape[1:3]
         if native and min(height, width) < WINDOW:
             raise ValueError(
