@@ -321,7 +321,7 @@ def test_insertion_and_deletion_are_those_of_the_public_library(run, network):
     assert row["area"].item() == pytest.approx(areas.mean(), abs=1e-4)
     own = stated[0.02, "clean", "deletion", "attacked"].mean()
     assert row["difference"].item() == pytest.approx(own - areas.mean(), abs=1e-4)
-    assert "## Does the moved map still explain?" in (run / TINY / "report.md").read_text()
+    assert "Does the moved map still explain?" in (run / TINY / "report.html").read_text()
 
 
 def test_excess_over_all_networks_is_the_mean_of_theirs(run):
@@ -535,7 +535,7 @@ def check_that_noise_is_the_mean_of_two_draws(run):
     )
     means = np.mean(values, axis=1)
     assert draws[["least", "greatest"]].squeeze().tolist() == pytest.approx(sorted(means), abs=1e-5)
-    assert "### Several draws of random signs" in (run / TINY / "report.md").read_text()
+    assert "Several draws of random signs" in (run / TINY / "report.html").read_text()
 
 
 def test_other_epsilons_and_draws_of_noise_use_the_attack_again(run):

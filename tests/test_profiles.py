@@ -22,14 +22,14 @@ def test_one_line_per_epsilon_in_the_order_of_the_network():
 def test_the_controls_are_those_of_the_largest_epsilon():
     controls = MOD.assign(mod_noise=MOD["mod"] / 4, unrelated=0.6)
     *_, noise, unrelated = depth_profile(controls).axes[0].lines
-    assert noise.get_label() == "random-sign noise, ε = 0.1"
+    assert noise.get_label() == "noise, ε = 0.1"
     np.testing.assert_allclose(noise.get_xydata(), [[0, 0.05], [1, 0.075], [2, 0.1]])
-    assert unrelated.get_label() == "unrelated images"
+    assert unrelated.get_label() == "unrelated"
     np.testing.assert_allclose(unrelated.get_xydata(), [[0, 0.6], [1, 0.6], [2, 0.6]])
     # Images of a single class have no unrelated ones, so no line.
     lines = depth_profile(controls.assign(unrelated=np.nan)).axes[0].lines
     labels = [line.get_label() for line in lines]
-    assert labels == ["ε = 0.05", "ε = 0.1", "random-sign noise, ε = 0.1"]
+    assert labels == ["ε = 0.05", "ε = 0.1", "noise, ε = 0.1"]
 
 
 def test_takes_what_dissimilarity_gives(small_cnn, images, labels):
@@ -39,8 +39,8 @@ def test_takes_what_dissimilarity_gives(small_cnn, images, labels):
     drawn = {line.get_label(): line.get_ydata() for line in axis.lines}
     by_depth = measured.mod.sort_values("depth")
     np.testing.assert_allclose(drawn["ε = 0.1"], by_depth["mod"])
-    np.testing.assert_allclose(drawn["random-sign noise, ε = 0.1"], by_depth["mod_noise"])
-    np.testing.assert_allclose(drawn["unrelated images"], by_depth["unrelated"])
+    np.testing.assert_allclose(drawn["noise, ε = 0.1"], by_depth["mod_noise"])
+    np.testing.assert_allclose(drawn["unrelated"], by_depth["unrelated"])
 
 
 @pytest.mark.parametrize(

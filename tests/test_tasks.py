@@ -114,7 +114,7 @@ def test_which_tasks_depend_on_photos_weights_and_faces(planned, monkeypatch):
     # Crops are cut to the networks' size.
     assert "data" in of_aligned(planned(parse(image_size=160)))
     monkeypatch.setattr(plan, "DETECTOR", "another")
-    assert differing(first, planned(parse())) == {"faces"}
+    assert kinds(differing(first, planned(parse()))) == {"faces", "score"}
     assert of_aligned(planned(parse())) == AFTER["data"] - {"faces"}
 
 
