@@ -253,7 +253,7 @@ def test_the_pixels_and_the_clean_accuracy_are_said(bright, monkeypatch):
     result = run(bright, monkeypatch, f"explain --model rescaled.keras {options}")
     assert "3 of 3 classes predicted, 100.0% of the clean images right" in result.stdout
     assert "pixels 0..255, since 'rescaling' gives 0 to 1 for 0 to 255" in result.stdout
-    assert result.stderr == ""
+    assert result.stderr == "Look at out/explain/rescaled/report.html in a browser\n"
     assert "in out/explain/rescaled" in result.stdout  # without --output
     assert (bright / "out" / "explain" / "rescaled" / "nissim.csv").is_file()
     # The layers do not tell, but the predictions suggest a range.
