@@ -107,7 +107,7 @@ def _also_own_attack(claim: Claim, not_printed: str) -> tuple[Claim, Claim]:
     own = replace(
         claim,
         name=f"{claim.name}_own_attack",
-        says=f"{claim.says[:-1]}, each under its own attack.",
+        says=f"Under their own attacks: {claim.says}",
         find=functools.partial(claim.find, attack=WHITE_BOX),
         on_paper=f"{not_printed} under the white-box attack",
         own_attack=True,
