@@ -483,7 +483,14 @@ def transformer():
     return keras.Model(inputs, z), "0..255", inputs, place, z
 
 
-TUTORIALS = (cats_and_dogs, flowers, transfer_learning, mnist, teachable_machine, transformer)
+TUTORIALS = (
+    cats_and_dogs,
+    flowers,
+    pytest.param(transfer_learning, marks=pytest.mark.slow),
+    mnist,
+    teachable_machine,
+    transformer,
+)
 
 
 @pytest.mark.parametrize("build", TUTORIALS)

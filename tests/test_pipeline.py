@@ -55,7 +55,7 @@ networks = ["vgg16", "resnet50"]
 weights = "random"
 epochs = 3
 epsilons = [0.02, 0.1]
-insertion_epsilons = [0.02, 0.005]
+insertion_epsilons = [0.02]
 examples = 2
 arms = ["plain"]
 [layers]
@@ -294,22 +294,21 @@ def test_insertion_and_deletion_are_those_of_the_public_library(run, network):
     stated = pd.concat(map(read_table, made(run, f"plain/insertion/{network}").glob("*.csv")))
     keys = ["epsilon", "target", "measure", "order"]
     stated = stated.pivot(index="photo", columns=keys, values="area").loc[rows["photo"]]
-    assert stated.shape == (len(rows), 2 * 2 * 2 * 4)
-    for epsilon in (0.005, 0.02):
-        attacked = perturb(pixels, SignPerturbations(signs, [epsilon])[epsilon])
-        for target, classes in (
-            ("predicted", logits_of(attacked).argmax(axis=1)),
-            ("clean", logits_of(pixels).argmax(axis=1)),
-        ):
-            maps = {
-                "attacked": resize(explain(attacked, classes)[layer], 48),
-                "clean": clean_maps,
-                "random": np.zeros_like(clean_maps),
-            }
-            for order, measure in itertools.product(maps, (metrics.insertion, metrics.deletion)):
-                areas = measure(logits_of, attacked, maps[order], classes, steps=10)
-                found = stated[epsilon, target, measure.__name__, order]
-                np.testing.assert_allclose(found, areas, atol=1e-4)
+    assert stated.shape == (len(rows), 2 * 2 * 4)
+    attacked = perturb(pixels, SignPerturbations(signs, [0.02])[0.02])
+    for target, classes in (
+        ("predicted", logits_of(attacked).argmax(axis=1)),
+        ("clean", logits_of(pixels).argmax(axis=1)),
+    ):
+        maps = {
+            "attacked": resize(explain(attacked, classes)[layer], 48),
+            "clean": clean_maps,
+            "random": np.zeros_like(clean_maps),
+        }
+        for order, measure in itertools.product(maps, (metrics.insertion, metrics.deletion)):
+            areas = measure(logits_of, attacked, maps[order], classes, steps=10)
+            found = stated[0.02, target, measure.__name__, order]
+            np.testing.assert_allclose(found, areas, atol=1e-4)
     # The map of another photo is the clean one of somebody else.
     assert len(rows) == 3
     others = np.roll(clean_maps, -1, axis=0)
@@ -481,7 +480,7 @@ def test_the_report_gives_a_verdict_on_every_claim(run):
     text = (run / TINY / "report.md").read_text()
     judged = pd.read_csv(run / TINY / "tables" / "claims.csv")
     for claim in CLAIMS:
-        (line,) = [line for line in text.splitlines() if claim.says in line]
+        (line,) = [line for line in text.splitlines() if f"| {claim.says} " in line]
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         own = judged[judged["claim"] == claim.name]
         assert cells[2] == own.loc[own["on"] == "run", "verdict"].item()
@@ -539,7 +538,7 @@ def check_that_noise_is_the_mean_of_two_draws(run):
 
 
 def test_other_epsilons_and_draws_of_noise_use_the_attack_again(run):
-    changed = STUDY.replace("[0.02, 0.1]", "[0.05]").replace("[0.02, 0.005]", "[0.005]")
+    changed = STUDY.replace("[0.02, 0.1]", "[0.05]").replace("[0.02]", "[]")
     (run / "other.toml").write_text(f"noise_draws = 2\n{changed}")
     done = succeed(run, "reproduce", study="other.toml")
     assert "train/" not in done

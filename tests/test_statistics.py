@@ -449,6 +449,7 @@ def test_intervals_cover_the_truth_95_times_in_100(interval):
     assert 0.93 <= covered(interval) <= 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "interval",
     [
