@@ -182,6 +182,7 @@ def test_export_of_the_aligned_arm(run):
     assert "Expected --arm out of the study's, plain. Received: 'aligned'" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_study_of_the_aligned_arm_alone(run):
     (run / "alone.toml").write_text('arms = ["aligned"]\n' + STUDY)
     result = command(run, "reproduce", "alone.toml")

@@ -537,6 +537,7 @@ def check_that_noise_is_the_mean_of_two_draws(run):
     assert "Several draws of random signs" in (run / TINY / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_other_epsilons_and_draws_of_noise_use_the_attack_again(run):
     changed = STUDY.replace("[0.02, 0.1]", "[0.05]").replace("[0.02]", "[]")
     (run / "other.toml").write_text(f"noise_draws = 2\n{changed}")
