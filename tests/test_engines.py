@@ -408,13 +408,16 @@ def other_than_local(folder: Path) -> list[str]:
 def test_two_workers_of_which_one_is_killed_write_the_same_bytes_as_this_process(
     again, ray_engine, monkeypatch
 ):
-    """Except the notes about it, in the attacks' manifests."""
+    """Except the notes about it, in the attacks' manifests, and the engine's name, in the run's."""
     monkeypatch.setattr(torture, "COMMAND", DISTURBED)
     torture.check(again, torture.begin(again, "reproduce", "study.toml", "--engine", "ray"))
     assert (again / "killed").exists()
     attacks = list(again.glob("runs/tortured/*/attack/*/*/manifest.json"))
     different = {f"other content: {path.relative_to(again)}" for path in attacks}
-    assert set(other_than_local(again)) == different
+    assert set(other_than_local(again)) == {
+        "other content: runs/tortured/manifest.json",
+        *different,
+    }
     notes = sorted(note for path in attacks for note in records.manifest(path.parent).notes)
     died = [note for note in notes if "died" in note]
     assert len(died) == 1

@@ -137,6 +137,7 @@ def test_a_signal_ends_the_explanation_of_a_user_s_model(folder, begin):
     x = keras.layers.GlobalAveragePooling2D()(x)
     keras.Model(inputs, keras.layers.Dense(3)(x)).save(folder / "own.keras")
     arguments = ["--model", "own.keras", "--images", "people", "--layers", "all", "--output", "out"]
+    arguments += ["--pixels", "0..1"]
     process = begin("explain", *arguments)
     wait_for(process, folder, "out/heatmaps/*/*.npz")
     sent = time.perf_counter()
