@@ -6,7 +6,6 @@ import webbrowser
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -79,14 +78,12 @@ def _engine(name: Literal["local", "ray"], address: str | None, threads: int) ->
     return Ray(threads, address)
 
 
-def _for_saved_models() -> ModuleType:
-    """The module that opens saved models, with Keras' settings checked and set before it."""
+def _set_keras() -> None:
+    """Check and set Keras' settings, before a saved model is opened."""
     machine.backend()
     from gradcam_adv import backends
-    from gradcam_adv.app import folder
 
     backends.set_keras()
-    return folder
 
 
 def _run(
@@ -190,7 +187,10 @@ def explain(open_page: bool, **options: Any) -> None:
     if chosen is None:
         _run("explain", options)
         return
-    work = _for_saved_models().FolderWork(**chosen)
+    _set_keras()
+    from gradcam_adv.app.folder import FolderWork
+
+    work = FolderWork(**chosen)
     say(work.explain())
     _look(work.page, open_page)
 
@@ -212,7 +212,9 @@ def score(as_json: bool, open_page: bool, **options: Any) -> None:
     if chosen is None:
         _run("score", options)
         return
-    folder = _for_saved_models()
+    _set_keras()
+    from gradcam_adv.app import folder
+
     work = folder.FolderWork(**chosen)
     result, said = work.score()
     if as_json:
@@ -230,7 +232,10 @@ def layers(model: Path, as_json: bool, **opening: Any) -> None:
 
     Example: gradcam-adv layers my.keras
     """
-    table = _for_saved_models().layers_of(model, **opening)
+    _set_keras()
+    from gradcam_adv.app.opening import layers_of
+
+    table = layers_of(model, **opening)
     if as_json:
         say_json(table)
     else:

@@ -1,12 +1,9 @@
-"""A saved model and a folder of images: layers, heatmaps, MOD and VID, written as files."""
+"""A saved model and a folder of images: heatmaps, MOD and VID, written as files."""
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import sys
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from gradcam_adv import explain, robustness, threads, validation
+from gradcam_adv.app.opening import opened
 from gradcam_adv.app.options import check_output
 from gradcam_adv.attacks.fgsm import FGSM
 from gradcam_adv.batching import batch_size_for
@@ -25,8 +23,6 @@ from gradcam_adv.data import image_files, photos
 from gradcam_adv.files import read, text, write
 from gradcam_adv.graph import Layers
 from gradcam_adv.graph.flat import FlatGraph, flatten
-from gradcam_adv.graph.layers import group
-from gradcam_adv.models.classifiers import load_model
 from gradcam_adv.plots import depth_profile, overlay, sheet
 from gradcam_adv.report import saved_model, viewer
 from gradcam_adv.robustness import Dissimilarity, clean, tables
@@ -40,65 +36,6 @@ OVERLAY_COLUMNS = 24
 NAME_BYTES = 220
 # How many images are looked at to see what other pixels would change.
 LOOKED_AT = 64
-
-
-def opened(
-    path: Path,
-    *,
-    size: tuple[int, int] | None = None,
-    output_layer: str | None = None,
-    one_logit: bool = False,
-    module: Path | None = None,
-) -> Callable[..., FlatGraph]:
-    """A saved model as a function from ``pixels``, as :func:`gradcam_adv.flatten` takes them.
-
-    ``module`` is Python code to run before, which registers classes of the model with Keras.
-    """
-    if module is not None:
-        _run_module(module)
-    return functools.partial(
-        flatten, load_model(path), output_layer, size=size, one_logit=one_logit or None
-    )
-
-
-def _run_module(path: Path) -> None:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise ValueError(f"Expected --module as a file of Python code. Received: {path}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # as in an import, for what looks for the module of a class
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # of any code
-        raise ValueError(
-            f"Expected --module as Python code that can be imported. Received: {path}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-
-
-def layers_of(path: Path, *, pixels: str | None = None, **opening: Any) -> pd.DataFrame:
-    """The layers of a saved model that have a heatmap, one per row.
-
-    Columns: index, layer (its path), kind, shape (of its output, "h x w x channels"), and groups,
-    those of "conv", "blocks" and "last" that it belongs to. ValueError if there is none. Further
-    arguments are those of :func:`opened`.
-    """
-    graph = opened(path, **opening)(pixels=pixels)
-    if not graph.layers:
-        raise ValueError(
-            f"Expected a model with layers of output (N, H, W, C). Received: none in {path}"
-        )
-    groups = {name: group(graph, name) for name in ("conv", "blocks", "last")}
-    return pd.DataFrame(
-        {
-            "index": index,
-            "layer": layer.path,
-            "kind": type(layer.operation).__name__,
-            "shape": " x ".join("?" if n is None else str(n) for n in layer.shape[1:]),
-            "groups": " ".join(name for name, members in groups.items() if layer in members),
-        }
-        for index, layer in enumerate(graph.layers)
-    )
 
 
 @dataclass(frozen=True)
