@@ -42,7 +42,7 @@ def fails(monkeypatch):
         def raise_it(path, **opening):
             raise error
 
-        monkeypatch.setattr(folder, "layers_of", raise_it)
+        monkeypatch.setattr(opening, "layers_of", raise_it)
         monkeypatch.setattr(sys, "argv", ["gradcam-adv", "layers", "x.keras"])
         return CliRunner().invoke(cli.main, [*options, "layers", "x.keras"])
 
