@@ -10,7 +10,7 @@ from benchmarks import flops, rates
 from gradcam_adv.metrics.nissim import WINDOW
 from gradcam_adv.metrics.unrelated import UNRELATED_IMAGES
 from gradcam_adv.runs.engines import SLICE
-from gradcam_adv.study.attacks import BLACK_BOX, NOISE, WHITE_BOX, attacks_on
+from gradcam_adv.study.attacks import BLACK_BOX, NOISE, WHITE_BOX, attacks_on, transfers_to
 from gradcam_adv.study.config import Study
 from gradcam_adv.study.stages.evaluate import TARGETS
 
@@ -103,8 +103,7 @@ def flops_of(rate: Measured, kind: str) -> float:
 
 def attacked_levels(study: Study, network: str) -> int:
     """How many perturbed versions of each test photo the network gets."""
-    by_attack = attacks_on(study, network).values()
-    return sum(epsilon > 0 for epsilons in by_attack for epsilon in epsilons)
+    return sum(epsilon > 0 for epsilon in _every_level(study, network))
 
 
 def explained_conditions(study: Study, network: str) -> int:
@@ -121,7 +120,13 @@ def scored_targets(study: Study) -> int:
 
 def scored_levels(study: Study, network: str) -> int:
     """How many pairs of heatmaps are compared per test photo and class, with epsilon 0."""
-    return sum(map(len, attacks_on(study, network).values()))
+    return len(_every_level(study, network))
+
+
+def _every_level(study: Study, network: str) -> list[float]:
+    """The epsilons of all attacks on a network, transferred ones too."""
+    by_attack = attacks_on(study, network) | transfers_to(study, network)
+    return [epsilon for epsilons in by_attack.values() for epsilon in epsilons]
 
 
 def seconds_to_train(measured: Measured, classes: int) -> float:

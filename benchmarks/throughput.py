@@ -224,7 +224,8 @@ def stage_of(task: Task) -> str:
     """The stage of :func:`benchmarks.costs.times` that a task belongs to."""
     if isinstance(task, SummaryTask):
         return "summaries"
-    return "score" if task.kind == "layers" else task.kind
+    of = {"layers": "score", "transfer": "evaluate", "transfer_score": "score"}
+    return of.get(task.kind, task.kind)
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:

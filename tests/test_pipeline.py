@@ -47,6 +47,7 @@ from gradcam_adv.study import config, perturbed_set
 from gradcam_adv.study.columns import read_table
 from gradcam_adv.study.plan import ArmPlan
 from gradcam_adv.study.stages.explain import _block_ends
+from gradcam_adv.study.stages.score import ScoreLayers
 
 STUDY = """
 name = "tiny"
@@ -816,3 +817,73 @@ def test_status_of_a_finished_run_and_of_one_with_an_edited_table(run, tmp_path)
     text = command(folder, "status", "runs/tiny").stdout
     assert re.search(r"report +stale +.*tables/plain/mod.csv changed by hand", text), text
     assert text.count("stale") == 1
+
+
+def opened(folder: Path) -> Pipeline:
+    study = config.read(folder / "study.toml", photos=str(folder / "people"))
+    return Pipeline(study, folder / TINY, folder / "models" / "tiny")
+
+
+def stop_before_vgg16(folder: Path, monkeypatch) -> None:
+    """Do the last task of the first network again, and fail in that of the second."""
+    for name in ("resnet50", "vgg16"):
+        shutil.rmtree(folder / TINY / "plain" / "layers" / name)
+    scored = ScoreLayers.make
+
+    def make(task, engine):
+        if task.network == "vgg16":
+            raise OSError("no vgg16")
+        return scored(task, engine)
+
+    monkeypatch.setattr(ScoreLayers, "make", make)
+    with pytest.raises(OSError, match="no vgg16"):
+        opened(folder).run()
+
+
+def test_the_page_is_there_before_the_study_is_done(run, tmp_path, monkeypatch, caplog):
+    folder = shutil.copytree(run, tmp_path / "copy")
+    place, page_file = folder / TINY, folder / TINY / "report.html"
+    final = page_file.read_text()
+    assert "NOT FINISHED" not in final
+    assert not (place / "early").exists()
+    page_file.write_text("a user's own")
+    caplog.set_level("INFO")
+    with monkeypatch.context() as patch:
+        stop_before_vgg16(folder, patch)
+    early = page_file.read_text()
+    assert "NOT FINISHED, still to come: VGG16 (plain), transfer, claims, figures" in early
+    # The number in large type is that of the finished page.
+    moved = re.compile(
+        r'data-network="resnet50".*?Attention moved.*?<strong>([\d.]+)</strong>', re.S
+    )
+    assert moved.search(early)[1] == moved.search(final)[1]
+    assert 'data-network="vgg16"' not in early
+    printed = [line.split() for line in caplog.messages if line.startswith("  ")]
+    assert printed[0][0] == "network"
+    assert printed[1][0] == "ResNet50"
+    assert moved.search(final)[1] in printed[1]
+    assert (place / "report-kept-1.html").read_text() == "a user's own"
+
+    opened(folder).run()
+    assert 'data-network="vgg16"' in page_file.read_text()
+    assert "NOT FINISHED" not in page_file.read_text()
+    assert not (place / "early").exists()
+    assert [path.name for path in place.glob("report*.html")].count("report.html") == 1
+    assert len(list(place.glob("report*.html"))) == 2
+
+
+def test_clean_removes_an_early_page(run, tmp_path, monkeypatch):
+    folder = shutil.copytree(run, tmp_path / "copy")
+    stop_before_vgg16(folder, monkeypatch)
+    assert "NOT FINISHED" in (folder / TINY / "report.html").read_text()
+    succeed(folder, "clean")
+    assert not (folder / TINY).exists()
+
+
+def test_the_effort_of_a_task_grows_with_its_work(run, tmp_path):
+    arm = opened(run).plan.arms["plain"]
+    for tasks in (arm.features, arm.attack, arm.evaluate):
+        assert tasks["vgg16"].effort > tasks["resnet50"].effort > 4
+    # The source has as many conditions less as it has epsilons above 0.
+    assert arm.score["vgg16"].effort > arm.score["resnet50"].effort > 0
+    assert all(task.effort > 0 for task in arm.of("vgg16"))

@@ -1,8 +1,12 @@
 """Tasks and the runner, with a small made-up kind of task and without a study."""
 
+import io
 import logging
 import os
 import pickle
+import re
+import sys
+import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +19,7 @@ from gradcam_adv.batching import BatchHalved
 from gradcam_adv.files import write
 from gradcam_adv.runs import records
 from gradcam_adv.runs.engines import Local, Sliced
+from gradcam_adv.runs.progress import Bar, Whole
 from gradcam_adv.runs.runner import Runner
 from gradcam_adv.runs.tasks import Task, counted_as, not_an_input
 
@@ -290,3 +295,39 @@ def test_a_task_may_not_write_outside_the_folders_of_run_and_models(joined, runn
     with pytest.raises(ValueError, match="which a link leads out of it"):
         runner().do([joined()])
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_bar_tells_the_share_that_is_done(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    told = []
+    with Bar("attack", pd.DataFrame(index=range(8)), told.append) as bar:
+        bar.update(2)
+        bar.update(6)
+    assert told == [0.25, 1]
+
+
+def test_the_bar_of_the_whole_run_has_the_time_left(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Whole("study, all of it", 10) as whole:
+        time.sleep(0.2)
+        with whole.task(4) as advance:
+            advance(0.5)
+            shown = terminal.getvalue()
+    assert "study, all of it:  20%" in shown
+    assert re.search(r"00:00 so far, 00:00 left", shown)
+
+
+def test_a_task_that_is_done_counts_with_its_whole_effort(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with Whole("all", 10) as whole:
+        with whole.task(4) as advance:
+            advance(0.5)
+        with whole.task(6):
+            pass
+        assert whole._bar.n == 10

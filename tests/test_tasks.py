@@ -57,7 +57,7 @@ LAYERS = {
 # By kind of task, the kinds that depend on it, and itself.
 AFTER = {
     "explain": {"explain", "layers"},
-    "evaluate": {"evaluate", "explain", "score", "layers"},
+    "evaluate": {"evaluate", "transfer", "transfer_score", "explain", "score", "layers"},
 }
 AFTER["attack"] = {"attack", *AFTER["evaluate"]}
 AFTER["train"] = {"train", *AFTER["attack"]}
@@ -102,7 +102,7 @@ def test_which_tasks_depend_on_photos_weights_and_faces(planned, monkeypatch):
         for sha256 in ("0" * 64, "1" * 64)
     ]
     found = differing(planned(parse(), bases[0]), planned(parse(), bases[1]))
-    assert {"features/vgg16", "train/vgg16", "attack/vgg16", "evaluate/resnet50"} <= found
+    assert {"features/vgg16", "train/vgg16", "attack/vgg16", "transfer/resnet50"} <= found
     assert not {"data", "features/resnet50", "train/resnet50", "attack/resnet50"} & found
 
     def of_aligned(second) -> set[str]:
@@ -114,7 +114,7 @@ def test_which_tasks_depend_on_photos_weights_and_faces(planned, monkeypatch):
     # Crops are cut to the networks' size.
     assert "data" in of_aligned(planned(parse(image_size=160)))
     monkeypatch.setattr(plan, "DETECTOR", "another")
-    assert kinds(differing(first, planned(parse()))) == {"faces", "score"}
+    assert kinds(differing(first, planned(parse()))) == {"faces", "score", "transfer_score"}
     assert of_aligned(planned(parse())) == AFTER["data"] - {"faces"}
 
 
@@ -130,7 +130,8 @@ def test_which_tasks_depend_on_each_reading(planned):
     assert kinds(dependent(attacked_label="predicted")) == AFTER["attack"]
     assert kinds(dependent(epsilon_unit="network")) == AFTER["evaluate"]
     assert kinds(dependent(perturbed_set="jpeg")) == AFTER["evaluate"]
-    assert kinds(dependent(explained_class="true")) == {"explain", "score", "layers"}
+    explained = {"explain", "score", "transfer_score", "layers"}
+    assert kinds(dependent(explained_class="true")) == explained
     assert dependent(vid_levels="all") == {"score/summary"}
     assert dependent(heatmap_size="native") == set()
 
@@ -193,3 +194,30 @@ def test_a_newer_version_of_a_stage_changes_its_tasks_and_what_depends_on_them(
     assert all(task.fingerprint for task in before.values())  # computed now, and kept
     monkeypatch.setattr(Evaluate, "version", Evaluate.version + 1)
     assert kinds(differing(before, planned(parse()))) == AFTER["evaluate"]
+
+
+def test_a_networks_part_of_the_plan_needs_no_other_network_but_the_source(photo_folder):
+    listing = sources.list_photos(str(photo_folder), classes=None, min_photos=3, seed=0)
+    study = parse(source="xception")
+    bases = weights.resolve("random", NETWORKS)
+    run = photo_folder.parent
+    made = plan.make_plan(study, listing, bases, run=run / "runs", models=run / "models")
+    there: set[str] = set()
+    for number, part in enumerate(made.parts):
+        for task in part:
+            assert {need.fingerprint for need in task.needs} <= there
+            there.add(task.fingerprint)
+        if 1 <= number <= len(NETWORKS):
+            found = {task.network for task in part}
+            assert len(found) == 1
+            assert (found == {"xception"}) == (number == 1)
+    assert len(there) == len(made.tasks)
+
+
+def test_the_plan_of_some_networks_has_the_same_tasks(planned):
+    study = parse()
+    own = planned(study)
+    some = planned(variations.of_networks(study, ("resnet50", "xception")))
+    same = {name for name, task in some.items() if own[name].folder == task.folder}
+    assert {name for name in some if not name.endswith("/summary")} <= same
+    assert kinds({name.removeprefix("plain/") for name in same}).isdisjoint({"transfer"})

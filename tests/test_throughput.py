@@ -118,7 +118,8 @@ def test_counts_and_stages_are_those_of_the_tasks(photo_folder, tmp_path, measur
     plan = make_plan(study, listing, chosen, run=tmp_path / "run", models=tmp_path / "models")
     arm = plan.arms["plain"]
     for network in networks:
-        levels = arm.evaluate[network].epsilons.values()
+        evaluated = arm.evaluate[network].epsilons | arm.transfer[network].epsilons
+        levels = evaluated.values()
         assert costs.scored_levels(study, network) == sum(map(len, levels))
         assert costs.attacked_levels(study, network) == sum(map(np.count_nonzero, levels))
         assert costs.explained_conditions(study, network) == len(arm.explain[network].conditions)

@@ -29,7 +29,10 @@ class LogLines(logging.Handler):
     """Prints the package's log: information on stdout, warnings on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(record.getMessage(), err=record.levelno >= logging.WARNING)
+        from tqdm import tqdm
+
+        with tqdm.external_write_mode():  # bars are taken away and drawn again below the line
+            say(record.getMessage(), err=record.levelno >= logging.WARNING)
 
 
 def _show_log() -> None:

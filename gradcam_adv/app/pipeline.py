@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import time
@@ -12,16 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from gradcam_adv import backends, machine
+from gradcam_adv.app.terminal import table_lines
 from gradcam_adv.batching import batch_size_for
 from gradcam_adv.data import sources
 from gradcam_adv.files import write
 from gradcam_adv.models import weights
+from gradcam_adv.models.backbones import title
 from gradcam_adv.paper import readings
 from gradcam_adv.paper.tasks import CompareReadings, CompareSeeds, summaries_of
+from gradcam_adv.report import early
 from gradcam_adv.report.report import WriteReport, keep_changed_pages
 from gradcam_adv.runs import cleaning, locks, records
 from gradcam_adv.runs.cleaning import Cleaned
 from gradcam_adv.runs.engines import Engine, Local
+from gradcam_adv.runs.progress import Whole
 from gradcam_adv.runs.runner import Runner
 from gradcam_adv.runs.tasks import Task, names_by_kind
 from gradcam_adv.study import checks, paths, variations
@@ -94,6 +99,7 @@ class Pipeline:
         self._given = {**(given or {}), "allow_left_out": allow_left_out, "readings": False}
         self._engine = engine or Local()
         self._started = False
+        self._measured = early.Measured()
         self.runner = Runner(
             folder, models, common=self._common, engine=self._engine, start=self._start
         )
@@ -121,8 +127,9 @@ class Pipeline:
         """
         began = time.perf_counter()
         self._given["readings"] = all_readings
-        tasks = self._tasks(until)
-        self._check([task for task in tasks if not self.runner.is_done(task)])
+        parts = self._parts(until)
+        to_do = [task for part in parts for task in part if not self.runner.is_done(task)]
+        self._check(to_do)
         with (
             locks.alone_in(self.folder),
             locks.alone_in(self.models),
@@ -130,7 +137,7 @@ class Pipeline:
         ):
             self._check_manifest()
             self._write_manifest()  # now as well, for the status of an interrupted run
-            worked = self.runner.do(tasks)
+            worked = self._do(parts, to_do, show=until == "report")
             if all_readings:
                 others, over = self._readings()
                 worked = self.runner.do([*others, over]) or worked
@@ -139,6 +146,7 @@ class Pipeline:
                 if not self.runner.is_done(report):
                     keep_changed_pages(self.folder)
                 worked = self.runner.do([report]) or worked
+                early.forget(self.folder)
             self._write_manifest()
         name = self.study.name
         if worked:
@@ -146,14 +154,64 @@ class Pipeline:
         else:
             logger.info("%s: nothing to do, every stage up to %s is done", name, until)
 
-    def _tasks(self, until: str) -> list[Task]:
+    def _do(self, parts: list[list[Task]], to_do: list[Task], *, show: bool) -> bool:
+        """Do the tasks, part by part; ``show`` what is done after each. Whether there was one."""
+        first, *others = parts
+        worked = self.runner.do(first)
+        # Now the photos are chosen, on whose number the efforts depend.
+        effort = sum(task.effort for task in to_do if task not in first)
+        with Whole(f"{self.study.name}, all of it", effort) as whole:
+            for part in others:
+                if self.runner.do(part, whole):
+                    worked = True
+                    if show and part is not others[-1]:
+                        self._show()
+        return worked
+
+    def _show(self) -> None:
+        """Write the page of what is done so far, and print the numbers of the arm at work."""
+        done = {
+            arm: tuple(n for n in self.study.networks if all(map(self.runner.is_done, plan.of(n))))
+            for arm, plan in self.plan.arms.items()
+        }
+        left = {
+            arm: [title(n) for n in self.study.networks if n not in names]
+            for arm, names in done.items()
+        }
+        to_come = [f"{', '.join(names)} ({arm})" for arm, names in left.items() if names]
+        if not to_come and not self._seeds:
+            return  # the report comes soon
+        to_come += ["transfer", "claims", "figures"]
+        arms = {
+            arm: self._planned(variations.of_networks(self.study, names), layers=True).arms[arm]
+            for arm, names in done.items()
+            if self.study.source in names
+        }
+        tables = {arm: self._measured.tables(plan) for arm, plan in arms.items()}
+        keep_changed_pages(self.folder)
+        shown = early.WriteEarlyPage(
+            run=self.folder,
+            done=tuple(task for plan in arms.values() for n in plan.score for task in plan.of(n)),
+            arms=arms,
+            tables=tables,
+            to_come=f"NOT FINISHED, still to come: {', '.join(to_come)}",
+        )
+        self.runner.do([shown])
+        arm, plan = list(arms.items())[-1]
+        logger.info("%s: so far, under the attack made on each network itself", arm)
+        for line in table_lines(early.results(plan, tables[arm]), "plain"):
+            logger.info("  %s", line)
+
+    def _parts(self, until: str) -> list[list[Task]]:
         """The tasks of the study up to a stage, without the report; once scored, of its seeds."""
         stages = STAGES[: STAGES.index(until) + 1]
-        tasks = [task for task in self.plan.tasks if task.stage in stages]
-        if not self._seeds or "score" not in stages:
-            return tasks
-        tasks += [task for plan in self._seeds.values() for task in plan.tasks]
-        return [*_without_repeats(tasks), self._over_seeds()]
+        parts = [[task for task in part if task.stage in stages] for part in self.plan.parts]
+        if self._seeds and "score" in stages:
+            seeds = [task for plan in self._seeds.values() for task in plan.tasks]
+            done = {task.folder for part in parts for task in part}
+            seeds = [task for task in _without_repeats(seeds) if task.folder not in done]
+            parts.append([*seeds, self._over_seeds()])
+        return parts
 
     def tasks(self, *, all_readings: bool = False) -> dict[str, list[Task]]:
         """All tasks as they are to be done now: of the study, "", and of each further seed.
@@ -178,7 +236,7 @@ class Pipeline:
         }
 
     def _is_scored(self) -> bool:
-        return all(map(self.runner.is_done, self._tasks("score")))
+        return all(map(self.runner.is_done, itertools.chain.from_iterable(self._parts("score"))))
 
     def _over_seeds(self) -> CompareSeeds:
         plans = {self.study.seeds[0]: self.plan, **self._seeds}

@@ -20,6 +20,7 @@ from gradcam_adv.runs.records import Record
 from gradcam_adv.runs.runner import Runner
 from gradcam_adv.runs.tasks import Task
 from gradcam_adv.study import config, paths
+from gradcam_adv.study.plan import STAGES
 
 # How many reasons are shown for stale tasks of one stage.
 SHOWN = 3
@@ -117,7 +118,10 @@ def stages(pipeline: Pipeline, *, all_readings: bool = False) -> pd.DataFrame:
             place = (", ".join(filter(None, (arm, group))), task.stage)
             state = _of_task(pipeline.runner, task, varied=bool(group))
             found.setdefault(place, []).append((name, state))
-    rows = [(*place, *astuple(_of_stage(states))) for place, states in found.items()]
+    # Tasks come network by network.
+    arms = list(dict.fromkeys(arm for arm, _ in found))
+    places = sorted(found, key=lambda place: (arms.index(place[0]), STAGES.index(place[1])))
+    rows = [(*place, *astuple(_of_stage(found[place]))) for place in places]
     if ("", "report") not in found:
         made = any(pipeline.folder.glob(f"report/*/{records.MANIFEST}"))
         state = State("stale", "waits for the other stages") if made else State("missing")

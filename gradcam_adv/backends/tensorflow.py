@@ -46,7 +46,14 @@ def compiled(
 ) -> Callable[..., Any]:
     signature = [tf.TensorSpec(shape, dtype) for shape, dtype in takes]
     graph = tf.function(function, input_signature=signature, autograph=False)
-    return lambda *arrays: tf.nest.map_structure(lambda given: given.numpy(), graph(*arrays))
+
+    def call(*arrays: Any) -> Any:
+        # The one graph of the signature, called as such: tf.function itself would warn that several
+        # networks in a row trace the same function.
+        given = graph.get_concrete_function()(*map(tf.convert_to_tensor, arrays))
+        return tf.nest.map_structure(lambda tensor: tensor.numpy(), given)
+
+    return call
 
 
 def differentiate(forward: Forward, images: Any) -> tuple[list[Any], list[list[Any]], Any]:

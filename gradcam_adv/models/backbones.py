@@ -21,6 +21,7 @@ class Backbone:
     weights_url: str  # of Keras' ImageNet weights without top
     weights_md5: str
     weights_mb: int  # in megabytes; a saved classifier is slightly larger
+    multiply_adds: float  # of one photo of 224 pixels, in 1e9
 
 
 _SERVER = "https://storage.googleapis.com/tensorflow/keras-applications"
@@ -39,6 +40,7 @@ BACKBONES = {
             weights_url=f"{_SERVER}/vgg16/vgg16_{_NOTOP}",
             weights_md5="6d6bbae143d832006294945121d1f1fc",
             weights_mb=59,
+            multiply_adds=15.3,
         ),
         Backbone(
             name="resnet50",
@@ -50,6 +52,7 @@ BACKBONES = {
             weights_url=f"{_SERVER}/resnet/resnet50_{_NOTOP}",
             weights_md5="4d473c1dd8becc155b73f8504c6f6626",
             weights_mb=95,
+            multiply_adds=3.86,
         ),
         Backbone(
             name="resnet101",
@@ -61,6 +64,7 @@ BACKBONES = {
             weights_url=f"{_SERVER}/resnet/resnet101_{_NOTOP}",
             weights_md5="88cf7a10940856eca736dc7b7e228a21",
             weights_mb=171,
+            multiply_adds=7.57,
         ),
         Backbone(
             name="inceptionv3",
@@ -72,6 +76,7 @@ BACKBONES = {
             weights_url=f"{_SERVER}/inception_v3/inception_v3_{_NOTOP}",
             weights_md5="bcbd6486424b2319ff4ef7d526e38f63",
             weights_mb=88,
+            multiply_adds=2.84,
         ),
         Backbone(
             name="xception",
@@ -83,6 +88,7 @@ BACKBONES = {
             weights_url=f"{_SERVER}/xception/xception_{_NOTOP}",
             weights_md5="b0042744bf5b25fce3cb969f33bebb97",
             weights_mb=84,
+            multiply_adds=4.55,
         ),
     )
 }

@@ -75,7 +75,7 @@ class CompareSeeds(Task):
 def _per_photo(plan: ArmPlan) -> dict[str, pd.DataFrame]:
     """One row per photo or pair of photos, all networks, as the study reads the paper."""
     scores = plan.score.values()
-    nissim = [plan.headline(score.of_study()) for score in scores]
+    nissim = [plan.headline(plan.of_study(network)) for network in plan.score]
     unrelated = [plan.headline(score.unrelated()) for score in scores]
     return {
         "predictions": plan.accuracy.table("predictions"),

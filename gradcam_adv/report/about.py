@@ -11,7 +11,7 @@ import pandas as pd
 
 from gradcam_adv.data import datasets
 from gradcam_adv.study.config import Arm, Readings, reading_choices
-from gradcam_adv.study.plan import ArmPlan
+from gradcam_adv.study.plan import STAGES, ArmPlan
 from gradcam_adv.study.tables import select
 
 Tables = dict[str, pd.DataFrame]
@@ -29,6 +29,7 @@ def section(
     arms, stages = seconds["arm"].mask(faces, "aligned"), seconds["stage"].mask(faces, "faces")
     times = seconds.assign(arm=arms, Stage=stages)
     by_stage = times.groupby(["Stage", "arm"], sort=False)["seconds"].sum().unstack()
+    by_stage = by_stage.loc[sorted(by_stage.index, key=("data", "faces", *STAGES[1:]).index)]
     of_aligned = select(times, arm="aligned")["seconds"].sum()
     return dict(
         title=plan.listing.title,

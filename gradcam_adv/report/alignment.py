@@ -30,8 +30,7 @@ def compared(arms: Mapping[Arm, ArmPlan], summaries: Mapping[Arm, Tables]) -> Ta
 
     mods = []
     for network in arms["plain"].study.networks:  # one at a time, which bounds the memory
-        scores = arms["plain"].score[network], arms["aligned"].score[network]
-        unaligned, cropped = (score.of_study() for score in scores)
+        unaligned, cropped = (arms[arm].of_study(network) for arm in ("plain", "aligned"))
         mods.append(tables.paired(unaligned, cropped, [*keys, "target", "size"], "nissim"))
     mod = pd.concat(mods, ignore_index=True)
     of_maps = ["network", "target", "size"]

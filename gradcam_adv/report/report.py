@@ -20,6 +20,7 @@ from gradcam_adv.report import (
     contents,
     curves,
     drawing,
+    early,
     figures,
     layer_sheets,
     page,
@@ -154,10 +155,10 @@ def write_pages(
 
 
 def keep_changed_pages(run: Path) -> None:
-    """Rename pages in a run's folder that no report of it wrote, or that somebody changed since."""
+    """Rename pages in a run's folder that no task of it wrote, or that somebody changed since."""
     found = {
         place: record
-        for place in run.glob(f"{WriteReport.kind}/*")
+        for place in (*run.glob(f"{WriteReport.kind}/*"), early.folder_in(run))
         if (record := records.manifest(place) or records.journal(place))
     }
 
@@ -194,9 +195,10 @@ def _draw_extra(arms: Mapping[Arm, ArmPlan], common: Tables, folder: Path) -> li
 
 def _copy_scores(plan: ArmPlan, folder: Path) -> list[Path]:
     """Every photo's own NISSIM and the pairs of unrelated photos, one network at a time."""
-    scores = plan.score.values()
-    write.table_in_parts(folder / "nissim.csv", (score.nissim() for score in scores))
-    write.table_in_parts(folder / "unrelated.csv", (score.unrelated() for score in scores))
+    own = plan.score.values()
+    every = itertools.chain.from_iterable(plan.mod.networks.values())
+    write.table_in_parts(folder / "nissim.csv", (score.nissim() for score in every))
+    write.table_in_parts(folder / "unrelated.csv", (score.unrelated() for score in own))
     return [folder / "nissim.csv", folder / "unrelated.csv"]
 
 

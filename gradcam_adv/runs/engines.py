@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
-from tqdm import tqdm
 
 from gradcam_adv import threads
 from gradcam_adv.files import write
+from gradcam_adv.runs.progress import Advance, Bar, untold
 
 # Rows in a slice: an interrupted task repeats no more than that.
 SLICE = 32
@@ -78,18 +78,19 @@ def slice_name(row: int) -> str:
     return f"{row:07d}"
 
 
-def progress(what: str, rows: pd.DataFrame) -> tqdm[Any]:
-    """A bar over rows; drawn only on a terminal."""
-    return tqdm(total=len(rows), desc=what, unit="photo", disable=None)
-
-
 def read_for(read: ReadSlice | None, rows: pd.DataFrame) -> tuple[Any, ...]:
     """What is read for a slice, as further arguments of the function that writes it."""
     return () if read is None else (read(rows),)
 
 
 class Engine(Protocol):
-    """Does sliced work."""
+    """Does sliced work.
+
+    Attributes:
+        advance: is told the share that is done.
+    """
+
+    advance: Advance
 
     def run(self, sliced: Sliced) -> list[Path]:
         """Write the files of every slice that are not whole yet; return all of them, in order."""
@@ -98,7 +99,7 @@ class Engine(Protocol):
         """End what it has started."""
 
 
-def missing(sliced: Sliced, files: list[Path], bar: tqdm[Any]) -> Iterator[Slice]:
+def missing(sliced: Sliced, files: list[Path], bar: Bar) -> Iterator[Slice]:
     """The slices with a file that is not whole. The files of all slices are added to ``files``."""
     for part in sliced.slices():
         files += part.files
@@ -111,10 +112,13 @@ def missing(sliced: Sliced, files: list[Path], bar: tqdm[Any]) -> Iterator[Slice
 class Local:
     """This process. It prepares itself when there is a first slice to do."""
 
+    def __init__(self) -> None:
+        self.advance: Advance = untold
+
     def run(self, sliced: Sliced) -> list[Path]:
         files: list[Path] = []
         write_slice = None
-        with progress(sliced.what, sliced.rows) as bar:
+        with Bar(sliced.what, sliced.rows, self.advance) as bar:
             to_do = missing(sliced, files, bar)
             for part, given in threads.map_one_ahead(
                 lambda part: (part, read_for(sliced.read, part.rows)), to_do

@@ -21,13 +21,13 @@ from urllib.parse import urlsplit
 import pandas as pd
 import ray
 from ray.exceptions import RayActorError, RayTaskError
-from tqdm import tqdm
 
 from gradcam_adv import backends, machine
 from gradcam_adv.batching import BatchHalved
 from gradcam_adv.files import write
 from gradcam_adv.runs import engines, warden
 from gradcam_adv.runs.engines import ReadSlice, Slice, Sliced, WorkerLost, WriteSlice
+from gradcam_adv.runs.progress import Advance, Bar, untold
 
 logger = logging.getLogger(__name__)
 
@@ -134,6 +134,7 @@ class Ray:
         passed_on |= machine.numeric_environment()
         self._terms = Terms(threads, Path.cwd(), passed_on, machine.versions())
         self._address = address
+        self.advance: Advance = untold
         self.workers: list[Any] = []  # if one dies, another takes its position
         self.new_worker: Callable[[], Any]
         self._begun = contextlib.ExitStack()
@@ -145,7 +146,7 @@ class Ray:
         cluster at the address.
         """
         files: list[Path] = []
-        with engines.progress(sliced.what, sliced.rows) as bar:
+        with Bar(sliced.what, sliced.rows, self.advance) as bar:
             to_do = engines.missing(sliced, files, bar)
             first = next(to_do, None)
             if first is not None:
@@ -216,9 +217,7 @@ def _join(address: str) -> None:
 class _Run:
     """One piece of sliced work, done by the workers of an engine."""
 
-    def __init__(
-        self, engine: Ray, sliced: Sliced, missing: Iterator[Slice], bar: tqdm[Any]
-    ) -> None:
+    def __init__(self, engine: Ray, sliced: Sliced, missing: Iterator[Slice], bar: Bar) -> None:
         self._engine = engine
         self._what = sliced.what
         self._begin = ray.put(sliced.begin), ray.put(sliced.read)

@@ -14,6 +14,7 @@ from gradcam_adv.batching import BatchHalved
 from gradcam_adv.files import write
 from gradcam_adv.runs import records
 from gradcam_adv.runs.engines import Engine, WorkerLost
+from gradcam_adv.runs.progress import Whole, untold
 from gradcam_adv.runs.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -43,8 +44,11 @@ class Runner:
         self._engine = engine
         self._start = start
 
-    def do(self, tasks: Iterable[Task]) -> bool:
-        """Do the tasks that are not done, in their order; whether there was one."""
+    def do(self, tasks: Iterable[Task], whole: Whole | None = None) -> bool:
+        """Do the tasks that are not done, in their order; whether there was one.
+
+        ``whole`` shows how far the whole run is.
+        """
         worked = False
         for task in tasks:
             # Checked one by one: an earlier task may just have given another result than before.
@@ -60,8 +64,10 @@ class Runner:
                 if journal.record.files:
                     there = len(journal.record.files)
                     logger.info("%s: goes on, %d files are there", task.name, there)
+                counted = whole.task(task.effort) if whole else contextlib.nullcontext(untold)
                 try:
-                    with write.observed(journal), _noting(journal):
+                    with write.observed(journal), _noting(journal), counted as advance:
+                        self._engine.advance = advance
                         files = task.make(self._engine)
                 finally:
                     backends.clear_session()

@@ -71,6 +71,11 @@ class Task(abc.ABC):
         return None
 
     @property
+    def effort(self) -> float:
+        """About how many seconds it takes; only the ratio to other tasks counts."""
+        return 1.0
+
+    @property
     def outside(self) -> Path | None:
         """A file of its result that lies outside its folder, such as a model."""
         return None

@@ -26,10 +26,11 @@ FROM = "from "
 
 
 def attacks_on(study: Study, network: str) -> dict[str, tuple[float, ...]]:
-    """Every attack and control on a network, with the epsilons at which it is evaluated and scored.
+    """The attacks and controls on a network, with their epsilons.
 
-    The white-box attack and noise also have the sizes of which only the gain is made. Without a
-    white-box attack, as in variations of a study, noise has one draw.
+    They need no network but this one and the source. The white-box attack and noise also have the
+    sizes of which only the gain is made. Without a white-box attack, as in variations of a study,
+    noise has one draw.
     """
     levels = {BLACK_BOX: study.epsilons, NOISE: study.epsilons}
     if "white-box" in study.attacks:
@@ -40,17 +41,23 @@ def attacks_on(study: Study, network: str) -> dict[str, tuple[float, ...]]:
         levels[NOISE] = tuple(sorted({*study.epsilons, *further, *study.noise_epsilons}))
         levels |= {f"{AGAIN}{draw}": levels[NOISE] for draw in range(2, study.noise_draws + 1)}
         levels |= dict.fromkeys(FOR_GAIN_ALONE, study.control_epsilons)
-    if "transfer" in study.attacks:
-        others = [other for other in study.networks if other not in (network, study.source)]
-        levels |= {f"{FROM}{other}": study.epsilons[-1:] for other in others}
     return levels
+
+
+def transfers_to(study: Study, network: str) -> dict[str, tuple[float, ...]]:
+    """The attacks that are made on the other networks, with the largest epsilon alone."""
+    if "transfer" not in study.attacks:
+        return {}
+    others = [other for other in study.networks if other not in (network, study.source)]
+    return {f"{FROM}{other}": study.epsilons[-1:] for other in others}
 
 
 def makers_of(study: Study, network: str) -> dict[str, str]:
     """By attack on a network, the network on which it is made; random signs need none."""
     by_name = {BLACK_BOX: study.source}
     by_name |= dict.fromkeys((WHITE_BOX, *FOR_GAIN_ALONE), network)
-    names = [name for name in attacks_on(study, network) if not draw_of(name)]
+    every = (*attacks_on(study, network), *transfers_to(study, network))
+    names = [name for name in every if not draw_of(name)]
     return {name: by_name.get(name) or name.removeprefix(FROM) for name in names}
 
 

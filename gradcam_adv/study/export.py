@@ -11,7 +11,8 @@ from PIL import Image
 
 from gradcam_adv.data.photos import to_8bit
 from gradcam_adv.files import read, write
-from gradcam_adv.runs.engines import cut, progress
+from gradcam_adv.runs.engines import cut
+from gradcam_adv.runs.progress import Bar
 from gradcam_adv.study.plan import ArmPlan
 
 
@@ -30,7 +31,7 @@ def perturbed_slices(
         Rows of the table of photos, and float32 (n, H, W, 3) in [0, 1].
     """
     test, evaluate = arm.photos.test, arm.evaluate[network]
-    with progress(f"export {network}", test) as bar:
+    with Bar(f"export {network}", test) as bar:
         for name, rows in cut(test):
             signs = arm.attack[network].signs(int(name), len(rows))
             yield rows, evaluate.attacked(arm.photos.pixels(rows), signs, epsilon)

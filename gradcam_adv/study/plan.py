@@ -15,17 +15,24 @@ from gradcam_adv.files.text import shown
 from gradcam_adv.metrics.nissim import WINDOW
 from gradcam_adv.models.weights import Weights
 from gradcam_adv.runs.tasks import Task
-from gradcam_adv.study.attacks import attacks_on, makers_of
+from gradcam_adv.study.attacks import attacks_on, makers_of, transfers_to
 from gradcam_adv.study.columns import read_tables
 from gradcam_adv.study.config import Arm, Study
 from gradcam_adv.study.photos import Photos
 from gradcam_adv.study.stages.attack import Attack
 from gradcam_adv.study.stages.data import DETECTOR, ChoosePhotos, CropFaces, FindFaces
-from gradcam_adv.study.stages.evaluate import Evaluate, SummarizeEvaluation
+from gradcam_adv.study.stages.evaluate import Evaluate, SummarizeEvaluation, Transfer
 from gradcam_adv.study.stages.explain import Explain
 from gradcam_adv.study.stages.features import Features
 from gradcam_adv.study.stages.insertion import Insertion, SummarizeInsertion
-from gradcam_adv.study.stages.score import Score, ScoreLayers, SummarizeLayers, SummarizeScores
+from gradcam_adv.study.stages.network_task import SummaryTask
+from gradcam_adv.study.stages.score import (
+    Score,
+    ScoreLayers,
+    ScoreTransfer,
+    SummarizeLayers,
+    SummarizeScores,
+)
 from gradcam_adv.study.stages.train import Train
 from gradcam_adv.study.tables import select
 
@@ -37,9 +44,10 @@ STAGES = ("data", "train", "attack", "evaluate", "explain", "score", "report")
 class ArmPlan:
     """The tasks of one arm, by what they make and by network.
 
-    Only networks whose attack somebody gets have an ``attack``. A plan without layers has no
-    ``explain``, ``layers`` and ``depth``, nor ``insertion`` and ``still_explains``, which only a
-    study with ``insertion_epsilons`` has.
+    Only networks whose attack somebody gets have an ``attack``. Only a study with transfers has
+    ``transfer`` and ``transfer_score``. A plan without layers has no ``explain``, ``layers`` and
+    ``depth``, nor ``insertion`` and ``still_explains``, which only a study with
+    ``insertion_epsilons`` has.
     """
 
     arm: Arm
@@ -51,37 +59,51 @@ class ArmPlan:
     train: Mapping[str, Train]
     attack: Mapping[str, Attack]
     evaluate: Mapping[str, Evaluate]
-    accuracy: SummarizeEvaluation
     explain: Mapping[str, Explain]
     score: Mapping[str, Score]
-    mod: SummarizeScores
     layers: Mapping[str, ScoreLayers]
-    depth: SummarizeLayers | None
     insertion: Mapping[str, Insertion]
+    transfer: Mapping[str, Transfer]
+    transfer_score: Mapping[str, ScoreTransfer]
+    accuracy: SummarizeEvaluation
+    mod: SummarizeScores
+    depth: SummarizeLayers | None
     still_explains: SummarizeInsertion | None
 
     @property
-    def tasks(self) -> list[Task]:
-        """All of them, each after those that it needs."""
-        return [
-            *self.features.values(),
-            *self.train.values(),
-            *self.attack.values(),
-            *self.evaluate.values(),
-            self.accuracy,
-            *self.explain.values(),
-            *self.score.values(),
-            self.mod,
-            *self.layers.values(),
-            *([self.depth] if self.depth else []),
-            *self.insertion.values(),
-            *([self.still_explains] if self.still_explains else []),
-        ]
+    def parts(self) -> list[list[Task]]:
+        """All of them, each after those that it needs: a part per network, and what is over all.
+
+        The source of the black-box attack comes first, since every network gets its attack.
+        """
+        source, networks = self.study.source, self.study.networks
+        by_network = [self.of(network) for network in sorted(networks, key=lambda n: n != source)]
+        over_all = [*self.transfer.values(), *self.transfer_score.values(), *self.summaries]
+        return [*by_network, over_all]
+
+    def of(self, network: str) -> list[Task]:
+        """The tasks of one network that need no other network but the source."""
+        kinds: tuple[Mapping[str, Task], ...] = (
+            self.features,
+            self.train,
+            self.attack,
+            self.evaluate,
+            self.score,
+            self.explain,
+            self.layers,
+            self.insertion,
+        )
+        return [tasks[network] for tasks in kinds if network in tasks]
 
     @property
-    def summaries(self) -> list[Task]:
+    def summaries(self) -> list[SummaryTask]:
         """The tasks whose tables the report is made of."""
         return [task for task in (self.accuracy, self.mod, self.depth, self.still_explains) if task]
+
+    def of_study(self, network: str) -> pd.DataFrame:
+        """NISSIM at the study's own epsilons, under transferred attacks too."""
+        own, *transferred = self.mod.networks[network]
+        return pd.concat([own.of_study(), *(t.nissim() for t in transferred)], ignore_index=True)
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """All tables over the networks, by name."""
@@ -114,10 +136,18 @@ class Plan:
     arms: Mapping[Arm, ArmPlan]
 
     @property
+    def parts(self) -> list[list[Task]]:
+        """All of them, each after those that it needs, in parts with a result of their own.
+
+        First the photos, then those of each arm.
+        """
+        of_arms = [part for arm in self.arms.values() for part in arm.parts]
+        return [[self.data, *(self.faces or ())], *of_arms]
+
+    @property
     def tasks(self) -> list[Task]:
-        """All of them, each after those that it needs."""
-        of_arms = [task for arm in self.arms.values() for task in arm.tasks]
-        return [self.data, *(self.faces or ()), *of_arms]
+        """The same one after the other."""
+        return [task for part in self.parts for task in part]
 
 
 def make_plan(
@@ -195,7 +225,8 @@ def _plan_arm(
         network: {"run": run, "arm": arm, "network": network, "photos": photos}
         for network in study.networks
     }
-    makers = {network: makers_of(study, network) for network in study.networks}
+    # The networks whose attack somebody gets.
+    attacked = {maker for network in study.networks for maker in makers_of(study, network).values()}
     features, train, attack = {}, {}, {}
     for network in study.networks:
         features[network] = Features(
@@ -214,33 +245,43 @@ def _plan_arm(
             models=models,
             study=study.name,
         )
-        if any(network in of_network.values() for of_network in makers.values()):
+        if network in attacked:
             attack[network] = Attack(
                 **of[network],
                 train=train[network],
                 attacked_label=readings.attacked_label,
                 precision=study.precision,
             )
-    evaluate, score, explain, layers, insertion = {}, {}, {}, {}, {}
+    evaluate, transfer, score, transfer_score = {}, {}, {}, {}
+    explain, layers, insertion = {}, {}, {}
     for network in study.networks:
+        evaluating = of[network] | {
+            "train": train[network],
+            "epsilon_unit": readings.epsilon_unit,
+            "perturbed_set": readings.perturbed_set,
+            "seed": seed,
+            "precision": study.precision,
+        }
+        scoring = of[network] | {
+            "faces": faces,
+            "explained_class": readings.explained_class,
+            "seed": seed,
+        }
+        made = {name: attack[maker] for name, maker in makers_of(study, network).items()}
+        epsilons = attacks_on(study, network)
         evaluate[network] = Evaluate(
-            **of[network],
-            train=train[network],
-            attacks={name: attack[maker] for name, maker in makers[network].items()},
-            epsilons=attacks_on(study, network),
+            **evaluating,
+            attacks={name: made[name] for name in epsilons if name in made},
+            epsilons=epsilons,
             alias=network == study.source and "white-box" in study.attacks,
-            epsilon_unit=readings.epsilon_unit,
-            perturbed_set=readings.perturbed_set,
-            seed=seed,
-            precision=study.precision,
         )
-        score[network] = Score(
-            **of[network],
-            evaluate=evaluate[network],
-            faces=faces,
-            explained_class=readings.explained_class,
-            seed=seed,
-        )
+        score[network] = Score(**scoring, evaluate=evaluate[network])
+        if epsilons := transfers_to(study, network):
+            attacks = {name: made[name] for name in epsilons}
+            transfer[network] = Transfer(
+                **evaluating, attacks=attacks, epsilons=epsilons, alias=False
+            )
+            transfer_score[network] = ScoreTransfer(**scoring, evaluate=transfer[network])
         if with_layers:
             explain[network] = Explain(
                 **of[network],
@@ -268,16 +309,30 @@ def _plan_arm(
         train=train,
         attack=attack,
         evaluate=evaluate,
-        accuracy=SummarizeEvaluation(run=run, arm=arm, networks=evaluate),
-        explain=explain,
         score=score,
-        mod=SummarizeScores(
-            run=run, arm=arm, networks=score, vid_epsilons=study.vid_epsilons, seed=seed
-        ),
+        explain=explain,
         layers=layers,
-        depth=SummarizeLayers(run=run, arm=arm, networks=layers) if layers else None,
         insertion=insertion,
+        transfer=transfer,
+        transfer_score=transfer_score,
+        accuracy=SummarizeEvaluation(run=run, arm=arm, networks=_each(evaluate, transfer)),
+        mod=SummarizeScores(
+            run=run,
+            arm=arm,
+            networks=_each(score, transfer_score),
+            vid_epsilons=study.vid_epsilons,
+            seed=seed,
+        ),
+        depth=SummarizeLayers(run=run, arm=arm, networks=layers) if layers else None,
         still_explains=(
             SummarizeInsertion(run=run, arm=arm, networks=insertion) if insertion else None
         ),
     )
+
+
+def _each(own: Mapping[str, Any], transferred: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """By network its own task, and that under transferred attacks, if there is one."""
+    return {
+        network: (task, *([transferred[network]] if network in transferred else ()))
+        for network, task in own.items()
+    }

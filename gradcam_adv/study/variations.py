@@ -1,4 +1,4 @@
-"""Variations of a study: heads trained with other seeds, and other readings of the paper."""
+"""Variations of a study: other seeds of the heads, other readings of the paper, fewer networks."""
 
 from __future__ import annotations
 
@@ -38,10 +38,13 @@ def of_seeds(study: Study) -> dict[int, Study]:
 
     The white-box attack is needed for the gain.
     """
-    attacks: tuple[Extra, ...] = ("white-box",) if "white-box" in study.attacks else ()
-    return {
-        seed: dataclasses.replace(study, seeds=(seed,), attacks=attacks) for seed in study.seeds[1:]
-    }
+    alone = _without_transfers(study)
+    return {seed: dataclasses.replace(alone, seeds=(seed,)) for seed in study.seeds[1:]}
+
+
+def of_networks(study: Study, networks: tuple[str, ...]) -> Study:
+    """The study of some of its networks, the source among them: their tasks are the study's own."""
+    return dataclasses.replace(_without_transfers(study), networks=networks)
 
 
 def of_readings(study: Study, *, native_fits: bool) -> dict[str, Study]:
@@ -68,6 +71,11 @@ def of_readings(study: Study, *, native_fits: bool) -> dict[str, Study]:
         name = ", ".join(f"{key} = {value}" for key, value in change.items())
         varied[name] = _changed(study, **change)
     return varied
+
+
+def _without_transfers(study: Study) -> Study:
+    attacks: tuple[Extra, ...] = ("white-box",) if "white-box" in study.attacks else ()
+    return dataclasses.replace(study, attacks=attacks)
 
 
 def _others(study: Study, key: str) -> list[Any]:

@@ -33,6 +33,10 @@ class Attack(NetworkTask, SlicedTask):
     attacked_label: Literal["true", "predicted"]
     precision: Precision
 
+    @property
+    def effort(self) -> float:
+        return self.seconds(3 * len(self.photos.test))
+
     def signs(self, row: int, count: int) -> np.ndarray:
         """The signs of ``count`` test photos of one slice, beginning with ``row`` of the table."""
         start = self.start_of(row)

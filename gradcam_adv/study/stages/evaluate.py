@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from gradcam_adv.data.photos import as_stored
 from gradcam_adv.explain.explainer import PREDICTED
 from gradcam_adv.files import read, write
 from gradcam_adv.models import backbones
-from gradcam_adv.runs.engines import Engine, WriteSlice, slice_name
+from gradcam_adv.runs.engines import WriteSlice, slice_name
 from gradcam_adv.runs.records import Names
 from gradcam_adv.study import tables
 from gradcam_adv.study.attacks import (
@@ -75,6 +76,11 @@ class Evaluate(NetworkTask, SlicedTask):
     perturbed_set: Literal["float32", "png", "jpeg"]
     seed: int
     precision: Precision
+
+    @property
+    def effort(self) -> float:
+        conditions = 1 + sum(map(len, self.epsilons.values()))
+        return self.seconds(conditions * len(self.photos.test))
 
     @property
     def last_layer(self) -> str:
@@ -201,26 +207,38 @@ class Evaluate(NetworkTask, SlicedTask):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Transfer(Evaluate):
+    """The same under attacks made on other networks, once all of them are attacked."""
+
+    kind = "transfer"
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        return next(iter(self.epsilons.values()))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SummarizeEvaluation(SummaryTask):
     """Accuracy, PSNR, zero gradients and spectrum of the signs, over all networks of an arm."""
 
     kind = stage = "evaluate"
-    version = 3
+    version = 4
     names = Names(r"(predictions|accuracy|psnr|spectrum|zero_gradients)\.csv")
 
-    networks: Mapping[str, Evaluate]
+    # Each network's own evaluation, and that under transferred attacks, if there are any.
+    networks: Mapping[str, tuple[Evaluate, ...]]
 
-    def make(self, engine: Engine) -> list[Path]:
-        parts = [of_study(e.predictions(), e.levels) for e in self.networks.values()]
+    def summarize(self) -> dict[str, pd.DataFrame]:
+        every = itertools.chain.from_iterable(self.networks.values())
+        parts = [of_study(task.predictions(), task.levels) for task in every]
         predicted = pd.concat(parts, ignore_index=True)
-        return write.tables(
-            self.folder,
-            predictions=predicted,
-            accuracy=tables.accuracy(predicted),
-            psnr=tables.psnr(predicted),
-            spectrum=tables.spectrum(map(_spectrum, self.networks.values())),
-            zero_gradients=tables.zero_gradients(predicted),
-        )
+        return {
+            "predictions": predicted,
+            "accuracy": tables.accuracy(predicted),
+            "psnr": tables.psnr(predicted),
+            "spectrum": tables.spectrum(_spectrum(own) for own, *_ in self.networks.values()),
+            "zero_gradients": tables.zero_gradients(predicted),
+        }
 
 
 def _spectrum(evaluate: Evaluate) -> pd.DataFrame:

@@ -19,6 +19,9 @@ from gradcam_adv.study.stages.evaluate import CLASS_OF, Evaluate
 from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask
 from gradcam_adv.study.tables import select
 
+# Seconds that it takes to compile a network with a heatmap of every layer.
+COMPILING = 10.0
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Explain(NetworkTask, SlicedTask):
@@ -41,6 +44,10 @@ class Explain(NetworkTask, SlicedTask):
     explained_class: Literal["predicted", "clean", "true"]
     layers: Layers
     examples: int
+
+    @property
+    def effort(self) -> float:
+        return self.seconds(3 * len(self.rows) * len(self.conditions)) + COMPILING
 
     @property
     def rows(self) -> np.ndarray:

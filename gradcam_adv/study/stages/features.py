@@ -50,6 +50,11 @@ class Features(NetworkTask, SlicedTask):
     batch_size: int
     seed: int
 
+    @property
+    def effort(self) -> float:
+        passes = 3 if self.weights.origin == "random" else 1  # a random base is calibrated
+        return self.seconds(passes * len(self.photos.table))
+
     def photos_to_do(self) -> pd.DataFrame:
         return self.photos.table
 

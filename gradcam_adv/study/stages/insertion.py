@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ import pandas as pd
 from gradcam_adv import metrics
 from gradcam_adv.explain.heatmaps import resize
 from gradcam_adv.files import write
-from gradcam_adv.runs.engines import Engine, WriteSlice
+from gradcam_adv.runs.engines import WriteSlice
 from gradcam_adv.runs.records import Names
 from gradcam_adv.study import tables
 from gradcam_adv.study.attacks import OTHER_PHOTO, WHITE_BOX
@@ -53,6 +52,11 @@ class Insertion(NetworkTask, SlicedTask):
     targets: tuple[str, ...]
     epsilons: tuple[float, ...]
     seed: int
+
+    @property
+    def effort(self) -> float:
+        images = len(ORDERS) * STEPS * 2  # of insertion and deletion
+        return self.seconds(images * len(self.epsilons) * len(self.photos_to_do()))
 
     def photos_to_do(self) -> pd.DataFrame:
         return self.photos.test.iloc[self.photos.spread(PHOTOS)]
@@ -127,6 +131,6 @@ class SummarizeInsertion(SummaryTask):
 
     networks: Mapping[str, Insertion]
 
-    def make(self, engine: Engine) -> list[Path]:
+    def summarize(self) -> dict[str, pd.DataFrame]:
         areas = pd.concat([task.areas() for task in self.networks.values()], ignore_index=True)
-        return write.tables(self.folder, insertion=tables.insertion(areas))
+        return {"insertion": tables.insertion(areas)}

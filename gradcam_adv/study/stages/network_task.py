@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 
+from gradcam_adv.files import write
+from gradcam_adv.models import backbones
 from gradcam_adv.runs.engines import Engine, Sliced, WriteSlice
 from gradcam_adv.runs.tasks import Task, not_an_input
 from gradcam_adv.study.columns import read_table
 from gradcam_adv.study.config import Arm
 from gradcam_adv.study.photos import Photos
+
+# For the time left: seconds until a network is built and compiled, and multiply-adds per second, in
+# 1e9.
+STARTING = 4.0
+SPEED = 80.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -37,6 +45,11 @@ class NetworkTask(Task):
     @property
     def title(self) -> str:
         return f"{self.kind} {self.network}, {self.arm}"
+
+    def seconds(self, passes: float) -> float:
+        """About how long it takes to bring so many photos through the network, on two cores."""
+        of_photo = backbones.find(self.network).multiply_adds * (self.photos.image_size / 224) ** 2
+        return STARTING + passes * of_photo / SPEED
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -112,14 +125,26 @@ class SlicedTask(Task):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SummaryTask(Task):
-    """A task over all networks of one arm, named such as "plain/score/summary"."""
+    """A task over all networks of one arm, named such as "plain/score/summary".
+
+    Attributes:
+        networks: by network, the tasks whose files it reads.
+    """
 
     arm: Arm
+    networks: Mapping[str, Any]
 
     @property
     def name(self) -> str:
         return f"{self.arm}/{self.kind}/summary"
 
+    @abc.abstractmethod
+    def summarize(self) -> dict[str, pd.DataFrame]:
+        """Its tables by name, out of the files of the networks' tasks."""
+
+    def make(self, engine: Engine) -> list[Path]:
+        return write.tables(self.folder, **self.summarize())
+
     def table(self, name: str) -> pd.DataFrame:
-        """One of its tables."""
+        """One of its tables, once they are written."""
         return read_table(self.folder / f"{name}.csv")

@@ -58,10 +58,10 @@ class _Scored(NetworkTask, SlicedTask):
 
     def make(self, engine: Engine) -> list[Path]:
         files = super().make(engine)
-        (path,) = self.files_beside()
-        if not write.is_whole(path):
-            write.table(path, self._unrelated())
-        return [*files, path]
+        for path in self.files_beside():
+            if not write.is_whole(path):
+                write.table(path, self._unrelated())
+        return [*files, *self.files_beside()]
 
     def nissim(self) -> pd.DataFrame:
         """NISSIM of every photo and condition."""
@@ -117,6 +117,11 @@ class Score(_Scored):
     def of_study(self) -> pd.DataFrame:
         """NISSIM at the study's own epsilons, without the controls that only the gain has."""
         return of_study(self.nissim(), self.evaluate.levels)
+
+    @property
+    def effort(self) -> float:
+        conditions = sum(map(len, self.evaluate.epsilons.values()))
+        return 4e-3 * conditions * len(self.photos.test)
 
     @property
     def targets(self) -> list[str]:
@@ -227,6 +232,17 @@ class Score(_Scored):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class ScoreTransfer(Score):
+    """The same under attacks made on other networks, without the control."""
+
+    kind = "transfer_score"
+    names = Names(r"nissim-\d{7}\.csv")
+
+    def files_beside(self) -> list[Path]:
+        return []
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ScoreLayers(_Scored):
     """NISSIM of every layer for the example photos, at the input's size.
 
@@ -240,6 +256,10 @@ class ScoreLayers(_Scored):
     length = 1
 
     explain: Explain
+
+    @property
+    def effort(self) -> float:
+        return 0.5 * len(self.explain.conditions) * len(self.explain.rows)
 
     def photos_to_do(self) -> pd.DataFrame:
         return self.explain.photos_to_do()
@@ -303,35 +323,37 @@ class SummarizeScores(SummaryTask):
     """
 
     kind = stage = "score"
-    version = 3
+    version = 4
     names = Names(r"(excess|gain(_curves|_order)?|half_shift|mod|noise_draws|shift|vid)\.csv")
 
-    networks: Mapping[str, Score]
+    # Each network's own scores, and those under transferred attacks, if there are any.
+    networks: Mapping[str, tuple[Score, ...]]
     vid_epsilons: tuple[float, ...]
     seed: int
 
-    def make(self, engine: Engine) -> list[Path]:
+    def summarize(self) -> dict[str, pd.DataFrame]:
         kinds = ("excess", "gain_curves", "half_shift", "mod", "noise_draws", "shift", "vid")
         parts: dict[str, list[pd.DataFrame]] = {kind: [] for kind in kinds}
-        for score in self.networks.values():  # one at a time, which bounds the memory
+        own = [score for score, *_ in self.networks.values()]
+        for score, *transfers in self.networks.values():  # one at a time, which bounds the memory
             every, unrelated = score.nissim(), score.unrelated()
             parts["gain_curves"].append(tables.gain_curves(every))
             parts["noise_draws"].append(score.noise_draws())
             parts["half_shift"].append(gain.half_shift(every, unrelated, self.seed))
             nissim = of_study(every, score.evaluate.levels)
+            nissim = pd.concat([nissim, *(task.nissim() for task in transfers)], ignore_index=True)
             parts["excess"].append(tables.excess(nissim, unrelated))
             parts["mod"].append(tables.mod(nissim, unrelated, score.unrelated_attacked()))
             parts["shift"].append(tables.shift(nissim))
             parts["vid"].append(tables.vid(nissim, self.vid_epsilons))
         keys = ["target", "size", "photo", "identity"]
         of_pairs = [*keys, "other", "other_identity"]
-        scores = self.networks.values()
-        nissim = tables.over_networks((s.of_study() for s in scores), ["attack", "epsilon", *keys])
-        unrelated = tables.over_networks((s.unrelated() for s in scores), of_pairs)
+        nissim = tables.over_networks((s.of_study() for s in own), ["attack", "epsilon", *keys])
+        unrelated = tables.over_networks((s.unrelated() for s in own), of_pairs)
         parts["excess"].append(tables.excess(nissim, unrelated))
         by_name = {name: pd.concat(found, ignore_index=True) for name, found in parts.items()}
-        gains, order = gain.by_network((s.nissim() for s in scores), self.seed)
-        return write.tables(self.folder, gain=gains, gain_order=order, **by_name)
+        gains, order = gain.by_network((s.nissim() for s in own), self.seed)
+        return {"gain": gains, "gain_order": order} | by_name
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -344,17 +366,16 @@ class SummarizeLayers(SummaryTask):
 
     networks: Mapping[str, ScoreLayers]
 
-    def make(self, engine: Engine) -> list[Path]:
+    def summarize(self) -> dict[str, pd.DataFrame]:
         found, depths = [], []
         for scored in self.networks.values():
             nissim = scored.nissim()
             found.append(with_alias(nissim) if scored.explain.evaluate.alias else nissim)
             depths.append(tables.depth(found[-1], scored.unrelated()))
-        return write.tables(
-            self.folder,
-            layers=pd.concat(found, ignore_index=True),
-            depth=pd.concat(depths, ignore_index=True),
-        )
+        return {
+            "layers": pd.concat(found, ignore_index=True),
+            "depth": pd.concat(depths, ignore_index=True),
+        }
 
 
 def _shifts(

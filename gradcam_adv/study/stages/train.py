@@ -49,6 +49,10 @@ class Train(NetworkTask):
     study: str = not_an_input()
 
     @property
+    def effort(self) -> float:
+        return 1 + 6e-4 * self.epochs * len(self.photos.table)
+
+    @property
     def outside(self) -> Path:
         return self.models / f"{self.network}.keras"
 
