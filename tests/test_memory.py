@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from gradcam_adv import FGSM, GradCAM, LayerCAM, backends, machine
 from gradcam_adv.app import Pipeline
 from gradcam_adv.batching import BatchHalved, PaddedBatches, batch_size_for, out_of_memory
 from gradcam_adv.data import faces
+from gradcam_adv.graph import flat
 from gradcam_adv.graph.predictor import Predictor
 from gradcam_adv.models import bases
 from gradcam_adv.runs.engines import Local
@@ -188,6 +190,8 @@ def test_heatmaps_and_signs_of_halved_batches(monkeypatch, small_cnn, images, la
         return lambda pixels, *others: failing_above(3, lambda p: run(p, *others))(pixels)
 
     monkeypatch.setattr(backends, "compiled", limited)
+    # What is compiled is kept, and would be used.
+    monkeypatch.setattr(flat, "_GRAPHS", weakref.WeakKeyDictionary())
     with pytest.warns(BatchHalved) as caught:
         maps = GradCAM(small_cnn, "all", batch_size=8)(images, labels)
     assert len(halvings(caught)) == 2
