@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
@@ -71,9 +70,17 @@ class FlatGraph:
         return {}
 
 
-# By model and the arguments of flatten: the graph, and what it was made of.
-_Kept = dict[Hashable, tuple[FlatGraph, list[Any]]]
-_GRAPHS: WeakKeyDictionary[keras.Model, _Kept] = WeakKeyDictionary()
+class _Graphs:
+    """The graphs of a model, by the arguments of :func:`flatten`, each with what it was made of.
+
+    They are an attribute of the model, and end with it; from a dictionary elsewhere they would hold
+    it. Keras saves attributes that are layers or dictionaries, and so not this one.
+    """
+
+    ATTRIBUTE = "_graphs_of_gradcam_adv"
+
+    def __init__(self) -> None:
+        self.made: dict[Hashable, tuple[FlatGraph, list[Any]]] = {}
 
 
 def flatten(
@@ -137,15 +144,16 @@ def flatten(
             "built by an Input or its first call, a subclassed model has no graph: build it from "
             "keras.Input and layers"
         )
-    graphs = _GRAPHS.setdefault(model, {})
+    graphs = vars(model).setdefault(_Graphs.ATTRIBUTE, _Graphs()).made
     key = repr((output, pixels, size, one_logit))
     if key in graphs:
         graph, made_of = graphs[key]
         now = _made_of(model, graph.calls)
         if len(now) != len(made_of) or not all(map(operator.is_, now, made_of)):
             del graphs[key]
-        for layer, copy in graph.copies:
-            copy.set_weights(layer.get_weights())
+        else:
+            for layer, copy in graph.copies:
+                copy.set_weights(layer.get_weights())
 
     def make() -> tuple[FlatGraph, list[Any]]:
         graph = _flattened(model, output, pixels, size, one_logit)
