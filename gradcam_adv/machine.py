@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import math
 import os
@@ -25,7 +26,7 @@ TITLES = {"tensorflow": "TensorFlow", "torch": "PyTorch", "jax": "JAX"}
 # Variables that change numbers, by the last digits or more: of TensorFlow, oneDNN, XLA, CUDA,
 # PyTorch, JAX, and of Keras those that can't be set once it has been imported.
 _NUMERIC = (
-    *("TF_ENABLE_ONEDNN_OPTS", "TF_SET_ONEDNN_FPMATH_MODE", "TF_USE_LEGACY_KERAS"),
+    *("TF_ENABLE_ONEDNN_OPTS", "TF_SET_ONEDNN_FPMATH_MODE"),
     *("ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "TF_CONV2D_USE_FP16_ACCUMULATE"),
     *("DNNL_MAX_CPU_ISA", "DNNL_DEFAULT_FPMATH_MODE"),
     *("TF_XLA_FLAGS", "XLA_FLAGS", "TF_USE_CUBLASLT", "NVIDIA_TF32_OVERRIDE"),
@@ -51,6 +52,19 @@ def keras_home() -> Path:
     return Path(home if os.access(home, os.W_OK) else "/tmp", ".keras")
 
 
+def check_system() -> None:
+    """OSError on Windows, where no folder can be locked and no child process limited as needed.
+
+    There the library works on models in memory: attacks, explanations and the whole measurement.
+    """
+    if importlib.util.find_spec("fcntl") is None:
+        raise OSError(
+            "Expected Linux or macOS for studies, and for model and weights files, since folders "
+            "are locked and what looks at files is limited; on Windows, WSL is a Linux "
+            f"(wsl --install). Received: {platform.system()}, without fcntl"
+        )
+
+
 def backend() -> str:
     """The backend that Keras will start, found without importing Keras, which takes seconds.
 
@@ -58,7 +72,7 @@ def backend() -> str:
         ValueError: this package does not support it, or Keras can't start with its settings.
     """
     _check_limits()
-    settings, place = _keras_settings(), "KERAS_BACKEND"
+    settings, place = keras_settings(), "KERAS_BACKEND"
     name = os.environ.get("KERAS_BACKEND")
     if not name:
         name, place = settings.get("backend", "tensorflow"), str(keras_home() / "keras.json")
@@ -79,14 +93,14 @@ def _check_limits() -> None:
             )
 
 
-# What Keras accepts in keras.json; with another value it does not start.
+# What Keras accepts in keras.json, the usual value last; with another value it does not start.
 _CHOICES = {
-    "floatx": ("float16", "float32", "float64"),
+    "floatx": ("float16", "float64", "float32"),
     "image_data_format": ("channels_first", "channels_last"),
 }
 
 
-def _keras_settings() -> dict[str, Any]:
+def keras_settings() -> dict[str, Any]:
     """What keras.json holds; ValueError as of :func:`backend`."""
     path = keras_home() / "keras.json"
     if not os.path.exists(path):
@@ -115,6 +129,24 @@ def _keras_settings() -> dict[str, Any]:
             f"Received: {content['epsilon']!r}"
         )
     return content
+
+
+def unusual_settings() -> list[str]:
+    """Settings of Keras that differ from the usual ones, with where they are set."""
+    settings = keras_settings()
+    usual = {key: choices[-1] for key, choices in _CHOICES.items()} | {"epsilon": 1e-7}
+    return [
+        *(
+            f"{key} = {settings[key]} in {keras_home() / 'keras.json'}"
+            for key, value in usual.items()
+            if settings.get(key, value) != value
+        ),
+        *(
+            f"{name} = {os.environ[name]}"
+            for name in ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "TF_USE_LEGACY_KERAS")
+            if os.environ.get(name)
+        ),
+    ]
 
 
 def versions() -> dict[str, str]:

@@ -16,6 +16,7 @@ def check_images(shape: Sequence[int | None], images: npt.ArrayLike) -> np.ndarr
     ``shape`` is that of the model's input, in which None stands for any size.
     """
     array = np.asarray(images)
+    _check_is_array(array, "images")
     expected = shape[1:]
     if array.ndim != 4 or any(
         want is not None and want != got
@@ -32,6 +33,7 @@ def check_images(shape: Sequence[int | None], images: npt.ArrayLike) -> np.ndarr
 
 def check_pixels(array: np.ndarray, name: str = "images") -> np.ndarray:
     """``array`` as float32; ValueError unless it holds floats in [0, 1]."""
+    _check_is_array(array, name)
     if not np.issubdtype(array.dtype, np.floating):
         raise ValueError(
             f"Expected {name} as floats in [0, 1] (divide 8-bit pixels by 255). "
@@ -39,6 +41,16 @@ def check_pixels(array: np.ndarray, name: str = "images") -> np.ndarray:
         )
     check_range(array, name)
     return array.astype(np.float32, copy=False)
+
+
+def _check_is_array(array: np.ndarray, name: str) -> None:
+    """ValueError for what NumPy takes for a single object: a data set, or a generator."""
+    if array.dtype == object and array.ndim == 0:
+        raise ValueError(
+            f"Expected {name} as an array. Received: {type(array.item()).__name__}; "
+            "dissimilarity() reads batches, and np.concatenate([x for x, y in batches]) makes an "
+            "array of batches with labels, np.concatenate(list(batches)) of those without"
+        )
 
 
 def check_range(array: np.ndarray, name: str) -> None:

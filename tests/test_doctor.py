@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import shutil
+import sys
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from gradcam_adv import machine
 from gradcam_adv.app import cli, doctor
 from gradcam_adv.models import backbones, weights
+from gradcam_adv.plots import fonts
 
 STUDY = """
 name = "small"
@@ -86,6 +88,35 @@ def test_a_study_that_can_run(place, monkeypatch):
     assert "memory 64.0 GB, 32.0 GB of it available" in lines
     assert not starting(("warning:", "problem:"), lines)
     assert snapshot(place) == before
+
+
+def test_the_surroundings_are_looked_at(place, monkeypatch):
+    lines = examine()
+    assert "Keras usual settings" in lines
+    assert f"home {place / 'keras'} can be written" in lines
+    assert "terminal utf-8" in lines
+    (place / "keras").mkdir()
+    (place / "keras" / "keras.json").write_text('{"floatx": "float16", "epsilon": 1e-07}')
+    monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")
+    monkeypatch.setattr(
+        fonts, "families_of", lambda letters: dict.fromkeys(letters, "") | {"中": None}
+    )
+    lines = examine()
+    (said,) = starting("Keras floatx", lines)
+    assert said == (
+        f"Keras floatx = float16 in {place / 'keras' / 'keras.json'}, TF_USE_LEGACY_KERAS = 1; "
+        "commands set these aside"
+    )
+    assert "fonts none for Chinese: pictures show codes" in lines
+    monkeypatch.setenv("KERAS_HOME", "/proc/keras")
+    (said,) = starting("home", examine())
+    assert said.startswith("home /proc/keras can't be written: no weights are downloaded")
+
+
+def test_windows_is_a_problem(place, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    (problem,) = starting("problem: system", examine(status=1))
+    assert "Expected Linux or macOS for studies" in problem
 
 
 def test_a_damaged_file_in_the_cache_is_not_available(place, monkeypatch):

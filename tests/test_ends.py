@@ -103,7 +103,7 @@ def test_with_stderr_closed_nothing_else_gets_its_number():
 import os, sys
 from gradcam_adv.app import cli, errors
 assert sys.stderr is None
-errors._open_streams()
+errors._prepare_streams()
 print(open(os.devnull).fileno(), os.fstat(2).st_rdev == os.stat(os.devnull).st_rdev)
 cli.main(["status", "nowhere"])
 """

@@ -14,6 +14,7 @@ from conftest import command, write_photo
 from PIL import Image
 
 from gradcam_adv import FGSM, GradCAM, LayerCAM, dissimilarity, load_model, overlay, perturb
+from gradcam_adv.app import folder as folder_module
 from gradcam_adv.app.cli import main
 from gradcam_adv.app.folder import FolderWork, gain_by_layer, images_of
 from gradcam_adv.app.opening import layers_of
@@ -48,7 +49,10 @@ def test_layers_of_a_saved_model(folder):
     lines = [line for line in result.stdout.splitlines() if "base/" in line]
     assert len(lines) == 6
     assert "base/conv_a" in lines[0] and "24 x 24 x 8" in lines[0] and "conv" in lines[0]
-    table = layers_of(folder / "my.keras").set_index("layer")
+    table, pixels = layers_of(folder / "my.keras")
+    assert result.stderr.splitlines()[-1] == str(pixels)
+    assert str(pixels) == "pixels 0..1, assumed, since the first layers do not tell"
+    table = table.set_index("layer")
     assert table["index"].tolist() == list(range(6))
     assert table.loc["base/relu_b", "groups"] == "blocks last"
     assert table.loc["base/pool", "kind"] == "MaxPooling2D"
@@ -101,11 +105,27 @@ def test_explain_writes_heatmaps_overlays_tables_and_a_sheet(folder):
             assert image.width > 400
 
 
-def test_explain_does_not_mix_pictures_of_other_images(folder, tmp_path):
+def test_explain_does_not_mix_pictures_of_other_images(folder, tmp_path, monkeypatch):
     model, photos, out = folder / "my.keras", tmp_path / "photos", tmp_path / "out"
     options = {"layers": "last", "epsilons": [0.1], "explainer": "gradcam", "batch_size": 4}
     for number in range(2):
         write_photo(photos / "ann" / f"{number}.png", number)
+    sheets = []
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_module, "sheet", lambda *given: sheets.append(given) or sheet(*given))
+        FolderWork(model, photos, out, **options | {"layers": ["base/conv_a", "last"]}).explain()
+    tiles, rows, columns, title, captions = sheets[-1]
+    assert (rows, columns, title) == (
+        [f"ann/{n}.png\nbase/{layer}" for n in range(2) for layer in ("conv_a", "relu_b")],
+        ["image", "ε = 0", "ε = 0.1"],
+        "my.keras",
+    )
+    predicted = pd.read_csv(out / "images.csv")
+    assert [line[1:] for line in captions[::2]] == [
+        [f"class {row.predicted_clean}", f"class {row.predicted}"] for row in predicted.itertuples()
+    ]
+    np.testing.assert_array_equal(tiles[0, 0], tiles[1, 0])  # one image at two layers
+    assert (tiles[0, 1] != tiles[1, 1]).any()
     FolderWork(model, photos, out, **options).explain()
     # A file that a killed process was writing does not count as another image's.
     (out / "heatmaps" / "ann" / ".0.png.partial.npz").write_bytes(b"half")

@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 import keras
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from conftest import command, write_photo
 
-from gradcam_adv import backends, machine, models
+from gradcam_adv import backends, dissimilarity, machine, models
 from gradcam_adv.app import Pipeline, cli
 from gradcam_adv.study.config import Study
 
@@ -51,9 +52,11 @@ def unusual():
     backends.set_keras()
 
 
-def test_a_run_sets_what_keras_reads_from_outside(unusual):
+def test_a_run_sets_what_keras_reads_from_outside(unusual, monkeypatch):
+    monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")  # MTCNN would not start, or on another Keras
     backends.configure(machine.cores())
     assert settings() == USUAL
+    assert "TF_USE_LEGACY_KERAS" not in os.environ
 
 
 def test_commands_on_a_saved_model_set_it_too(unusual, tmp_path, small_cnn):
@@ -190,3 +193,14 @@ def test_an_import_changes_no_setting(tmp_path):
         check=True,
     )
     assert done.stdout.split() == ["float64", "3"]
+
+
+def test_the_library_gives_the_same_numbers_under_any_settings(unusual, small_cnn, images):
+    measured = []
+    for _ in range(2):
+        model = keras.models.clone_model(small_cnn)  # for which nothing is compiled yet
+        model.set_weights(small_cnn.get_weights())
+        result = dissimilarity(model, images[:3], epsilons=[0.1], layers="all", verbose=0)
+        measured.append(result.nissim)
+        backends.set_keras()
+    pd.testing.assert_frame_equal(*measured)

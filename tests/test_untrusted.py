@@ -356,6 +356,17 @@ def test_damaged_weights_kill_at_most_the_process_that_looks_at_them():
     assert 10 < accepted < 90
 
 
+def test_a_functional_model_of_keras_2_says_how_to_convert_it(tmp_path):
+    """As TensorFlow 2.15 and tf_keras write it."""
+    for module in ("keras.src.engine.functional", "tf_keras.src.engine.functional"):
+        pixels = described("InputLayer", config={"batch_input_shape": [None, 4], "name": "x"})
+        end = described(inbound_nodes=[[["x", 0, 0, {}]]], name="end")
+        config = {"name": "model", "layers": [pixels, end], "input_layers": [["x", 0, 0]]}
+        (tmp_path / "old.keras").write_bytes(archive(described("Functional", module, config)))
+        with pytest.raises(ValueError, match="a functional model of Keras 2, .* convert it: "):
+            classifiers.load_model(tmp_path / "old.keras")
+
+
 # The command.
 
 

@@ -230,16 +230,19 @@ def score(as_json: bool, open_page: bool, **options: Any) -> None:
 def layers(model: Path, as_json: bool, **opening: Any) -> None:
     """The layers of a saved model that have a heatmap, with the shape of their output.
 
+    On stderr: the pixels that the model takes, and how that is known.
+
     Example: gradcam-adv layers my.keras
     """
     _set_keras()
     from gradcam_adv.app.opening import layers_of
 
-    table = layers_of(model, **opening)
+    table, pixels = layers_of(model, **opening)
     if as_json:
         say_json(table)
     else:
         say(*table_lines(table))
+    say(str(pixels), err=True)
 
 
 @_command(click.argument("files", metavar="FILE...", type=PATH, nargs=-1, required=True), JSON)

@@ -41,6 +41,12 @@ REMEDIES = {
     "jax": 'pip install "jax[cuda12]" installs what is missing',
 }
 
+# A letter of each of the larger scripts.
+SCRIPTS = {
+    **{"Chinese": "中", "Japanese": "あ", "Korean": "한", "Arabic": "ع", "Hebrew": "א"},
+    **{"Hindi": "ह", "Bengali": "ব", "Thai": "ก", "Cyrillic": "ж", "Greek": "ε"},
+}
+
 # Run in a process of its own, since a backend that can't run here may end the process.
 _BACKEND = """
 import json
@@ -107,6 +113,7 @@ def examine(
         return checkup
     _gpu(checkup)
     _machine(checkup)
+    _surroundings(checkup)
     checkup.try_to("folders", options.check_apart, runs, models)
     checkup.found["Study"] = {"file": f"{path}: can't be used"}
     study = checkup.try_to("study", _read, path, photos, weights)
@@ -185,12 +192,43 @@ def _machine(checkup: Checkup) -> None:
         "cores": f"{machine.cores()} for this process",
         "memory": f"{_gb(total)}, {_gb(available)} of it available",
     }
+    checkup.try_to("system", machine.check_system)
     if available < STUDY_MEMORY:
         checkup.warnings.append(
             f"{_gb(available)} of memory may be too little: the default study's largest process "
             f"needed {_gb(STUDY_MEMORY)}; close other programs, or give the study a smaller "
             "batch_size"
         )
+
+
+def _surroundings(checkup: Checkup) -> None:
+    """Keras' settings, its folder, the encoding of what is printed, and fonts."""
+    from gradcam_adv.plots import fonts
+
+    unusual = ", ".join(checkup.try_to("settings", machine.unusual_settings) or ())
+    home = machine.keras_home()
+    written = "can be written"
+    try:
+        _free(home)
+    except ValueError:
+        written = "can't be written: no weights are downloaded; KERAS_HOME names another folder"
+    encoding = sys.stdout.encoding or "unknown"
+    families = fonts.families_of(SCRIPTS.values())
+    lacking = ", ".join(name for name, letter in SCRIPTS.items() if families[letter] is None)
+    checkup.found["Surroundings"] = {
+        "Keras": f"{unusual}; commands set these aside" if unusual else "usual settings",
+        "home": f"{home} {written}",
+        "terminal": encoding if _prints_all(encoding) else f"{encoding}: other letters as codes",
+        "fonts": f"none for {lacking}: pictures show codes" if lacking else "for every script",
+    }
+
+
+def _prints_all(encoding: str) -> bool:
+    try:
+        "ε中".encode(encoding)
+    except (LookupError, UnicodeEncodeError):
+        return False
+    return True
 
 
 def _photos(checkup: Checkup, study: Study) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import io
 import logging
 import os
 import shlex
@@ -65,7 +66,7 @@ class Commands(click.Group):
     """
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        _open_streams()
+        _prepare_streams()
         return super().main(*args, **kwargs)
 
     def invoke(self, context: click.Context) -> Any:
@@ -80,14 +81,19 @@ class Commands(click.Group):
             raise _shown(error, context.params["traceback"]) from error
 
 
-def _open_streams() -> None:
-    """Open the standard streams that are closed (``2>&-``), as empty ones.
+def _prepare_streams() -> None:
+    """Open the standard streams that are closed (``2>&-``), as empty ones; print all characters.
 
-    Otherwise the next file that is opened takes the number of stderr, to which TensorFlow writes.
+    Otherwise the next file that is opened takes the number of stderr, to which TensorFlow writes;
+    and a terminal or pipe of another encoding than UTF-8, such as cp1252, which has no ε, ends a
+    command when all its work is done. What an encoding does not have is escaped.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _shown(error: Exception, reported: bool) -> click.ClickException:

@@ -65,6 +65,8 @@ class Images:
 def images_of(folder: Path, model: keras.Model | FlatGraph) -> tuple[Images, pd.DataFrame]:
     """The images below a folder that can be read, and a table (image, reason) of the others.
 
+    Links to folders are followed; a folder to which several lead is read once.
+
     ValueError without a folder or an image that can be read, or for a model without a fixed image
     size or with other than 1 or 3 channels.
     """
@@ -76,14 +78,12 @@ def images_of(folder: Path, model: keras.Model | FlatGraph) -> tuple[Images, pd.
         )
     if not folder.is_dir():
         raise ValueError(f"Expected a folder of images. Received: {folder}, which is no folder")
-    found = sorted(
-        path
-        for place, _, names in read.walk(folder)
-        for path in (Path(place, name) for name in names)
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and not path.is_dir()
-        and image_files.may_be_photo(path)
-    )
+    found: list[Path] = []
+    for place, inside, names in read.walk(folder, seen=set()):
+        inside[:] = [name for name in inside if not name.startswith(".")]
+        paths = (Path(place, name) for name in names if not name.startswith("."))
+        found += filter(image_files.may_be_photo, paths)
+    found.sort()
     with photos.quiet():
         reasons = list(threads.map_in_threads(_reason, found))
     names = [path.relative_to(folder).as_posix() for path in found]
@@ -164,9 +164,10 @@ class FolderWork:
         Into the output: ``report.html``, a page to look at first; ``heatmaps/<image>.npz`` with an
         array "<epsilon> <layer>" each, float32 (h, w) in [0, 1]; ``overlays/<image>.png``, one row
         per epsilon and one column per layer; ``images.csv`` and ``nissim.csv`` as of
-        :class:`gradcam_adv.Dissimilarity`; ``sheet.png``, the last of the layers for the first
-        images; ``excluded.csv``. Returns one line on what was written. ValueError if the output has
-        pictures of other images, or links that lead out of it; OSError if another call works there.
+        :class:`gradcam_adv.Dissimilarity`; ``sheet.png``, the first images with their
+        predictions, a row per image and layer; ``excluded.csv``. Returns one line on what was
+        written. ValueError if the output has pictures of other images, or links that lead out of
+        it; OSError if another call works there.
         """
         with locks.alone_in(self._output):
             return self._explain()
@@ -175,6 +176,10 @@ class FolderWork:
         images, names, layers = self._images, self._images.names, self._explainer.layers
         self._check_no_others()
         shown, scores, tiles = [], [], []
+        rows: list[str] = []  # of the contact sheet: an image at a layer
+        captions: list[list[str]] = []
+        of_sheet = _spread(layers)
+        on_sheet = max(1, SHEET_ROWS // len(of_sheet))
         with (
             tqdm(total=len(images), desc="explain", unit="image", disable=None) as bar,
             validation.naming(names, self._file.name),
@@ -195,17 +200,20 @@ class FolderWork:
                 scores.append(tables.nissim_of(batch, "input"))
                 for i, number in enumerate(batch.numbers):
                     self._write_image(names[number], levels, i)
-                    if number < SHEET_ROWS:
-                        pictures = _tiles(levels, i, layers[-1:])
-                        tiles.append(np.concatenate([pictures[:1, 0], pictures[:, 1]]))
+                    if number < on_sheet:
+                        pictures = _tiles(levels, i, of_sheet)
+                        for place, layer in enumerate(of_sheet, start=1):
+                            tiles.append(np.concatenate([pictures[:1, 0], pictures[:, place]]))
+                            rows.append(f"{names[number]}\n{layer}")
+                            captions.append(["", *(f"class {lv.predicted[i]}" for lv in levels)])
                 bar.update(len(batch.numbers))
         measured = {"images": pd.concat(shown), "nissim": pd.concat(scores)}
         self._write_tables(**measured)
-        title = f"{self._file.name}, {layers[-1]}"
-        if len(tiles) < len(images):
-            title += f", the first {len(tiles)} of {len(images)} images"
+        title = self._file.name
+        if on_sheet < len(images):
+            title += f", the first {on_sheet} of {len(images)} images"
         columns = ["image", *(f"ε = {level.epsilon:g}" for level in levels)]
-        _save(sheet(np.stack(tiles), names[: len(tiles)], columns, title), self._output, "sheet")
+        _save(sheet(np.stack(tiles), rows, columns, title, captions), self._output, "sheet")
         self._write_page(measured, {})
         counts = f"{_counted(images, 'image')}, {_counted(layers, 'layer')}"
         return f"{counts} in {self._output}{self._left_out()}{self._about(**measured)}"
@@ -301,10 +309,7 @@ class FolderWork:
             read.inside(self._output, f"heatmaps/{image}.npz"),
             {f"{lv.epsilon:g} {name}": lv.heatmaps[name][i] for lv in levels for name in layers},
         )
-        # If there are too many layers, the overlays show some, spread evenly over the depth.
-        count = min(len(layers), OVERLAY_COLUMNS)
-        chosen = np.linspace(0, len(layers) - 1, count).round().astype(int)
-        shown = [layers[position] for position in chosen]
+        shown = _spread(layers)
         rows = [f"ε = {level.epsilon:g}\nclass {level.predicted[i]}" for level in levels]
         columns = ["image", *(name.replace("/", "/\n") for name in shown)]
         figure = sheet(_tiles(levels, i, shown), rows, columns, image)
@@ -346,6 +351,13 @@ def _classes_of(names: Sequence[str], graph: FlatGraph) -> np.ndarray | None:
     if graph.independent or len(folders) < len(names) or len(classes) != graph.classes:
         return None
     return np.array([classes.index(folder) for folder in folders])
+
+
+def _spread(layers: list[str]) -> list[str]:
+    """The layers shown: of too many some, spread evenly over the depth."""
+    count = min(len(layers), OVERLAY_COLUMNS)
+    chosen = np.linspace(0, len(layers) - 1, count).round().astype(int)
+    return [layers[position] for position in chosen]
 
 
 def _counted(things: Sized, what: str) -> str:

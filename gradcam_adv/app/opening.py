@@ -13,6 +13,7 @@ import pandas as pd
 
 from gradcam_adv.graph.flat import FlatGraph, flatten
 from gradcam_adv.graph.layers import group
+from gradcam_adv.graph.pixels import Pixels
 from gradcam_adv.models.classifiers import load_model
 
 
@@ -50,8 +51,10 @@ def _run_module(path: Path) -> None:
         ) from error
 
 
-def layers_of(path: Path, *, pixels: str | None = None, **opening: Any) -> pd.DataFrame:
-    """The layers of a saved model that have a heatmap, one per row.
+def layers_of(
+    path: Path, *, pixels: str | None = None, **opening: Any
+) -> tuple[pd.DataFrame, Pixels]:
+    """The layers of a saved model that have a heatmap, one per row; and the pixels that it takes.
 
     Columns: index, layer (its path), kind, shape (of its output, "h x w x channels"), and groups,
     those of "conv", "blocks" and "last" that it belongs to. ValueError if there is none. Further
@@ -63,7 +66,7 @@ def layers_of(path: Path, *, pixels: str | None = None, **opening: Any) -> pd.Da
             f"Expected a model with layers of output (N, H, W, C). Received: none in {path}"
         )
     groups = {name: group(graph, name) for name in ("conv", "blocks", "last")}
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "index": index,
             "layer": layer.path,
@@ -73,3 +76,4 @@ def layers_of(path: Path, *, pixels: str | None = None, **opening: Any) -> pd.Da
         }
         for index, layer in enumerate(graph.layers)
     )
+    return table, graph.pixels

@@ -71,7 +71,9 @@ class Pipeline:
 
         Raises:
             ValueError: photos or weights are not available.
+            OSError: a system on which no folder can be locked.
         """
+        machine.check_system()
         # Before any fingerprint, so that all tasks have the same number.
         shape = (None, study.image_size, study.image_size, 3)
         study = replace(study, batch_size=batch_size_for(study.batch_size, shape))

@@ -20,6 +20,7 @@ from gradcam_adv import backends, validation
 from gradcam_adv.attacks.perturbations import SignPerturbations
 from gradcam_adv.batching import PaddedBatches, batch_size_for, progress_bar
 from gradcam_adv.graph.flat import FlatGraph, flatten
+from gradcam_adv.graph.kept import kept
 
 
 def margin(logits: Any, labels: Any, *, independent: bool = False) -> Any:
@@ -70,7 +71,9 @@ class FGSM:
     def __init__(self, model: keras.Model | FlatGraph, *, batch_size: int | None = None) -> None:
         self._graph = flatten(model)
         size = batch_size_for(batch_size, self._graph.input.shape)
-        self._gradients = PaddedBatches(self._compile, size)
+        self._gradients = kept(
+            self._graph.compiled, ("FGSM", size), lambda: PaddedBatches(self._compile, size)
+        )
 
     def _compile(self, batch_size: int) -> Callable[..., Any]:
         """From images and int32 labels to the margin's gradient by the pixels, and the logits."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import math
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -92,6 +93,8 @@ def set_keras() -> None:
     """
     import keras
 
+    # MTCNN and tf-keras-vis take tf.keras, which TF_USE_LEGACY_KERAS would make another Keras.
+    os.environ.pop("TF_USE_LEGACY_KERAS", None)
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
     keras.config.set_epsilon(1e-7)

@@ -85,7 +85,10 @@ class Content(io.BytesIO):
 
 
 def may_be_photo(path: Path) -> bool:
-    """Whether a file looks like a photo, to be read or listed as left out."""
+    """Whether a file looks like a photo, to be read or listed as left out.
+
+    A broken link does: nobody knows what it led to.
+    """
     if path.suffix.lower() in SUFFIXES or path.suffix.lower() in UNREAD:
         return True
     try:
@@ -93,7 +96,7 @@ def may_be_photo(path: Path) -> bool:
         with file:
             return _PHOTO.match(file.read(16) or b"") is not None
     except (OSError, ValueError):
-        return False
+        return path.is_symlink() and not path.exists()
 
 
 def open_file(path: Path) -> tuple[BinaryIO, int]:
@@ -104,7 +107,9 @@ def open_file(path: Path) -> tuple[BinaryIO, int]:
     try:
         file, size = open_regular(path)
     except OSError as error:
-        raise Unusable(f"unreadable: {error.strerror}") from None
+        broken = isinstance(error, FileNotFoundError) and path.is_symlink()
+        why = "a link that leads nowhere" if broken else error.strerror
+        raise Unusable(f"unreadable: {why}") from None
     except ValueError as error:
         raise Unusable(f"unreadable: {error}") from None
     if size > MAXIMUM_BYTES:

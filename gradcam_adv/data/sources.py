@@ -306,13 +306,8 @@ def _photos(source: Source, folders: list[str]) -> Iterator[str]:
     """The photos in an identity's folders; a folder that is linked twice is read once."""
     seen = {os.path.realpath(source.root)}
     for folder in folders:
-        for path, inside, files in read.walk(folder, follow_links=True):
-            real = os.path.realpath(path)
-            if real in seen:
-                inside.clear()
-                continue
-            seen.add(real)
-            inside[:] = sorted(name for name in inside if not name.startswith("."))
+        for path, inside, files in read.walk(folder, seen=seen):
+            inside[:] = [name for name in inside if not name.startswith(".")]
             yield from source.photos_in(path, files)
 
 

@@ -24,6 +24,7 @@ from gradcam_adv.graph.activations import forward_pass
 from gradcam_adv.graph.call import Call
 from gradcam_adv.graph.flat import FlatGraph
 from gradcam_adv.graph.folding import Folding
+from gradcam_adv.graph.kept import kept
 
 
 def channel_weights(gradients: Any) -> Any:
@@ -165,10 +166,19 @@ class GradCAM(BoundExplainer):
         explained = score or classes.shape[1]
         if explained not in self._compiled:
             # A user may pass a new function at every call, so only the last one is kept.
-            kept = {key: sums for key, sums in self._compiled.items() if not callable(key)}
-            sums_of = PaddedBatches(
-                lambda size: compile_sums(self._graph, self._calls, size, explained), self._size
-            )
-            self._compiled = kept | {explained: sums_of}
+            own = {key: sums for key, sums in self._compiled.items() if not callable(key)}
+
+            def make() -> PaddedBatches:
+                def compile(size: int) -> Callable[..., Any]:
+                    return compile_sums(self._graph, self._calls, size, explained)
+
+                return PaddedBatches(compile, self._size)
+
+            # Which layers are read depends on the weights as they are now.
+            read = Folding(self._graph, self._calls).read
+            paths = (tuple(call.path for call in calls) for calls in (self._calls, read))
+            key = (self._title, *paths, self._size, explained)
+            sums_of = make() if score else kept(self._graph.compiled, key, make)
+            self._compiled = own | {explained: sums_of}
         for rows, (sums, logits) in self._compiled[explained](images, classes):
             yield rows, sums, logits

@@ -39,8 +39,11 @@ def resize(maps: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
 
     height, width = (size, size) if isinstance(size, int) else size
     flat = maps.reshape(-1, *maps.shape[-2:], 1).astype(np.float32)
+    # The order of axes is given, since keras.json may hold another one.
     resized = keras.ops.convert_to_numpy(
-        keras.ops.image.resize(flat, (height, width), interpolation="bilinear")
+        keras.ops.image.resize(
+            flat, (height, width), interpolation="bilinear", data_format="channels_last"
+        )
     )
     # Interpolation between values up to 1 may round to just above 1.
     return np.clip(resized, 0, 1).reshape(*maps.shape[:-2], height, width)

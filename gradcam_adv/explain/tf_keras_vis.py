@@ -37,8 +37,9 @@ class _TFKerasVis(BoundExplainer):
                     f"Expected a model in float32 or mixed_float16 for {self._title}, "
                     f"which is tf-keras-vis'. Received: {call.output.dtype} at {call.path!r}"
                 )
-        self._model = self._graph.classifier
-        self._predict = Predictor(self._model, self._size)
+        # One of its own, since ScoreCAM changes it, and the graph's is shared.
+        self._model = keras.Model(self._graph.input, self._graph.logits)
+        self._predict = Predictor(self._graph.classifier, self._size)
         self._peer = self._make()
         # tf-keras-vis compiles nothing, so any batch size will do.
         self._maps = PaddedBatches(lambda size: self._maps_of_batch, self._size)

@@ -52,15 +52,31 @@ def check_nesting(content: Any) -> None:
 Listed = tuple[str, list[str], list[str]]
 
 
-def walk(folder: Path | str, *, follow_links: bool = False) -> Iterator[Listed]:
-    """``os.walk``; ValueError for a folder that can't be listed, or that is DEEPEST levels down."""
+def walk(folder: Path | str, *, seen: set[str] | None = None) -> Iterator[Listed]:
+    """``os.walk``; ValueError for a folder that can't be listed, or that is DEEPEST levels down.
+
+    With ``seen``, the real paths of folders, links to folders are followed, after all folders that
+    are none. Each folder is read once, whatever leads to it, and added to ``seen``; so links in a
+    circle end.
+    """
     above = os.fspath(folder).count(os.sep)
-    for path, inside, files in os.walk(folder, onerror=_cannot_list, followlinks=follow_links):
-        if path.count(os.sep) - above >= DEEPEST:
-            raise ValueError(
-                f"Expected folders nested less than {DEEPEST} deep. Received: more in {folder}"
-            )
-        yield path, inside, files
+    tops = [os.fspath(folder)]
+    for top in tops:
+        for path, inside, files in os.walk(top, onerror=_cannot_list):
+            if path.count(os.sep) - above >= DEEPEST:
+                raise ValueError(
+                    f"Expected folders nested less than {DEEPEST} deep. Received: more in {folder}"
+                )
+            if seen is not None:
+                real = os.path.realpath(path)
+                if real in seen:
+                    inside.clear()
+                    continue
+                seen.add(real)
+            yield path, inside, files
+            if seen is not None:  # of those that the caller has left in the list
+                places = (os.path.join(path, name) for name in inside)
+                tops += sorted(filter(os.path.islink, places))
 
 
 def _cannot_list(error: OSError) -> None:

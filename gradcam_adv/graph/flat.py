@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import operator
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from gradcam_adv.batching import errors_of_models
 from gradcam_adv.graph import logits
 from gradcam_adv.graph.call import Call
+from gradcam_adv.graph.kept import kept
 from gradcam_adv.graph.pixels import GIVEN, RANGES, Pixels, from_unit, told
 from gradcam_adv.graph.places import no_places
 from gradcam_adv.validation import check_choice
@@ -32,6 +34,7 @@ class FlatGraph:
         logits: (None, classes). Behind a dense layer with a softmax they come from a copy of its
             weights, whose call stands at the end; so flatten again after training.
         independent: whether each class is a label of its own, yes or no, and not one of several.
+        copies: such layers, each with its copy.
     """
 
     input: keras.KerasTensor
@@ -40,6 +43,7 @@ class FlatGraph:
     output: keras.KerasTensor
     logits: keras.KerasTensor
     independent: bool = False
+    copies: tuple[tuple[keras.layers.Layer, keras.layers.Layer], ...] = ()
 
     @property
     def classes(self) -> int:
@@ -60,6 +64,24 @@ class FlatGraph:
         """The model from images in [0, 1] to the logits; one model, so it is compiled once."""
         return keras.Model(self.input, self.logits)
 
+    @functools.cached_property
+    def compiled(self) -> dict[Hashable, Any]:
+        """What was compiled for this graph, by what it depends on; see ``graph.kept``."""
+        return {}
+
+
+class _Graphs:
+    """The graphs of a model, by the arguments of :func:`flatten`, each with what it was made of.
+
+    They are an attribute of the model, and end with it; from a dictionary elsewhere they would hold
+    it. Keras saves attributes that are layers or dictionaries, and so not this one.
+    """
+
+    ATTRIBUTE = "_graphs_of_gradcam_adv"
+
+    def __init__(self) -> None:
+        self.made: dict[Hashable, tuple[FlatGraph, list[Any]]] = {}
+
 
 def flatten(
     model: keras.Model | FlatGraph,
@@ -75,6 +97,10 @@ def flatten(
     a fraction of the range. A softmax or sigmoid at the end is left out, so gradients are those of
     logits: gradients of probabilities fade to zero when the network is sure. The logit z of a
     single sigmoid becomes the logits ``[-z / 2, z / 2]`` of two classes.
+
+    The graph is kept while the model lives, with what is compiled for it; so a second call is
+    quick. It is made again if a layer, a variable, an activation or the loss is another one. Values
+    of weights may change: they are shared, and copies of them are set again here.
 
     Args:
         model: functional or Sequential, with one input (N, H, W, C), channels last. A FlatGraph is
@@ -118,6 +144,49 @@ def flatten(
             "built by an Input or its first call, a subclassed model has no graph: build it from "
             "keras.Input and layers"
         )
+    graphs = vars(model).setdefault(_Graphs.ATTRIBUTE, _Graphs()).made
+    key = repr((output, pixels, size, one_logit))
+    if key in graphs:
+        graph, made_of = graphs[key]
+        now = _made_of(model, graph.calls)
+        if len(now) != len(made_of) or not all(map(operator.is_, now, made_of)):
+            del graphs[key]
+        else:
+            for layer, copy in graph.copies:
+                copy.set_weights(layer.get_weights())
+
+    def make() -> tuple[FlatGraph, list[Any]]:
+        graph = _flattened(model, output, pixels, size, one_logit)
+        return graph, _made_of(model, graph.calls)
+
+    return kept(graphs, key, make)[0]
+
+
+def _made_of(model: keras.Model, calls: Sequence[Call]) -> list[Any]:
+    """Objects that are others if a graph has to be made again.
+
+    Compiled functions see new values of weights, so these are not among them. Two exceptions: on
+    JAX new values are new arrays, and a Normalization that is adapted gets new constants.
+    """
+    operations = [call.operation for call in calls]
+    normalizations = [o for o in operations if isinstance(o, keras.layers.Normalization)]
+    return [
+        *model.outputs,
+        getattr(model, "loss", None),
+        *(variable.value for variable in model.variables),
+        *(getattr(operation, "activation", None) for operation in operations),
+        *(value for layer in normalizations for value in (layer.mean, layer.variance)),
+    ]
+
+
+def _flattened(
+    model: keras.Model,
+    output: str | None,
+    pixels: str | None,
+    size: Sequence[int] | None,
+    one_logit: bool | None,
+) -> FlatGraph:
+    """:func:`flatten` of a model that has a graph."""
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         shapes = [tuple(tensor.shape) for tensor in model.inputs]
         raise ValueError(f"Expected a model of one input (N, H, W, C). Received: inputs {shapes}")
@@ -145,8 +214,11 @@ def flatten(
     chosen = _chosen(calls, outputs, output)
     if one_logit is None:
         one_logit = _compiled_for_one_logit(model)
+    layers = {call.path: call.operation for call in calls}
+    own = len(calls)
     end = logits.behind(calls, chosen, image, one_logit=one_logit)
-    return FlatGraph(image, found, tuple(calls), chosen, end.tensor, end.independent)
+    copies = tuple((layers[c.path], c.operation) for c in calls[own:] if c.path in layers)
+    return FlatGraph(image, found, tuple(calls), chosen, end.tensor, end.independent, copies)
 
 
 def _image(given: keras.KerasTensor, size: Sequence[int] | None) -> keras.KerasTensor:

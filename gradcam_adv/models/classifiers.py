@@ -32,9 +32,12 @@ _MOST_VALUES = 2**28
 
 _WRITE = 'model.save("x.keras") writes one'
 _SAVE = f"where the network was made, {_WRITE}"
+_TRUST = (
+    'if you trust it, convert it by keras.models.load_model("x.h5", compile=False).save("x.keras")'
+)
 # Other formats by the suffix, and what to do instead.
 _INSTEAD = (
-    ((".h5", ".hdf5"), f": an .h5 file of a whole model may run code when it is opened; {_SAVE}"),
+    ((".h5", ".hdf5"), f": an .h5 file of a whole model may run code when it is opened; {_TRUST}"),
     ((".pkl", ".pickle", ".joblib"), f": a pickle runs any code when it is opened; {_SAVE}"),
     (
         (".pt", ".pth", ".ckpt", ".bin", ".safetensors"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from gradcam_adv.plots import style
+from gradcam_adv.plots import fonts, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +47,7 @@ def depth_profile(mod: pd.DataFrame, title: str = "MOD along the depth") -> Figu
     named = np.linspace(0, len(layers) - 1, min(len(layers), NAMED)).round().astype(int)
     axis.set_xticks(
         layers["depth"].iloc[named],
-        [name.rsplit("/", 1)[-1] for name in layers["layer"].iloc[named]],
+        [fonts.drawable(name.rsplit("/", 1)[-1]) for name in layers["layer"].iloc[named]],
         rotation=45,
         ha="right",
         fontsize=8,
@@ -59,7 +59,7 @@ def depth_profile(mod: pd.DataFrame, title: str = "MOD along the depth") -> Figu
     axis.grid(axis="y", alpha=0.3)
     style.label_lines(axis)
     axis.set_title(title, fontsize=11, parse_math=False)
-    return figure
+    return fonts.legible(figure)
 
 
 def draw(axis: Axes, mod: pd.DataFrame) -> None:

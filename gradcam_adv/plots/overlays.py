@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from gradcam_adv import validation
 from gradcam_adv.explain.heatmaps import resize
+from gradcam_adv.plots import fonts
 from gradcam_adv.plots.style import COLORMAP
 
 if TYPE_CHECKING:
@@ -100,9 +101,10 @@ def sheet(
             axis.set_yticks([])
             if row == 0:
                 # A dollar in a name starts no formula.
-                axis.set_title(shortened(columns[column], 20), fontsize=9, parse_math=False)
+                name = shortened(fonts.drawable(columns[column]), 20)
+                axis.set_title(name, fontsize=9, parse_math=False)
             if column == 0:
-                label = shortened(rows[row], 32)
+                label = shortened(fonts.drawable(rows[row]), 32)
                 axis.set_ylabel(
                     label, fontsize=8, rotation=0, ha="right", va="center", parse_math=False
                 )
@@ -111,8 +113,9 @@ def sheet(
     scale = plt.cm.ScalarMappable(cmap=COLORMAP)
     bar = figure.colorbar(scale, ax=axes, fraction=0.03, pad=0.02, ticks=[0, 1])
     bar.ax.set_yticklabels(["no\nparticipation", "high"], fontsize=8)
-    figure.suptitle(shortened(title, 40 + 14 * width), fontsize=11, parse_math=False)
-    return figure
+    heading = shortened(fonts.drawable(title), 40 + 14 * width)
+    figure.suptitle(heading, fontsize=11, parse_math=False)
+    return fonts.legible(figure)
 
 
 def shortened(text: str, length: int) -> str:

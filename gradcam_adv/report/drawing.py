@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from gradcam_adv.files import write
-from gradcam_adv.plots import style
+from gradcam_adv.plots import fonts, style
 from gradcam_adv.report.text import marked_source
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def save(drawn: Mapping[str, Figure], folder: Path, caveat: str) -> list[Path]:
     """
     files = []
     for name, figure in drawn.items():
-        _settle(figure)
+        _settle(fonts.legible(figure))
         heading = " ".join(figure.get_suptitle().split())
         about: dict[str, str | None] = {"Title": heading, "Description": caveat}
         for suffix, metadata in ((".png", about), (".svg", about | _UNDATED)):
@@ -94,6 +94,7 @@ def save(drawn: Mapping[str, Figure], folder: Path, caveat: str) -> list[Path]:
 def svg(figure: Figure) -> bytes:
     """A figure as SVG; it is closed."""
     file = io.BytesIO()
+    fonts.legible(figure)
     with plt.rc_context(_SALTED):
         figure.savefig(file, format="svg", metadata=_UNDATED)
     plt.close(figure)

@@ -20,7 +20,7 @@ from gradcam_adv.explain.gradcam import GradCAM
 from gradcam_adv.graph import Layers
 from gradcam_adv.graph.flat import FlatGraph, flatten
 from gradcam_adv.metrics.nissim import WINDOW
-from gradcam_adv.robustness import tables
+from gradcam_adv.robustness import given, tables
 from gradcam_adv.robustness.batches import attacked_batches
 from gradcam_adv.robustness.clean import accuracy
 
@@ -99,9 +99,11 @@ def dissimilarity(
     Args:
         model: any classifier that :func:`gradcam_adv.flatten` takes.
         images: float, (N, H, W, 3), values in [0, 1]; or an object that gives such arrays for
-            slices.
-        labels: int, (N,), the classes to move away from; None for the predicted ones. If the model
-            predicts hardly more of them than chance would, the log says so.
+            slices; or batches of them, with or without labels, such as a ``tf.data.Dataset`` or a
+            generator, which are read into memory, once.
+        labels: int, (N,), the classes to move away from; None for those that come with batches of
+            images, or else the predicted ones. If the model predicts hardly more of them than
+            chance would, the log says so.
         epsilons: sizes of the attack above 0, as fractions of the range of pixels.
         layers: as for :class:`gradcam_adv.GradCAM`; None for "last". Not with ``explainer``.
         attack: None for ``FGSM(model)``. An attack made with another model is a transfer attack.
@@ -138,7 +140,6 @@ def dissimilarity(
         ['layer', 'depth', 'control', 'epsilon', 'images', 'equivalent', 'gain', 'low', 'high']
     """
     graph = flatten(model)
-    pixels: Any = images if hasattr(images, "__getitem__") else np.asarray(images)
     validation.check_choice("size", size, ("input", "native"))
     if explainer is not None and layers is not None:
         raise ValueError(
@@ -150,6 +151,7 @@ def dissimilarity(
         explainer = GradCAM(graph, "last" if layers is None else layers, batch_size=batch_size)
     if size == "native":
         _check_native(graph, getattr(explainer, "layers", []))
+    pixels, labels = given.read(images, labels)
     if groups is not None:
         groups = np.asarray(groups)
         if groups.shape != (len(pixels),):

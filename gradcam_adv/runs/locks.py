@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import socket
 import stat
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+
+from gradcam_adv import machine
+
+with contextlib.suppress(ImportError):  # on Windows; see machine.check_system
+    import fcntl
 
 LOCK = ".lock"
 # How often to try to make a folder that other processes make and remove.
@@ -28,6 +32,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     The operating system locks (``flock``) a file in the folder, so the lock ends with the process.
     An OSError says why it can't be held: Held if another process holds it, and which.
     """
+    machine.check_system()
     made = not folder.exists()
     path = folder / LOCK
     descriptor = _locked(path)
@@ -94,6 +99,7 @@ def _opened(path: Path, flags: int) -> int:
 def holder(folder: Path) -> str | None:
     """Who holds ``folder``, such as "process 123 on host since 2026-01-31 12:00:00"; or None."""
     try:
+        machine.check_system()
         descriptor = _opened(folder / LOCK, os.O_RDONLY)
     except OSError:
         return None

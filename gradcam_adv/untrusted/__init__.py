@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from gradcam_adv import machine
 from gradcam_adv.files.regular import open_regular
 from gradcam_adv.untrusted import checks
 
@@ -60,7 +61,9 @@ def checked(path: Path, kind: Literal["model", "weights"]) -> Iterator[tuple[Pat
     Raises:
         ValueError: no regular file, too large, damaged, or with anything that Keras does not write
             for its own layers; the message is only the reason, without the path.
+        OSError: a system on which the child can't be limited.
     """
+    machine.check_system()
     with tempfile.TemporaryDirectory(prefix="gradcam-adv-") as name:
         copy = Path(name, "copy.keras" if kind == "model" else "copy.weights.h5")
         _copy(path, copy)

@@ -7,7 +7,6 @@ in HDF5. Keras is not imported. What it needs of the machine is limited.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import tempfile
 import zipfile
@@ -50,6 +49,11 @@ _WHY = {name: f"a {name} layer, {_CODE}" for name in ("Lambda", "JaxLayer", "Fla
     "TorchModuleWrapper": "a TorchModuleWrapper layer, which is a pickle that may run any code",
     "TFSMLayer": "a TFSMLayer, which opens another file with another graph",
 }
+_KERAS_2 = (
+    "a functional model of Keras 2, whose format Keras 3 does not read; if you trust the file, "
+    'convert it: with Keras 2 (the package tf_keras), load_model("x.keras").save("x.h5"), then '
+    'with Keras 3, load_model("x.h5", compile=False).save("y.keras")'
+)
 _REMEDY = "build the model again from Keras layers or operations"
 
 
@@ -212,6 +216,8 @@ def _unknown(part: dict[str, Any]) -> tuple[str, str] | None:
         strange = "not part of Keras and whose code is not in the file"
     if isinstance(module, str) and called in _KNOWN[kind].get(module, ()):
         return None
+    if isinstance(module, str) and module.endswith(".engine.functional"):
+        raise Refused(_KERAS_2)
     why = f"a {kind} {_shown(called)} of {_shown(module)}, which is {strange}; {_REMEDY}"
     return registered if isinstance(registered, str) else "", why
 
@@ -246,6 +252,8 @@ def _shown(value: object) -> str:
 
 def _limit(size: int) -> None:
     """Limit memory, processor time, and the size of files written; not all systems obey."""
+    import resource  # which Windows lacks; the rest of this module can be imported there
+
     for what, most in (
         (resource.RLIMIT_DATA, MEMORY),
         (resource.RLIMIT_CPU, SECONDS + size // _PER_SECOND),
