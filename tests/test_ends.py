@@ -21,7 +21,7 @@ from conftest import write_photo
 
 import gradcam_adv
 from gradcam_adv import machine
-from gradcam_adv.app import cli, folder
+from gradcam_adv.app import cli, folder, opening
 from gradcam_adv.attacks import FGSM
 from gradcam_adv.batching import PaddedBatches
 from gradcam_adv.data import sources
