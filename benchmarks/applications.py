@@ -2,19 +2,27 @@
 
 ``python -m benchmarks.applications`` makes the table in docs/applications.md. Weights are random,
 images are noise of 64 pixels, or more where the network needs more. Names after it choose networks.
+``--commands`` also runs ``layers``, ``explain`` and ``score`` on each as a saved file.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import inspect
-import sys
+import io
+import tempfile
+import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from gradcam_adv import GradCAM, flatten
+from gradcam_adv.app import cli
 from gradcam_adv.graph.layers import find
 
 # At 64 pixels the last maps of others are 2 x 2; these need more for that, or do not take it.
@@ -71,11 +79,43 @@ def measure(name: str) -> tuple[list[str], float]:
     return [name, str(side), pixels, f"`{last}`", size, *counts, f"{apart:.0e}"], float(apart)
 
 
+def run_commands(name: str) -> float:
+    """``layers``, ``explain`` and ``score`` of a saved network; seconds, or the error of one."""
+    side = SIDES.get(name, 64)
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        model, photos = Path(folder, "my.keras"), Path(folder, "photos")
+        make = getattr(keras.applications, name)
+        make(weights=None, input_shape=(side, side, 3), classes=10).save(model)
+        photos.mkdir()
+        for number in range(2):
+            noise = np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
+            Image.fromarray(noise).save(photos / f"{number}.png")
+        options = ["--model", model, "--images", photos, "--layers", "blocks", "--epsilon", "0.1"]
+        start = time.perf_counter()
+        for arguments in (
+            ["layers", model],
+            ["explain", *options, "--output", Path(folder, "explain")],
+            ["score", *options, "--output", Path(folder, "score")],
+        ):
+            with contextlib.redirect_stdout(io.StringIO()):
+                cli.main([str(argument) for argument in arguments], standalone_mode=False)
+        return time.perf_counter() - start
+
+
 def main() -> None:
-    print("| network | side | pixels | default layer | its size | blocks | places | apart |")
-    print("|---|---|---|---|---|---|---|---|")
-    for name in sys.argv[1:] or classifiers():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("networks", nargs="*", help="of keras.applications; all if none is named")
+    parser.add_argument("--commands", action="store_true", help="run the commands on each as well")
+    given = parser.parse_args()
+    columns = ["network", "side", "pixels", "default layer", "its size", "blocks", "places"]
+    columns += ["apart", "commands"][: 1 + given.commands]
+    print("|", " | ".join(columns), "|")
+    print("|" + "---|" * len(columns))
+    for name in given.networks or classifiers():
         cells, _ = measure(name)
+        cells += [f"{run_commands(name):.0f} s"] if given.commands else []
         print("|", " | ".join(cells), "|", flush=True)
 
 
