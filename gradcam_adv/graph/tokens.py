@@ -23,6 +23,11 @@ class Grid:
     Attributes:
         first: how many other tokens, such as a class token, stand before them.
         size: height and width of the grid.
+
+    Example:
+        >>> import numpy as np
+        >>> tuple(Grid(first=1, size=(2, 3)).of(np.zeros((5, 7, 16))).shape)
+        (5, 2, 3, 16)
     """
 
     first: int
