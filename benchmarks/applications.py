@@ -2,19 +2,28 @@
 
 ``python -m benchmarks.applications`` makes the table in docs/applications.md. Weights are random,
 images are noise of 64 pixels, or more where the network needs more. Names after it choose networks.
+``--commands`` also runs ``layers``, ``explain`` and ``score`` on each as a saved file.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import inspect
-import sys
-from collections.abc import Iterator
+import io
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from gradcam_adv import GradCAM, flatten
+from gradcam_adv.app import cli
+from gradcam_adv.graph.layers import find
 
 # At 64 pixels the last maps of others are 2 x 2; these need more for that, or do not take it.
 SIDES = {
@@ -30,47 +39,83 @@ def classifiers() -> Iterator[str]:
             yield name
 
 
-def plain(model: keras.Model, operation: int, images: np.ndarray) -> np.ndarray:
-    """Grad-CAM of the highest logit by an operation's number, in plain TensorFlow, (N, h, w)."""
-    both = keras.Model(model.inputs, [model.operations[operation].output, model.output])
+def plain(model: keras.Model, operations: Sequence[int], images: np.ndarray) -> list[np.ndarray]:
+    """Grad-CAM of the highest logit by operations' numbers, in plain TensorFlow, (N, h, w) each."""
+    outputs = [model.operations[number].output for number in operations]
+    both = keras.Model(model.inputs, [*outputs, model.output])
     with tf.GradientTape() as tape:
-        activations, logits = both(tf.constant(images), training=False)
+        *activations, logits = both(tf.constant(images), training=False)
         scores = tf.reduce_max(logits, axis=1)
-    alpha = tf.reduce_mean(tape.gradient(scores, activations), axis=(1, 2), keepdims=True)
-    maps = tf.nn.relu(tf.reduce_sum(alpha * activations, axis=-1)).numpy()
-    highest = maps.max(axis=(1, 2), keepdims=True)
-    return maps / np.where(highest > 0, highest, 1)
+    found = []
+    for values, slopes in zip(activations, tape.gradient(scores, activations), strict=True):
+        alpha = tf.reduce_mean(slopes, axis=(1, 2), keepdims=True)
+        maps = tf.nn.relu(tf.reduce_sum(alpha * values, axis=-1)).numpy()
+        highest = maps.max(axis=(1, 2), keepdims=True)
+        found.append(maps / np.where(highest > 0, highest, 1))
+    return found
 
 
 def measure(name: str) -> tuple[list[str], float]:
     """Of one network: the cells of its line, and how far the maps of both are apart."""
     side = SIDES.get(name, 64)
     make = getattr(keras.applications, name)
-    options = {"weights": None, "input_shape": (side, side, 3), "classes": 10}
     keras.utils.clear_session()  # or names of layers would go on counting
     keras.utils.set_random_seed(0)
-    model = make(**options)
-    logits = make(**options, classifier_activation=None)
-    logits.set_weights(model.get_weights())
+    model = make(weights=None, input_shape=(side, side, 3), classes=10)
     images = np.random.default_rng(0).random((2, side, side, 3), np.float32)
     graph = flatten(model)
-    explain = GradCAM(graph, batch_size=2)
-    ((last, maps),) = explain(images).items()
+    maps = GradCAM(graph, ["last", "blocks"], batch_size=2)(images)
+    last = next(iter(maps))
     place = next(call for call in graph.layers if call.path == last)
     taken = images * 255 if graph.pixels.range == "0..255" else images
-    number = [operation.name for operation in model.operations].index(last)
-    apart = np.abs(maps - plain(logits, number, taken)).max()
+    names = [operation.name for operation in model.operations]
+    model.layers[-1].activation = keras.activations.linear  # so that it gives logits
+    expected = plain(model, [names.index(layer) for layer in maps], taken)
+    pairs = zip(maps.values(), expected, strict=True)
+    apart = max(np.abs(ours - theirs).max() for ours, theirs in pairs)
     pixels = graph.pixels.range + ("" if graph.pixels.known else ", assumed")
     size = f"{place.shape[1]} x {place.shape[2]}"
-    cells = [name, str(side), pixels, f"`{last}`", size, str(len(graph.layers)), f"{apart:.0e}"]
-    return cells, float(apart)
+    counts = [str(len(found)) for found in (find(graph, "blocks"), graph.layers)]
+    return [name, str(side), pixels, f"`{last}`", size, *counts, f"{apart:.0e}"], float(apart)
+
+
+def run_commands(name: str) -> float:
+    """``layers``, ``explain`` and ``score`` of a saved network; seconds, or the error of one."""
+    side = SIDES.get(name, 64)
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        model, photos = Path(folder, "my.keras"), Path(folder, "photos")
+        make = getattr(keras.applications, name)
+        make(weights=None, input_shape=(side, side, 3), classes=10).save(model)
+        photos.mkdir()
+        for number in range(2):
+            noise = np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
+            Image.fromarray(noise).save(photos / f"{number}.png")
+        options = ["--model", model, "--images", photos, "--layers", "blocks", "--epsilon", "0.1"]
+        start = time.perf_counter()
+        for arguments in (
+            ["layers", model],
+            ["explain", *options, "--output", Path(folder, "explain")],
+            ["score", *options, "--output", Path(folder, "score")],
+        ):
+            with contextlib.redirect_stdout(io.StringIO()):
+                cli.main([str(argument) for argument in arguments], standalone_mode=False)
+        return time.perf_counter() - start
 
 
 def main() -> None:
-    print("| network | side | pixels | default layer | its size | places | apart |")
-    print("|---|---|---|---|---|---|---|")
-    for name in sys.argv[1:] or classifiers():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("networks", nargs="*", help="of keras.applications; all if none is named")
+    parser.add_argument("--commands", action="store_true", help="run the commands on each as well")
+    given = parser.parse_args()
+    columns = ["network", "side", "pixels", "default layer", "its size", "blocks", "places"]
+    columns += ["apart", "commands"][: 1 + given.commands]
+    print("|", " | ".join(columns), "|")
+    print("|" + "---|" * len(columns))
+    for name in given.networks or classifiers():
         cells, _ = measure(name)
+        cells += [f"{run_commands(name):.0f} s"] if given.commands else []
         print("|", " | ".join(cells), "|", flush=True)
 
 

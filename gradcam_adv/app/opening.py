@@ -71,7 +71,7 @@ def layers_of(
             "index": index,
             "layer": layer.path,
             "kind": type(layer.operation).__name__,
-            "shape": " x ".join("?" if n is None else str(n) for n in layer.shape[1:]),
+            "shape": " x ".join("?" if n is None else str(n) for n in graph.map_shape(layer)),
             "groups": " ".join(name for name, members in groups.items() if layer in members),
         }
         for index, layer in enumerate(graph.layers)

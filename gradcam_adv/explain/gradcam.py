@@ -5,7 +5,8 @@ For a layer with activations A, channels k and Z positions (i, j), and the score
     alpha_k = 1/Z sum_ij  ds / dA_k,ij        (1)
     L       = ReLU( sum_k  alpha_k A_k )      (2)
 
-A heatmap is L divided by its maximum. The score is the logit of the class.
+A heatmap is L divided by its maximum. The score is the logit of the class. Of a sequence of tokens
+A is the grid of its patches, see ``graph.tokens``.
 """
 
 from __future__ import annotations
@@ -91,9 +92,10 @@ def compile_sums(
                     "Expected layers that the scores depend on. Received: "
                     f"{layer.path}, by which they have no gradient"
                 )
-            alpha = keras.ops.stack([channel_weights(g) / scale for g in gradients], axis=1)
+            maps = [graph.as_map(layer, gradient) for gradient in gradients]
+            alpha = keras.ops.stack([channel_weights(g) / scale for g in maps], axis=1)
             alphas.append(alpha)
-            totals.append(weighted_sum(alpha, values))
+            totals.append(weighted_sum(alpha, graph.as_map(layer, values)))
         return folding.unfold(alphas, totals, weighted_sum), logits
 
     shape = (batch_size, *graph.input.shape[1:])

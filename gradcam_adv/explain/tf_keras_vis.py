@@ -32,6 +32,12 @@ class _TFKerasVis(BoundExplainer):
                 f"Received: KERAS_BACKEND = {backend!r}; GradCAM runs on every backend"
             )
         for call in self._calls:
+            if len(call.shape) != 4:
+                raise ValueError(
+                    f"Expected layers of output (N, H, W, C) for {self._title}, which is "
+                    f"tf-keras-vis'. Received: tokens, {call.shape}, at {call.path!r}; GradCAM "
+                    "explains them"
+                )
             if call.output.dtype not in ("float16", "float32"):
                 raise ValueError(
                     f"Expected a model in float32 or mixed_float16 for {self._title}, "

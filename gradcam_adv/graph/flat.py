@@ -18,7 +18,7 @@ from gradcam_adv.graph import logits
 from gradcam_adv.graph.call import Call
 from gradcam_adv.graph.kept import kept
 from gradcam_adv.graph.pixels import GIVEN, RANGES, Pixels, from_unit, told
-from gradcam_adv.graph.places import no_places
+from gradcam_adv.graph.places import Places, places
 from gradcam_adv.validation import check_choice
 
 
@@ -52,12 +52,22 @@ class FlatGraph:
     @functools.cached_property
     def layers(self) -> tuple[Call, ...]:
         """The calls that have a heatmap, in the order of the graph; see ``graph.places``."""
-        return tuple(call for call in self.calls if id(call) not in self.no_places)
+        return tuple(call for call in self.calls if id(call) not in self.places.reasons)
 
     @functools.cached_property
-    def no_places(self) -> dict[int, str]:
-        """By the ids of the other calls, why they have none."""
-        return no_places(self.input, self.calls, self.output)
+    def places(self) -> Places:
+        """Why the other calls have none, and which tokens of a sequence are a grid."""
+        return places(self.input, self.calls, self.output)
+
+    def as_map(self, layer: Call, values: Any) -> Any:
+        """Values of the shape of a layer's output as (N, h, w, C); of tokens, those of the grid."""
+        grid = self.places.grids.get(id(layer.output))
+        return values if grid is None else grid.of(values)
+
+    def map_shape(self, layer: Call) -> tuple[int | None, ...]:
+        """(h, w, C) of :meth:`as_map`."""
+        grid = self.places.grids.get(id(layer.output))
+        return layer.shape[1:] if grid is None else (*grid.size, layer.shape[-1])
 
     @functools.cached_property
     def classifier(self) -> keras.Model:

@@ -53,8 +53,8 @@ class Folding:
 def _normalizations(graph: FlatGraph) -> Mapping[str, Call]:
     """By a layer's path, the batch normalization behind it that allows folding.
 
-    It is Keras' own layer over channels, the only reader, and in float32: in half precision a
-    normalized value has lost digits of the value before.
+    It is Keras' own layer over the channels of a map, the only reader, and in float32: in half
+    precision a normalized value has lost digits of the value before.
     """
     read = readers(graph)
     made_by = {id(layer.output): layer.path for layer in graph.layers}
@@ -63,6 +63,7 @@ def _normalizations(graph: FlatGraph) -> Mapping[str, Call]:
         for call in graph.layers
         # Not a user's subclass, which may compute something else.
         if type(call.operation) is keras.layers.BatchNormalization
+        and len(call.shape) == 4
         and call.operation.axis in (-1, 3)
         and call.output.dtype == "float32"
         and _keeps_digits(call.operation)

@@ -13,6 +13,7 @@ import numpy as np
 from gradcam_adv.graph import GROUPS, Layers
 from gradcam_adv.graph.call import Call
 from gradcam_adv.graph.flat import FlatGraph, flatten
+from gradcam_adv.graph.tokens import mixed
 
 
 def layer_names(model: keras.Model | FlatGraph) -> list[str]:
@@ -56,7 +57,7 @@ def _find_one(graph: FlatGraph, layer: str | int) -> list[Call]:
         return [graph.layers[layer]]
     if layer in GROUPS and (found := group(graph, str(layer))):
         return found
-    if reason := next((graph.no_places[id(c)] for c in graph.calls if c.path == layer), ""):
+    if reason := next((graph.places.reasons[id(c)] for c in graph.calls if c.path == layer), ""):
         raise ValueError(f"Expected a layer that has a heatmap. Received: {layer!r}, {reason}")
     near = difflib.get_close_matches(str(layer), by_path, n=3, cutoff=0.3)
     raise ValueError(
@@ -99,27 +100,34 @@ def block_ends(graph: FlatGraph) -> list[Call]:
 
     The trunk is the layers that every path from the pixels to the logits goes through. In a chain
     without forks (VGG16) blocks end at the last layer of each map size; in residual and inception
-    networks at the end of each block. The last layer of the trunk is always among them.
+    networks at the end of each block. A block of a transformer has two forks, one of them for its
+    attention; so tokens end a block where they are mixed next. The last layer of the trunk is
+    always among them.
     """
     # By a tensor's id, the last call that reads it.
     last_reader = {id(t): i for i, call in enumerate(graph.calls) for t in call.inputs}
     has_map = {id(call.output) for call in graph.layers}
-    trunk = []
-    reach = 0  # the last call that reads something made so far
+    trunk = []  # by number
+    reach = last_reader.get(id(graph.input), 0)  # the last call that reads something made so far
     for i, call in enumerate(graph.calls):
         padding = isinstance(call.operation, keras.layers.ZeroPadding2D)
         if reach <= i and id(call.output) in has_map and not padding:
-            trunk.append(call)
+            trunk.append(i)
         reach = max(reach, *(last_reader.get(id(tensor), 0) for tensor in call.outputs))
     read = readers(graph)
-    ends = [
-        call
-        for call, following in itertools.pairwise(trunk)
-        if read[id(call.output)] > 1 or _is_smaller(following, call)
-    ]
-    return ends + trunk[-1:]
+    grids = graph.places.grids
+
+    def ends(number: int, following: int) -> bool:
+        call, after = graph.calls[number].output, graph.calls[following].output
+        smaller = _is_smaller(graph, graph.calls[following], graph.calls[number])
+        if id(call) in grids and id(after) in grids:
+            return smaller or mixed(graph.calls[number + 1 : following + 1], call, after, grids)
+        return smaller or read[id(call)] > 1
+
+    numbers = [i for i, following in itertools.pairwise(trunk) if ends(i, following)]
+    return [graph.calls[i] for i in (*numbers, *trunk[-1:])]
 
 
-def _is_smaller(call: Call, before: Call) -> bool:
-    pairs = zip(call.shape[1:3], before.shape[1:3], strict=True)
+def _is_smaller(graph: FlatGraph, call: Call, before: Call) -> bool:
+    pairs = zip(graph.map_shape(call)[:2], graph.map_shape(before)[:2], strict=True)
     return any(a is not None and b is not None and a < b for a, b in pairs)

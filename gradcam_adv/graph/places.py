@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import keras
 from keras.src.layers.preprocessing.data_layer import DataLayer
 
 from gradcam_adv.graph.call import Call
+from gradcam_adv.graph.tokens import Grid, Grids, grid_of, with_read_patches
 
 # Layers that prepare pixels while nothing else has been done to them. Keras' data layers rescale,
 # resize, crop and augment.
@@ -38,41 +40,78 @@ def pixels_among(pixels: keras.KerasTensor, calls: Sequence[Call]) -> set[int]:
     return found
 
 
-def no_places(
-    pixels: keras.KerasTensor, calls: Sequence[Call], output: keras.KerasTensor
-) -> dict[int, str]:
-    """By the ids of calls that have no heatmap, why; those that are missing are places.
+@dataclass(frozen=True)
+class Places:
+    """Of which calls a heatmap can be made.
 
-    A place of attention is a layer, or an operation like one, with one output (N, H, W, C) on
-    which the model's ``output`` depends. Its positions are those of the image. So it does not lie
-    behind global pooling, whatever its shape: at 1 x 1 each heatmap would be 1.
+    Attributes:
+        reasons: by the ids of calls that have no heatmap, why; those that are missing are places.
+        grids: by the ids of tensors (N, tokens, C), which of their tokens are a grid of patches.
+    """
+
+    reasons: Mapping[int, str]
+    grids: Grids
+
+
+def places(pixels: keras.KerasTensor, calls: Sequence[Call], output: keras.KerasTensor) -> Places:
+    """Find the places of attention.
+
+    A place is a layer, or an operation like one, with one output (N, H, W, C), or (N, tokens, C)
+    with tokens that are a grid of patches, on which the model's ``output`` depends. Its positions
+    are those of the image. So it does not lie behind global pooling, whatever its shape: at 1 x 1
+    each heatmap would be 1.
     """
     of_pixels = pixels_among(pixels, calls)
     needed = {id(output)}
     for call in reversed(calls):
         if any(id(tensor) in needed for tensor in call.outputs):
             needed.update(map(id, call.inputs))
-    with_positions = {id(pixels)}
+    with_positions, grids = _positions(pixels, calls)
+    read = with_read_patches(calls, output, grids)
     reasons = {}
     for call in calls:
-        has_positions = any(id(tensor) in with_positions for tensor in call.inputs)
-        # Also a sequence of tokens, which may become a grid again.
-        if has_positions and len(call.shape) > 2 and set(call.shape[1:-1]) != {1}:
-            with_positions.update(map(id, call.outputs))
-        if len(call.shape) != 4:
+        if len(call.shape) == 3 and id(call.output) in with_positions - grids.keys():
+            reasons[id(call)] = f"whose {call.shape[1]} positions are not found to be a grid"
+        elif len(call.shape) != 4 and id(call.output) not in grids:
             reasons[id(call)] = f"whose output of shape {call.shape} is not (N, H, W, C)"
         elif id(call.output) not in with_positions and call.inputs:
             positions = f"{call.shape[1]} x {call.shape[2]} positions"
-            reasons[id(call)] = f"whose {positions} are none of the image, behind global pooling"
+            reasons[id(call)] = f"whose {positions} are none of the image, as behind global pooling"
         elif id(call.output) in of_pixels or not call.inputs:
             reasons[id(call)] = "which only prepares the pixels"
         elif len(call.outputs) > 1:
             reasons[id(call)] = f"which has {len(call.outputs)} outputs"
         elif id(call.output) not in needed:
             reasons[id(call)] = "on which the output does not depend"
+        elif id(call.output) in grids.keys() - read:
+            reasons[id(call)] = "of which only other tokens than the patches' are read"
         elif not _is_layer(call) and type(call.operation).__name__ not in _LIKE_LAYERS:
             reasons[id(call)] = "an operation that is neither a sum nor an activation"
-    return reasons
+    return Places(reasons, grids)
+
+
+def _positions(
+    pixels: keras.KerasTensor, calls: Sequence[Call]
+) -> tuple[set[int], dict[int, Grid]]:
+    """The ids of tensors with positions of the image; and, of sequences, the grids."""
+    found = {id(pixels)}
+    grids: dict[int, Grid] = {}
+    for call in calls:
+        sources = [tensor for tensor in call.inputs if id(tensor) in found]
+        for output in call.outputs if sources else ():
+            shape = tuple(output.shape)
+            if len(shape) < 3 or set(shape[1:-1]) == {1}:
+                continue
+            if len(shape) == 3 and (grid := grid_of(call, output, sources, grids)):
+                grids[id(output)] = grid
+            # Tokens become a map again at the size of their grid. Other shapes of four axes are
+            # those of heads or channels.
+            sizes = {
+                grids[id(source)].size if id(source) in grids else shape[1:3] for source in sources
+            }
+            if len(shape) != 4 or shape[1:3] in sizes:
+                found.add(id(output))
+    return found, grids
 
 
 def _is_layer(call: Call) -> bool:

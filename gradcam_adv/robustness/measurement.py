@@ -201,10 +201,11 @@ def dissimilarity(
 
 def _check_native(graph: FlatGraph, layers: Sequence[str]) -> None:
     small = [
-        f"{layer.path} with {layer.shape[1]} x {layer.shape[2]}"
+        f"{layer.path} with {height} x {width}"
         for layer in graph.layers
         if layer.path in layers
-        and any(side is not None and side < WINDOW for side in layer.shape[1:3])
+        for height, width, _ in [graph.map_shape(layer)]
+        if any(side is not None and side < WINDOW for side in (height, width))
     ]
     if small:
         raise ValueError(
