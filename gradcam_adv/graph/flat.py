@@ -6,7 +6,7 @@ import contextlib
 import functools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -32,6 +32,8 @@ class FlatGraph:
         logits: (None, classes). Behind a dense layer with a softmax they come from a copy of its
             weights, whose call stands at the end; so flatten again after training.
         independent: whether each class is a label of its own, yes or no, and not one of several.
+        of_pairs: whether classes 2 j and 2 j + 1 say "different from image j" and "the same", as of
+            :func:`gradcam_adv.verifier`.
     """
 
     input: keras.KerasTensor
@@ -40,6 +42,7 @@ class FlatGraph:
     output: keras.KerasTensor
     logits: keras.KerasTensor
     independent: bool = False
+    of_pairs: bool = False
 
     @property
     def classes(self) -> int:
@@ -59,6 +62,17 @@ class FlatGraph:
     def classifier(self) -> keras.Model:
         """The model from images in [0, 1] to the logits; one model, so it is compiled once."""
         return keras.Model(self.input, self.logits)
+
+    def predicted(self, logits: np.ndarray, explained: np.ndarray) -> np.ndarray:
+        """The class of the highest logit, int (n,); of pairs, of the two of the class explained."""
+        if not self.of_pairs:
+            return logits.argmax(axis=1)
+        two = explained[:, None] // 2 * 2 + np.arange(2)
+        return two[:, 0] + np.take_along_axis(logits, two, axis=1).argmax(axis=1)
+
+    def title(self, predicted: int) -> str:
+        """A class in words."""
+        return ("different", "same")[predicted % 2] if self.of_pairs else f"class {predicted}"
 
 
 def flatten(
@@ -109,6 +123,22 @@ def flatten(
     """
     if isinstance(model, FlatGraph):
         return model
+    graph = without_end(model, output, pixels=pixels, size=size)
+    if one_logit is None:
+        one_logit = _compiled_for_one_logit(model)
+    calls = list(graph.calls)
+    end = logits.behind(calls, graph.output, graph.input, one_logit=one_logit)
+    return replace(graph, calls=tuple(calls), logits=end.tensor, independent=end.independent)
+
+
+def without_end(
+    model: keras.Model,
+    output: str | None = None,
+    *,
+    pixels: str | None = None,
+    size: Sequence[int] | None = None,
+) -> FlatGraph:
+    """As :func:`flatten`, with the model's output, whatever it is, in the place of the logits."""
     if pixels is not None:
         check_choice("pixels", pixels, list(RANGES))
     if not _has_graph(model):
@@ -143,10 +173,7 @@ def flatten(
     if image.dtype != model.inputs[0].dtype:
         _check_cast(model, keras.Model(image, outputs), found)
     chosen = _chosen(calls, outputs, output)
-    if one_logit is None:
-        one_logit = _compiled_for_one_logit(model)
-    end = logits.behind(calls, chosen, image, one_logit=one_logit)
-    return FlatGraph(image, found, tuple(calls), chosen, end.tensor, end.independent)
+    return FlatGraph(image, found, tuple(calls), chosen, chosen)
 
 
 def _image(given: keras.KerasTensor, size: Sequence[int] | None) -> keras.KerasTensor:
