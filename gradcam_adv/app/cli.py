@@ -176,12 +176,15 @@ def explain(open_page: bool, **options: Any) -> None:
     """Grad-CAM heatmaps: of a study's test photos, or of a saved model on a folder of images.
 
     With --model it attacks the images with FGSM at each --epsilon and writes a page to look at,
-    heatmaps, overlays, tables and a contact sheet to --output.
+    heatmaps, overlays, tables and a contact sheet to --output. With --pairs the model is an
+    embedder; the similarity of the images of each pair is attacked and explained.
 
     Example: gradcam-adv explain studies/quick.toml
 
     Example: gradcam-adv explain --model my.keras --images photos --layers blocks
     --output out/explain
+
+    Example: gradcam-adv explain --model embedder.keras --pairs pairs.csv
     """
     chosen = for_model(options)
     if chosen is None:

@@ -87,10 +87,8 @@ def _of_table(file: Path, folder: Path) -> Iterator[Row]:
 def _of_lfw(file: Path, lines: list[str], folder: Path) -> Iterator[Row]:
     def path(name: str, number: str) -> Path:
         start = folder / name / f"{name}_{int(number):04d}"
-        found = (start.with_name(start.name + suffix) for suffix in SUFFIXES)
-        return next(
-            (path for path in found if path.is_file()), start.with_name(f"{start.name}.jpg")
-        )
+        paths = [start.with_name(start.name + suffix) for suffix in SUFFIXES]
+        return next((path for path in paths if path.is_file()), paths[0])
 
     for number, line in enumerate(lines, 1):
         match re.split(r"[\t,]", line.strip().rstrip(",")):
@@ -105,5 +103,6 @@ def _of_lfw(file: Path, lines: list[str], folder: Path) -> Iterator[Row]:
 def _no_pair(file: Path, number: int, line: str) -> ValueError:
     return ValueError(
         "Expected pairs as a CSV with the columns image, other, same (1 or 0), or as LFW's list, "
-        f"name n1 n2 and name1 n1 name2 n2 with tabs. Received: {file}, line {number}: {line[:80]!r}"
+        "name n1 n2 and name1 n1 name2 n2 with tabs. "
+        f"Received: {file}, line {number}: {line[:80]!r}"
     )
