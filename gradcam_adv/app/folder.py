@@ -26,9 +26,9 @@ from gradcam_adv.graph import Layers
 from gradcam_adv.graph.flat import FlatGraph, flatten
 from gradcam_adv.plots import depth_profile, overlay, sheet
 from gradcam_adv.report import saved_model, viewer
-from gradcam_adv.robustness import Dissimilarity, clean, tables
+from gradcam_adv.robustness import Dissimilarity, Verification, clean, tables
 from gradcam_adv.robustness.batches import Batch, Explained, attacked_batches
-from gradcam_adv.robustness.verification import Pairs, as_classifier, similarities
+from gradcam_adv.robustness.verification import Pairs, as_classifier, similarity_tables
 from gradcam_adv.runs import locks
 
 # A sheet with more rows, or an overlay with more columns, can't be read.
@@ -240,7 +240,7 @@ class FolderWork:
         self._write_tables(**measured)
         title = f"{self._file.name}, {layers[-1]}"
         if len(tiles) < len(images):
-            title += f", the first {len(tiles)} of {len(images)} images"
+            title += f", the first {len(tiles)} of {len(images)} {self._noun}s"
         columns = ["image", *(f"ε = {level.epsilon:g}" for level in levels)]
         columns += ["other"] if self._pairs else []
         _save(sheet(np.stack(tiles), names[: len(tiles)], columns, title), self._output, "sheet")
@@ -251,9 +251,9 @@ class FolderWork:
     def score(self) -> tuple[Dissimilarity, str]:
         """MOD, VID and gain by layer, with their controls, and one line on what is missing.
 
-        Writes ``report.html``, a page to look at first; a table for each attribute of
-        :class:`gradcam_adv.Dissimilarity`, such as ``mod.csv``; ``excluded.csv``; and for two
-        layers or more ``depth_profile.png``. OSError if another call works there.
+        Of pairs it is a :class:`gradcam_adv.Verification`. Writes ``report.html``, a page to look
+        at first; a table for each attribute of the result, such as ``mod.csv``; ``excluded.csv``;
+        and for two layers or more ``depth_profile.png``. OSError if another call works there.
         """
         with locks.alone_in(self._output):
             return self._score()
@@ -269,7 +269,9 @@ class FolderWork:
                 explainer=self._explainer,
                 batch_size=self._batch_size,
             )
-        measured = vars(result) | self._similarities(result.images)
+        if similarities := self._similarities(result.images):
+            result = Verification(**vars(result), **similarities)
+        measured = vars(result)
         self._write_tables(**measured)
         if len(result.vid) > 1:
             count = len(self._images)
@@ -347,7 +349,7 @@ class FolderWork:
         """Of pairs the tables pairs and rates."""
         if self._pairs is None:
             return {}
-        pairs, rates = similarities(self._pairs, images)
+        pairs, rates = similarity_tables(self._pairs, images)
         names = dict(enumerate(self._images.names))
         return {"pairs": pairs.assign(pair=pairs["pair"].map(names)), "rates": rates}
 
@@ -401,7 +403,8 @@ class FolderWork:
         predicted = images.drop_duplicates("image")["predicted_clean"].to_numpy()
         if self._pairs is not None:
             right = (predicted == self._pairs.labels).mean()
-            said = f"; {right:.1%} of the clean pairs right at {self._pairs.threshold:.4f}"
+            said = f"; the same from a similarity of {self._pairs.threshold:.4f}"
+            said += f", so {right:.1%} of the clean pairs right"
         else:
             said = f"; {len(set(predicted))} of {self._model.classes} classes predicted"
         if self._labels is not None:

@@ -134,11 +134,11 @@ def verification(
         batch_size=batch_size,
         **measuring,
     )
-    table, rates = similarities(pairs, result.images)
+    table, rates = similarity_tables(pairs, result.images)
     return Verification(**vars(result), pairs=table, rates=rates)
 
 
-def similarities(pairs: Pairs, images: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def similarity_tables(pairs: Pairs, images: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The tables pairs and rates of :class:`Verification`, out of the table of images."""
     clean = images.drop_duplicates("image")
     clean = clean.assign(epsilon=0.0, logit=clean["logit_clean"], psnr=np.inf)
