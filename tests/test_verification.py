@@ -153,6 +153,9 @@ def test_what_pairs_can_not_be(embedder, pixels, others, small_cnn):
     maps = keras.Model(embedder.input, embedder.get_layer("late").output)
     with pytest.raises(ValueError, match=r"Expected an embedder.*GlobalAveragePooling2D makes"):
         verifier(maps, others)
+    siamese = keras.Model([embedder.input, other := keras.Input(embedder.input_shape[1:])], other)
+    with pytest.raises(ValueError, match="the part that both share, with --pairs"):
+        verifier(siamese, others)
     classifier = keras.Model(small_cnn.input, K.Softmax()(small_cnn.output))
     with pytest.raises(ValueError, match="Expected an embedder.*Received: a classifier"):
         verifier(classifier, others)

@@ -150,7 +150,11 @@ def without_end(
         )
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         shapes = [tuple(tensor.shape) for tensor in model.inputs]
-        raise ValueError(f"Expected a model of one input (N, H, W, C). Received: inputs {shapes}")
+        of_two = "; to compare two images, give the part that both share, with --pairs"
+        raise ValueError(
+            f"Expected a model of one input (N, H, W, C). Received: inputs {shapes}"
+            + of_two * (len(shapes) == 2 and shapes[0] == shapes[1])
+        )
     image = _image(model.inputs[0], size)
     calls: list[Call] = []
     outputs = _walk(model, [image], "", calls)
