@@ -4,9 +4,10 @@ from .explain import GradCAM, GradCAMPlusPlus, LayerCAM, ScoreCAM
 from .graph.flat import flatten
 from .graph.layers import layer_names
 from .graph.predictor import predict_logits
+from .graph.verifier import verifier
 from .models.classifiers import load_model
 from .plots import depth_profile, overlay
-from .robustness import Dissimilarity, dissimilarity
+from .robustness import Dissimilarity, Verification, dissimilarity, verification
 
 __all__ = [
     "FGSM",
@@ -16,6 +17,7 @@ __all__ = [
     "LayerCAM",
     "RandomSigns",
     "ScoreCAM",
+    "Verification",
     "attacks",
     "data",
     "depth_profile",
@@ -31,4 +33,6 @@ __all__ = [
     "plots",
     "predict_logits",
     "study",
+    "verification",
+    "verifier",
 ]

@@ -141,7 +141,7 @@ def check_command(words: list[str]) -> None:
         case ["gradcam-adv", name, *arguments]:
             assert name in cli.main.commands
             cli.main.commands[name].make_context(name, arguments)
-        case ["python", "-m", module]:
+        case ["python", "-m", module, *_]:
             assert importlib.util.find_spec(module), module
         case ["make", *rest]:
             given = dict(word.split("=", 1) for word in rest if "=" in word)

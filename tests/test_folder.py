@@ -201,7 +201,7 @@ REFUSED = {
     "layers text.keras": "which is not in that format",
     "layers lambda.keras": "a Lambda layer, which is Python code that opening the file",
     "explain --images empty": "Expected --model with --images. Received: no --model",
-    f"score {MODEL}": "Expected --images with --model. Received: none",
+    f"score {MODEL}": "Expected --images or --pairs with --model. Received: none",
     f"explain {WHOLE} --pixels 0..256": "'0..256' is not one of '0..1', '0..255', '-1..1'",
     f"explain {WHOLE} --size 24x": "Expected --size as 224, or 224x160 (height, width).",
     f"score {WHOLE} --size 32": "Expected size as the model's, 24 x 24. Received: 32 x 32",

@@ -176,12 +176,15 @@ def explain(open_page: bool, **options: Any) -> None:
     """Grad-CAM heatmaps: of a study's test photos, or of a saved model on a folder of images.
 
     With --model it attacks the images with FGSM at each --epsilon and writes a page to look at,
-    heatmaps, overlays, tables and a contact sheet to --output.
+    heatmaps, overlays, tables and a contact sheet to --output. With --pairs the model is an
+    embedder; the similarity of the images of each pair is attacked and explained.
 
     Example: gradcam-adv explain studies/quick.toml
 
     Example: gradcam-adv explain --model my.keras --images photos --layers blocks
     --output out/explain
+
+    Example: gradcam-adv explain --model embedder.keras --pairs pairs.csv
     """
     chosen = for_model(options)
     if chosen is None:
@@ -201,6 +204,8 @@ def explain(open_page: bool, **options: Any) -> None:
 def score(as_json: bool, open_page: bool, **options: Any) -> None:
     """MOD, VID and gain with their controls, of a study or of a saved model and a folder of images.
 
+    With --pairs also how often the embedder is wrong about pairs, clean and under attack.
+
     The gain says how many times larger random noise must be to move the heatmaps as far. In JSON an
     infinite gain, more than any noise that was tried, is null.
 
@@ -217,9 +222,13 @@ def score(as_json: bool, open_page: bool, **options: Any) -> None:
 
     work = folder.FolderWork(**chosen)
     result, said = work.score()
+    names = ("mod", "vid", "gain", "half_shift", "rates")
+    tables = {name: table for name, table in vars(result).items() if name in names}
     if as_json:
-        say_json({name: getattr(result, name) for name in ("mod", "vid", "gain", "half_shift")})
+        say_json(tables)
     else:
+        if "rates" in tables:
+            say(*table_lines(tables["rates"].round(4)), "")
         say(*table_lines(folder.by_layer(result)), "")
         say(*table_lines(folder.gain_by_layer(result)))
     say(said, err=True)

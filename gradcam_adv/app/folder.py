@@ -1,9 +1,9 @@
-"""A saved model and a folder of images: heatmaps, MOD and VID, written as files."""
+"""A saved model on a folder of images, or on pairs: heatmaps, MOD and VID, written as files."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,15 @@ from gradcam_adv.app.options import check_output
 from gradcam_adv.attacks.fgsm import FGSM
 from gradcam_adv.batching import batch_size_for
 from gradcam_adv.data import image_files, photos
+from gradcam_adv.data.pairs import PairList, read_pairs
 from gradcam_adv.files import read, text, write
 from gradcam_adv.graph import Layers
 from gradcam_adv.graph.flat import FlatGraph, flatten
 from gradcam_adv.plots import depth_profile, overlay, sheet
 from gradcam_adv.report import saved_model, viewer
-from gradcam_adv.robustness import Dissimilarity, clean, tables
-from gradcam_adv.robustness.batches import Explained, attacked_batches
+from gradcam_adv.robustness import Dissimilarity, Verification, clean, tables
+from gradcam_adv.robustness.batches import Batch, Explained, attacked_batches
+from gradcam_adv.robustness.verification import Pairs, as_classifier, similarity_tables
 from gradcam_adv.runs import locks
 
 # A sheet with more rows, or an overlay with more columns, can't be read.
@@ -40,10 +42,10 @@ LOOKED_AT = 64
 
 @dataclass(frozen=True)
 class Images:
-    """Images of a folder, decoded when they are used, float32 (n, H, W, C) in [0, 1]."""
+    """Images of a folder or a list, decoded when they are used, float32 (n, H, W, C) in [0, 1]."""
 
     paths: list[Path]
-    names: list[str]  # paths below the folder
+    names: list[str]  # paths below the folder; of a list, what the pairs are called
     shape: tuple[int, int, int]  # (H, W, C) of the model
 
     def __len__(self) -> int:
@@ -70,12 +72,7 @@ def images_of(folder: Path, model: keras.Model | FlatGraph) -> tuple[Images, pd.
     ValueError without a folder or an image that can be read, or for a model without a fixed image
     size or with other than 1 or 3 channels.
     """
-    shape = tuple(flatten(model).input.shape[1:])
-    if None in shape or shape[-1] not in (1, 3):
-        raise ValueError(
-            "Expected a model of images of one size (--size chooses one of several), with 1 or 3 "
-            f"channels. Received: {shape}"
-        )
+    shape = _shape(flatten(model))
     if not folder.is_dir():
         raise ValueError(f"Expected a folder of images. Received: {folder}, which is no folder")
     found: list[Path] = []
@@ -97,6 +94,38 @@ def images_of(folder: Path, model: keras.Model | FlatGraph) -> tuple[Images, pd.
     images = Images(table["path"][usable].tolist(), table["image"][usable].tolist(), shape)
     excluded = table.loc[~usable, ["image", "reason"]].reset_index(drop=True)
     return images, excluded.assign(image=excluded["image"].map(text.escaped))
+
+
+def _shape(graph: FlatGraph) -> tuple[int, int, int]:
+    """(H, W, C) of the images of a model."""
+    shape = tuple(graph.input.shape[1:])
+    if None in shape or shape[-1] not in (1, 3):
+        raise ValueError(
+            "Expected a model of images of one size (--size chooses one of several), with 1 or 3 "
+            f"channels. Received: {shape}"
+        )
+    return shape
+
+
+def images_of_pairs(listed: PairList, graph: FlatGraph) -> tuple[Images, Images]:
+    """The images and the others of pairs, each pair named by its number and its files.
+
+    ValueError if one can't be read.
+    """
+    every = sorted({*listed.images, *listed.others})
+    with photos.quiet():
+        reasons = zip(every, threads.map_in_threads(_reason, every), strict=True)
+        if unusable := [f"{path}: {reason}" for path, reason in reasons if reason]:
+            raise ValueError(
+                f"Expected pairs of images that can be read. Received: {len(unusable)} that can "
+                f"not, the first: {unusable[0]}"
+            )
+    names = []
+    for number, (path, other) in enumerate(zip(listed.images, listed.others, strict=True), 1):
+        name = f"{number:0{len(str(len(listed.same)))}} {path.stem} {other.stem}"
+        names.append(name.encode()[:NAME_BYTES].decode(errors="ignore"))
+    shape = _shape(graph)
+    return Images(listed.images, names, shape), Images(listed.others, names, shape)
 
 
 def _reason(path: Path) -> str:
@@ -122,16 +151,17 @@ EXPLAINERS: dict[str, Any] = {
 
 
 class FolderWork:
-    """Work of a saved model on the images of a folder.
+    """Work of a saved model on the images of a folder, or on pairs of images.
 
-    The class attacked and explained is the predicted one, since the true one is not known. The
-    arguments are the options of the command line.
+    The class attacked and explained is the predicted one, since the true one is not known. Of pairs
+    the right answer is attacked, and the similarity explained. The arguments are the options of the
+    command line.
     """
 
     def __init__(
         self,
         model: Path,
-        images: Path,
+        images: Path | None,
         output: Path,
         *,
         layers: Layers,
@@ -139,19 +169,34 @@ class FolderWork:
         explainer: str,
         batch_size: int | None,
         pixels: str | None = None,
+        pairs: Path | None = None,
+        threshold: float | None = None,
         **opening: Any,
     ) -> None:
-        check_output(images, output)
+        if pairs is None:
+            assert images is not None  # the options ask for one of both
+            check_output(images, output)
         validation.check_choice("explainer", explainer, list(EXPLAINERS))
         self._file = model
         self._output = output
-        flat = opened(model, **opening)
+        self._epsilons = epsilons or robustness.EPSILONS
+        flat = opened(model, embeds=pairs is not None, **opening)
         self._model = flat(pixels=pixels)
+        self._pairs: Pairs | None = None
+        if pairs is not None:
+            listed = read_pairs(pairs, images)
+            self._images, self._others = images_of_pairs(listed, self._model)
+            self._excluded = pd.DataFrame(columns=["image", "reason"])
+            both = self._images, self._others
+            self._pairs = as_classifier(self._model, *both, listed.same, threshold, batch_size)
+            self._model = self._pairs.graph
         self._kind = explainer
         self._explainer = EXPLAINERS[explainer](self._model, layers, batch_size=batch_size)
-        self._images, self._excluded = images_of(images, self._model)
-        self._epsilons = epsilons or robustness.EPSILONS
         self._batch_size = batch_size_for(batch_size, self._model.input.shape)
+        self._labels = None
+        if images is None or pairs is not None:
+            return
+        self._images, self._excluded = images_of(images, self._model)
         self._labels = _classes_of(self._images.names, self._model)
         if not self._model.pixels.known:
             first = slice(0, LOOKED_AT)
@@ -184,46 +229,41 @@ class FolderWork:
             tqdm(total=len(images), desc="explain", unit="image", disable=None) as bar,
             validation.naming(names, self._file.name),
         ):
-            for batch in attacked_batches(
-                self._model,
-                images,
-                None,
-                epsilons=self._epsilons,
-                attack=FGSM(self._model, batch_size=self._batch_size),
-                explainer=self._explainer,
-                targets=None,
-                controls=False,
-                batch_size=self._batch_size,
-            ):
+            for batch in self._batches(images, controls=False):
                 levels = [batch.clean, *batch.attacked]
                 shown.append(tables.images_of(batch))
                 scores.append(tables.nissim_of(batch, "input"))
                 for i, number in enumerate(batch.numbers):
-                    self._write_image(names[number], levels, i)
+                    self._write_image(number, levels, i)
                     if number < on_sheet:
                         pictures = _tiles(levels, i, of_sheet)
+                        other = [one[None] for one in self._other(number)]
+                        said = ["", *(self._model.title(level.predicted[i]) for level in levels)]
                         for place, layer in enumerate(of_sheet, start=1):
-                            tiles.append(np.concatenate([pictures[:1, 0], pictures[:, place]]))
+                            row = [pictures[:1, 0], pictures[:, place], *other]
+                            tiles.append(np.concatenate(row))
                             rows.append(f"{names[number]}\n{layer}")
-                            captions.append(["", *(f"class {lv.predicted[i]}" for lv in levels)])
+                            captions.append([*said, *([""] if other else [])])
                 bar.update(len(batch.numbers))
         measured = {"images": pd.concat(shown), "nissim": pd.concat(scores)}
+        measured |= self._similarities(measured["images"])
         self._write_tables(**measured)
         title = self._file.name
         if on_sheet < len(images):
-            title += f", the first {on_sheet} of {len(images)} images"
+            title += f", the first {on_sheet} of {len(images)} {self._noun}s"
         columns = ["image", *(f"ε = {level.epsilon:g}" for level in levels)]
+        columns += ["other"] if self._pairs else []
         _save(sheet(np.stack(tiles), rows, columns, title, captions), self._output, "sheet")
         self._write_page(measured, {})
-        counts = f"{_counted(images, 'image')}, {_counted(layers, 'layer')}"
-        return f"{counts} in {self._output}{self._left_out()}{self._about(**measured)}"
+        counts = f"{_counted(images, self._noun)}, {_counted(layers, 'layer')}"
+        return f"{counts} in {self._output}{self._left_out()}{self._about(measured)}"
 
     def score(self) -> tuple[Dissimilarity, str]:
         """MOD, VID and gain by layer, with their controls, and one line on what is missing.
 
-        Writes ``report.html``, a page to look at first; a table for each attribute of
-        :class:`gradcam_adv.Dissimilarity`, such as ``mod.csv``; ``excluded.csv``; and for two
-        layers or more ``depth_profile.png``. OSError if another call works there.
+        Of pairs it is a :class:`gradcam_adv.Verification`. Writes ``report.html``, a page to look
+        at first; a table for each attribute of the result, such as ``mod.csv``; ``excluded.csv``;
+        and for two layers or more ``depth_profile.png``. OSError if another call works there.
         """
         with locks.alone_in(self._output):
             return self._score()
@@ -233,23 +273,29 @@ class FolderWork:
             result = robustness.dissimilarity(
                 self._model,
                 self._images,
+                None if self._pairs is None else self._pairs.labels,
+                targets=None if self._pairs is None else self._pairs.targets,
                 epsilons=self._epsilons,
                 explainer=self._explainer,
                 batch_size=self._batch_size,
             )
-        self._write_tables(**vars(result))
+        if similarities := self._similarities(result.images):
+            result = Verification(**vars(result), **similarities)
+        measured = vars(result)
+        self._write_tables(**measured)
         if len(result.vid) > 1:
             count = len(self._images)
-            title = f"{self._file.name}: MOD along the depth, {count} images, {self._kind}"
+            title = f"{self._file.name}: MOD along the depth, {count} {self._noun}s, {self._kind}"
             _save(depth_profile(result.mod, title), self._output, "depth_profile")
         else:  # an earlier call may have left one of other layers
             read.inside(self._output, "depth_profile.png").unlink(missing_ok=True)
         tables_of = {"MOD and VID by layer": by_layer, "Gain by layer": gain_by_layer}
-        self._write_page(vars(result), {name: made(result) for name, made in tables_of.items()})
-        said = f"{_counted(self._images, 'image')}; tables in {self._output}{self._left_out()}"
-        said += self._about(result.images, result.nissim)
+        self._write_page(measured, {name: made(result) for name, made in tables_of.items()})
+        said = f"{_counted(self._images, self._noun)}; tables in {self._output}{self._left_out()}"
+        said += self._about(measured)
         if result.mod["unrelated"].isna().all():
-            said += "; no unrelated images, since all are predicted as one class"
+            why = "there is one pair" if self._pairs else "all are predicted as one class"
+            said += f"; no unrelated images, since {why}"
         return result, said
 
     @property
@@ -260,31 +306,62 @@ class FolderWork:
         self, measured: Mapping[str, pd.DataFrame], shown: Mapping[str, pd.DataFrame]
     ) -> None:
         """The page, with the first images explained once more, and with noise, for its viewer."""
-        first = self._images[: viewer.PHOTOS]
         with validation.naming(self._images.names, self._file.name):
-            examples = list(
-                attacked_batches(
-                    self._model,
-                    first,
-                    None,
-                    epsilons=self._epsilons,
-                    attack=FGSM(self._model, batch_size=self._batch_size),
-                    explainer=self._explainer,
-                    targets=None,
-                    controls=True,
-                    batch_size=self._batch_size,
-                )
+            examples = list(self._batches(self._images[: viewer.PHOTOS], controls=True))
+        if self._pairs is not None:
+            shown = {"Errors of verification": measured["rates"].round(4), **shown}
+            about = (
+                f"the right answer is attacked, at a threshold of {self._pairs.threshold:.4f}, and "
+                "the similarity explained"
             )
+        else:
+            about = "the true class is not known: the predicted one is attacked and explained"
         saved_model.write_page(
             read.inside(self._output, "report.html"),
             model=text.shown(self._file.name),
             explainer=self._kind,
             layers=self._explainer.layers,
             images=self._images.names,
+            noun=self._noun,
+            about=about,
+            title=self._model.title,
             examples=examples,
             measured=measured,
             shown=shown,
         )
+
+    def _batches(self, images: Any, *, controls: bool) -> Iterator[Batch]:
+        """The images, or the first of them, attacked and explained."""
+        asked = self._pairs
+        return attacked_batches(
+            self._model,
+            images,
+            None if asked is None else asked.labels[: len(images)],
+            epsilons=self._epsilons,
+            attack=FGSM(self._model, batch_size=self._batch_size),
+            explainer=self._explainer,
+            targets=None if asked is None else asked.targets[: len(images)],
+            controls=controls,
+            batch_size=self._batch_size,
+        )
+
+    @property
+    def _noun(self) -> str:
+        return "image" if self._pairs is None else "pair"
+
+    def _other(self, number: int) -> list[np.ndarray]:
+        """The other image of a pair, (H, W, 3); none without pairs."""
+        if self._pairs is None:
+            return []
+        return [_in_colour(self._others[number : number + 1][0])]
+
+    def _similarities(self, images: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        """Of pairs the tables pairs and rates."""
+        if self._pairs is None:
+            return {}
+        pairs, rates = similarity_tables(self._pairs, images)
+        names = dict(enumerate(self._images.names))
+        return {"pairs": pairs.assign(pair=pairs["pair"].map(names)), "rates": rates}
 
     def _check_no_others(self) -> None:
         """ValueError for an output with pictures of other images, which the user may still want."""
@@ -302,17 +379,21 @@ class FolderWork:
                     f"Received: {other[0]}"
                 )
 
-    def _write_image(self, image: str, levels: list[Explained], i: int) -> None:
+    def _write_image(self, number: int, levels: list[Explained], i: int) -> None:
         """Write the heatmaps of an image, and its overlays."""
-        layers = self._explainer.layers
+        image, layers = self._images.names[number], self._explainer.layers
         write.arrays(
             read.inside(self._output, f"heatmaps/{image}.npz"),
             {f"{lv.epsilon:g} {name}": lv.heatmaps[name][i] for lv in levels for name in layers},
         )
         shown = _spread(layers)
-        rows = [f"ε = {level.epsilon:g}\nclass {level.predicted[i]}" for level in levels]
+        rows = [f"ε = {lv.epsilon:g}\n{self._model.title(lv.predicted[i])}" for lv in levels]
         columns = ["image", *(name.replace("/", "/\n") for name in shown)]
-        figure = sheet(_tiles(levels, i, shown), rows, columns, image)
+        pictures = _tiles(levels, i, shown)
+        for other in self._other(number):
+            columns.append("other")
+            pictures = np.concatenate([pictures, np.stack([other] * len(levels))[:, None]], axis=1)
+        figure = sheet(pictures, rows, columns, image)
         _save(figure, self._output, f"overlays/{image}")
 
     def _write_tables(self, **tables: pd.DataFrame) -> None:
@@ -323,10 +404,16 @@ class FolderWork:
                 tables[name] = table.assign(image=table["image"].map(names))
         write.tables(self._output, **tables, excluded=self._excluded)
 
-    def _about(self, images: pd.DataFrame, nissim: pd.DataFrame) -> str:
+    def _about(self, measured: Mapping[str, pd.DataFrame]) -> str:
         """What a reader must know: the pixels, the clean predictions, and empty heatmaps."""
+        images, nissim = measured["images"], measured["nissim"]
         predicted = images.drop_duplicates("image")["predicted_clean"].to_numpy()
-        said = f"; {len(set(predicted))} of {self._model.classes} classes predicted"
+        if self._pairs is not None:
+            right = (predicted == self._pairs.labels).mean()
+            said = f"; the same from a similarity of {self._pairs.threshold:.4f}"
+            said += f", so {right:.1%} of the clean pairs right"
+        else:
+            said = f"; {len(set(predicted))} of {self._model.classes} classes predicted"
         if self._labels is not None:
             share = clean.accuracy(self._model, predicted, self._labels)
             said += f", {share:.1%} of the clean images right by their folders"
@@ -369,10 +456,14 @@ def _tiles(levels: list[Explained], i: int, layers: list[str]) -> np.ndarray:
     rows = []
     for level in levels:
         pixels = level.pixels[i]
-        grey_to_rgb = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
         overlays = [overlay(pixels, level.heatmaps[layer][i]) for layer in layers]
-        rows.append(np.stack([grey_to_rgb, *overlays]))
+        rows.append(np.stack([_in_colour(pixels), *overlays]))
     return np.stack(rows)
+
+
+def _in_colour(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3), also of a grey image."""
+    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
 
 
 def _save(figure: Any, folder: Path, name: str) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 from gradcam_adv.graph.flat import FlatGraph, flatten
 from gradcam_adv.graph.layers import group
 from gradcam_adv.graph.pixels import Pixels
+from gradcam_adv.graph.verifier import embedder
 from gradcam_adv.models.classifiers import load_model
 
 
@@ -24,16 +25,19 @@ def opened(
     output_layer: str | None = None,
     one_logit: bool = False,
     module: Path | None = None,
+    embeds: bool = False,
 ) -> Callable[..., FlatGraph]:
     """A saved model as a function from ``pixels``, as :func:`gradcam_adv.flatten` takes them.
 
-    ``module`` is Python code to run before, which registers classes of the model with Keras.
+    ``module`` is Python code to run before, which registers classes of the model with Keras. The
+    model is a classifier, unless it ``embeds`` images.
     """
     if module is not None:
         _run_module(module)
-    return functools.partial(
-        flatten, load_model(path), output_layer, size=size, one_logit=one_logit or None
-    )
+    model = load_model(path)
+    if embeds:
+        return functools.partial(embedder, model, output_layer, size=size)
+    return functools.partial(flatten, model, output_layer, size=size, one_logit=one_logit or None)
 
 
 def _run_module(path: Path) -> None:

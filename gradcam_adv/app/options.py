@@ -108,6 +108,20 @@ MODEL = (
     click.option("--model", type=PATH, help="A saved model, instead of a study."),
     click.option("--images", type=PATH, help="With --model: a folder of images."),
     click.option(
+        "--pairs",
+        type=PATH,
+        metavar="FILE",
+        help="With --model, an embedder: a CSV with the columns image, other and same, or LFW's "
+        "pairs.txt. The images lie in --images, or beside the list.",
+    ),
+    click.option(
+        "--threshold",
+        type=float,
+        metavar="T",
+        help="With --pairs: the least cosine similarity that is taken for the same. Default: that "
+        "of equal errors on the pairs.",
+    ),
+    click.option(
         "--layers",
         multiple=True,
         default=["last"],
@@ -162,7 +176,7 @@ def for_model(options: dict[str, Any]) -> dict[str, Any] | None:
     """
     names = (
         *("model", "images", "output", "layers", "epsilons", "explainer", "batch_size"),
-        *("pixels", "size", "output_layer", "one_logit", "module"),
+        *("pixels", "size", "output_layer", "one_logit", "module", "pairs", "threshold"),
     )
     chosen = {name: options.pop(name) for name in names}
     context = click.get_current_context()
@@ -185,8 +199,13 @@ def for_model(options: dict[str, Any]) -> dict[str, Any] | None:
         raise ValueError(
             f"Expected --model or a study. Received: --model and {', '.join(of_study)}"
         )
-    if chosen["images"] is None:
-        raise ValueError("Expected --images with --model. Received: none")
+    if chosen["pairs"] is None:
+        if chosen["images"] is None:
+            raise ValueError("Expected --images or --pairs with --model. Received: none")
+        if chosen["threshold"] is not None:
+            raise ValueError("Expected --pairs with --threshold. Received: no --pairs")
+    elif chosen["one_logit"]:
+        raise ValueError("Expected an embedder with --pairs. Received: --one-logit")
     output = chosen["output"] or Path("out", str(context.info_name), chosen["model"].stem)
     layers = [int(s) if s.lstrip("-").isdigit() else s for s in chosen["layers"]]
     return chosen | {"layers": layers, "output": output}

@@ -90,7 +90,7 @@ class BoundExplainer(abc.ABC):
                 not finite.
         """
         pixels = validation.check_images(self._graph.input.shape, images)
-        classes, score = classes_and_score(targets, len(pixels), self._graph.classes)
+        classes, score = classes_and_score(targets, len(pixels), self._graph)
         maps, _ = self.maps_and_logits(pixels, classes, score, verbose=verbose)
         return {name: values[:, 0] for name, values in maps.items()}
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradcam_adv import validation
+from gradcam_adv.graph.flat import FlatGraph
 
 Score = Callable[[Any], Any]
 """A function from logits, (N, classes), to scores, (N,), in ``keras.ops``."""
@@ -62,9 +63,14 @@ class ExplainsWithLogits(Protocol):
 
 
 def classes_and_score(
-    targets: Targets, count: int, classes: int
+    targets: Targets, count: int, graph: FlatGraph
 ) -> tuple[np.ndarray, Score | None]:
     """Targets as a user gives them, checked, in the form that ``maps_and_logits`` takes."""
+    if graph.of_pairs and (targets is None or callable(targets)):
+        raise ValueError(
+            "Expected targets as one class per image with pairs: 2 * j + 1 for its similarity to "
+            f"image j of the others. Received: {'none' if targets is None else 'a function'}"
+        )
     if targets is None or callable(targets):
         return np.full((count, 1), PREDICTED, np.int32), targets
     if isinstance(targets, str):
@@ -72,4 +78,4 @@ def classes_and_score(
             "Expected targets as None (the predicted class), one class per image, or a function of "
             f"the logits. Received: {targets!r}"
         )
-    return validation.check_labels(targets, count, classes, "targets")[:, None], None
+    return validation.check_labels(targets, count, graph.classes, "targets")[:, None], None

@@ -7,7 +7,7 @@ import functools
 import operator
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -35,6 +35,8 @@ class FlatGraph:
             weights, whose call stands at the end; so flatten again after training.
         independent: whether each class is a label of its own, yes or no, and not one of several.
         copies: such layers, each with its copy.
+        of_pairs: whether classes 2 j and 2 j + 1 say "different from image j" and "the same", as of
+            :func:`gradcam_adv.verifier`.
     """
 
     input: keras.KerasTensor
@@ -44,6 +46,7 @@ class FlatGraph:
     logits: keras.KerasTensor
     independent: bool = False
     copies: tuple[tuple[keras.layers.Layer, keras.layers.Layer], ...] = ()
+    of_pairs: bool = False
 
     @property
     def classes(self) -> int:
@@ -73,6 +76,17 @@ class FlatGraph:
     def classifier(self) -> keras.Model:
         """The model from images in [0, 1] to the logits; one model, so it is compiled once."""
         return keras.Model(self.input, self.logits)
+
+    def predicted(self, logits: np.ndarray, explained: np.ndarray) -> np.ndarray:
+        """The class of the highest logit, int (n,); of pairs, of the two of the class explained."""
+        if not self.of_pairs:
+            return logits.argmax(axis=1)
+        two = explained[:, None] // 2 * 2 + np.arange(2)
+        return two[:, 0] + np.take_along_axis(logits, two, axis=1).argmax(axis=1)
+
+    def title(self, predicted: int) -> str:
+        """A class in words."""
+        return ("different", "same")[predicted % 2] if self.of_pairs else f"class {predicted}"
 
     @functools.cached_property
     def compiled(self) -> dict[Hashable, Any]:
@@ -145,15 +159,7 @@ def flatten(
     """
     if isinstance(model, FlatGraph):
         return model
-    if pixels is not None:
-        check_choice("pixels", pixels, list(RANGES))
-    if not _has_graph(model):
-        raise ValueError(
-            "Expected a functional model, or a Sequential one that is built. "
-            f"Received: {type(model).__name__} {getattr(model, 'name', '')!r}; a Sequential is "
-            "built by an Input or its first call, a subclassed model has no graph: build it from "
-            "keras.Input and layers"
-        )
+    _check_has_graph(model)
     graphs = vars(model).setdefault(_Graphs.ATTRIBUTE, _Graphs()).made
     key = repr((output, pixels, size, one_logit))
     if key in graphs:
@@ -172,23 +178,6 @@ def flatten(
     return kept(graphs, key, make)[0]
 
 
-def _made_of(model: keras.Model, calls: Sequence[Call]) -> list[Any]:
-    """Objects that are others if a graph has to be made again.
-
-    Compiled functions see new values of weights, so these are not among them. Two exceptions: on
-    JAX new values are new arrays, and a Normalization that is adapted gets new constants.
-    """
-    operations = [call.operation for call in calls]
-    normalizations = [o for o in operations if isinstance(o, keras.layers.Normalization)]
-    return [
-        *model.outputs,
-        getattr(model, "loss", None),
-        *(variable.value for variable in model.variables),
-        *(getattr(operation, "activation", None) for operation in operations),
-        *(value for layer in normalizations for value in (layer.mean, layer.variance)),
-    ]
-
-
 def _flattened(
     model: keras.Model,
     output: str | None,
@@ -196,10 +185,41 @@ def _flattened(
     size: Sequence[int] | None,
     one_logit: bool | None,
 ) -> FlatGraph:
-    """:func:`flatten` of a model that has a graph."""
+    graph = without_end(model, output, pixels=pixels, size=size)
+    if one_logit is None:
+        one_logit = _compiled_for_one_logit(model)
+    calls = list(graph.calls)
+    end = logits.behind(calls, graph.output, graph.input, one_logit=one_logit)
+    layers = {call.path: call.operation for call in graph.calls}
+    added = calls[len(graph.calls) :]
+    copies = tuple((layers[c.path], c.operation) for c in added if c.path in layers)
+    return replace(
+        graph,
+        calls=tuple(calls),
+        logits=end.tensor,
+        independent=end.independent,
+        copies=copies,
+    )
+
+
+def without_end(
+    model: keras.Model,
+    output: str | None = None,
+    *,
+    pixels: str | None = None,
+    size: Sequence[int] | None = None,
+) -> FlatGraph:
+    """As :func:`flatten`, with the model's output, whatever it is, in the place of the logits."""
+    if pixels is not None:
+        check_choice("pixels", pixels, list(RANGES))
+    _check_has_graph(model)
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         shapes = [tuple(tensor.shape) for tensor in model.inputs]
-        raise ValueError(f"Expected a model of one input (N, H, W, C). Received: inputs {shapes}")
+        of_two = "; to compare two images, give the part that both share, with --pairs"
+        raise ValueError(
+            f"Expected a model of one input (N, H, W, C). Received: inputs {shapes}"
+            + of_two * (len(shapes) == 2 and shapes[0] == shapes[1])
+        )
     image = _image(model.inputs[0], size)
     calls: list[Call] = []
     outputs = _walk(model, [image], "", calls)
@@ -222,13 +242,24 @@ def _flattened(
     if image.dtype != model.inputs[0].dtype:
         _check_cast(model, keras.Model(image, outputs), found)
     chosen = _chosen(calls, outputs, output)
-    if one_logit is None:
-        one_logit = _compiled_for_one_logit(model)
-    layers = {call.path: call.operation for call in calls}
-    own = len(calls)
-    end = logits.behind(calls, chosen, image, one_logit=one_logit)
-    copies = tuple((layers[c.path], c.operation) for c in calls[own:] if c.path in layers)
-    return FlatGraph(image, found, tuple(calls), chosen, end.tensor, end.independent, copies)
+    return FlatGraph(image, found, tuple(calls), chosen, chosen)
+
+
+def _made_of(model: keras.Model, calls: Sequence[Call]) -> list[Any]:
+    """Objects that are others if a graph has to be made again.
+
+    Compiled functions see new values of weights, so these are not among them. Two exceptions: on
+    JAX new values are new arrays, and a Normalization that is adapted gets new constants.
+    """
+    operations = [call.operation for call in calls]
+    normalizations = [o for o in operations if isinstance(o, keras.layers.Normalization)]
+    return [
+        *model.outputs,
+        getattr(model, "loss", None),
+        *(variable.value for variable in model.variables),
+        *(getattr(operation, "activation", None) for operation in operations),
+        *(value for layer in normalizations for value in (layer.mean, layer.variance)),
+    ]
 
 
 def _image(given: keras.KerasTensor, size: Sequence[int] | None) -> keras.KerasTensor:
@@ -274,6 +305,16 @@ def _compiled_for_one_logit(model: keras.Model) -> bool:
     losses = keras.tree.flatten(getattr(model, "loss", None))
     kinds = (keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy)
     return any(isinstance(loss, kinds) and loss.from_logits for loss in losses)
+
+
+def _check_has_graph(model: keras.Model) -> None:
+    if not _has_graph(model):
+        raise ValueError(
+            "Expected a functional model, or a Sequential one that is built. "
+            f"Received: {type(model).__name__} {getattr(model, 'name', '')!r}; a Sequential is "
+            "built by an Input or its first call, a subclassed model has no graph: build it from "
+            "keras.Input and layers"
+        )
 
 
 def _has_graph(model: object) -> bool:

@@ -23,6 +23,7 @@ _NORMALIZING = (
     *(keras.layers.BatchNormalization, keras.layers.LayerNormalization),
     keras.layers.UnitNormalization,
 )
+_POOLING = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,22 +187,42 @@ def _wrong(call: Call, received: str) -> ValueError:
 def _refuse_unknown(call: Call, model: keras.Model, *, raw: bool) -> None:
     """ValueError if an unknown last operation gives probabilities, or the features of an embedder.
 
-    Probabilities are rows of equal sum and no negative values. Features have length 1, or, as the
-    ``raw`` output of the model, are normalized in another way.
+    Features have length 1, or, as the ``raw`` output of the model, are normalized in another way
+    or are means over maps behind a ReLU.
     """
-    shape = [2, *(64 if size is None else size for size in model.input_shape[1:])]
-    images = np.random.default_rng(0).random(shape, np.float32)
-    with errors_of_models():
-        given = np.asarray(model.predict_on_batch(images), np.float64)
-    sums, lengths = given.sum(axis=-1), np.linalg.norm(given, axis=-1)
+    given = outputs_of_noise(model)
     kind = f"from {call.path!r}, a {type(call.operation).__name__}"
-    if (given >= 0).all() and sums[0].all() and np.allclose(sums, sums[0], rtol=1e-3):
+    if are_probabilities(given):
         raise ValueError(
             "Expected a model that ends in logits, or in a softmax of them alone that can be left "
             f"out. Received: probabilities {kind}; their gradients vanish where the model is sure"
         )
-    if raw and (isinstance(call.operation, _NORMALIZING) or np.allclose(lengths, 1, rtol=1e-3)):
+    what = ""
+    if isinstance(call.operation, _NORMALIZING) or np.allclose(
+        np.linalg.norm(given, axis=-1), 1, rtol=1e-3
+    ):
+        what = "normalized features"
+    elif isinstance(call.operation, _POOLING):
+        maps = outputs_of_noise(keras.Model(model.inputs, call.inputs))
+        what = "pooled features" if (maps >= 0).all() else ""
+    if raw and what:
         raise ValueError(
-            "Expected a classifier, one logit per class. Received: normalized features "
-            f"{kind}, as of an embedding network, which has no classes"
+            f"Expected a classifier, one logit per class. Received: {what} {kind}, as of an "
+            "embedding network, which has no classes; --pairs compares its images two by two, in "
+            "Python verifier(model, others)"
         )
+
+
+def outputs_of_noise(model: keras.Model) -> np.ndarray:
+    """What a model makes of two images of noise, float64."""
+    shape = [2, *(64 if size is None else size for size in model.input_shape[1:])]
+    images = np.random.default_rng(0).random(shape, np.float32)
+    with errors_of_models():
+        return np.asarray(model.predict_on_batch(images), np.float64)
+
+
+def are_probabilities(outputs: np.ndarray) -> bool:
+    """Whether these are rows of equal sum without negative values."""
+    sums = outputs.sum(axis=-1)
+    equal = np.allclose(sums, sums.flat[0], rtol=1e-3)
+    return bool((outputs >= 0).all() and sums.flat[0] and equal)

@@ -1,4 +1,4 @@
-"""Measures: NISSIM, MOD, VID, gain; insertion, PSNR, spectrum, region, correlation, face."""
+"""Measures: NISSIM, MOD, VID, gain; insertion, PSNR, spectrum, region, correlation, face; pairs."""
 
 from gradcam_adv.metrics.correlation import correlation
 from gradcam_adv.metrics.face_heat import face_heat
@@ -10,16 +10,19 @@ from gradcam_adv.metrics.psnr import psnr
 from gradcam_adv.metrics.regions import RegionShift, centroid, region, region_shift
 from gradcam_adv.metrics.spectrum import low_frequency_share
 from gradcam_adv.metrics.unrelated import UnrelatedPairs
+from gradcam_adv.metrics.verification import Rates, equal_error_threshold, verification_rates
 
 __all__ = [
     "Gain",
     "HalfShift",
+    "Rates",
     "RegionShift",
     "UnrelatedPairs",
     "centroid",
     "correlation",
     "deletion",
     "deviations",
+    "equal_error_threshold",
     "face_heat",
     "gain",
     "half_shift",
@@ -31,5 +34,6 @@ __all__ = [
     "region",
     "region_shift",
     "size_reaching",
+    "verification_rates",
     "vid",
 ]

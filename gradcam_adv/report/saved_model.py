@@ -1,8 +1,8 @@
-"""The page of a saved model on a folder of images, from the templates of a run's page."""
+"""The page of a saved model on images or pairs of them, from the templates of a run's page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,9 @@ def write_page(
     explainer: str,
     layers: Sequence[str],
     images: Sequence[str],
+    noun: str,
+    about: str,
+    title: Callable[[int], str],
     examples: Iterable[Batch],
     measured: Mapping[str, pd.DataFrame],
     shown: Mapping[str, pd.DataFrame],
@@ -38,7 +41,9 @@ def write_page(
     Args:
         path: of the page.
         model: its name; ``explainer`` and ``layers``: what explained it, and where.
-        images: their names.
+        images: their names; ``noun``: what they are, such as "image"; ``about``: what is attacked
+            and explained.
+        title: of a class that is predicted.
         examples: the first images with their controls, for the viewer.
         measured: by name, tables of :class:`gradcam_adv.Dissimilarity`: at least images and nissim;
             what the others would say is left out.
@@ -47,22 +52,22 @@ def write_page(
     epsilon = overview.smallest(measured["nissim"]["epsilon"].unique())
     values = dict.fromkeys(contents.PARTS) | {
         "title": model,
-        "line": f"FGSM on {counted(len(images), 'image')}, explained with {explainer} at "
+        "line": f"FGSM on {counted(len(images), noun)}, explained with {explainer} at "
         f"{counted(len(layers), 'layer')}; numbers of {layers[-1]}",
         "banner": [
-            f"{counted(len(images), 'image')} of one folder, which stand for no others",
-            "the true class is not known: the predicted one is attacked and explained",
+            f"{counted(len(images), noun)} of one folder, which stand for no others",
+            about,
         ],
         "epsilon": epsilon,
-        "cards": {ARM: [_card(model, layers[-1], measured, epsilon)]},
+        "cards": {ARM: [_card(model, layers[-1], measured, epsilon, noun)]},
         "arms": {},
         "model": {"shown": shown, "explainer": explainer},
     }
-    page.write_page(path, values, [_shown(model, layers, images, examples)], path.parent)
+    page.write_page(path, values, [_shown(model, layers, images, examples, title)], path.parent)
 
 
 def _card(
-    model: str, layer: str, measured: Mapping[str, pd.DataFrame], epsilon: float
+    model: str, layer: str, measured: Mapping[str, pd.DataFrame], epsilon: float, noun: str
 ) -> overview.Card:
     own = {
         name: select(table, layer=layer) if "layer" in table else table
@@ -73,7 +78,7 @@ def _card(
     numbers = [
         overview.Number(
             "Predictions changed", "white-box", f"{percent(changed.mean(), 0)} %",
-            f"{changed.sum()} of {counted(len(images), 'image')}",
+            f"{changed.sum()} of {counted(len(images), noun)}",
         )
     ]  # fmt: skip
     attack = own["nissim"].groupby("epsilon")["nissim"].mean().rename("mod").reset_index()
@@ -96,7 +101,11 @@ def _card(
 
 
 def _shown(
-    model: str, layers: Sequence[str], images: Sequence[str], examples: Iterable[Batch]
+    model: str,
+    layers: Sequence[str],
+    images: Sequence[str],
+    examples: Iterable[Batch],
+    title: Callable[[int], str],
 ) -> viewer.Shown:
     count = min(len(layers), LAYERS)
     names = [layers[i] for i in np.linspace(0, len(layers) - 1, count).round().astype(int)]
@@ -120,7 +129,7 @@ def _shown(
                     for name in names
                 )
                 picture = viewer.encode_picture(_in_colour(level, i))
-                predicted = f"class {level.predicted[i]}"
+                predicted = title(level.predicted[i])
                 levels.append(viewer.Level(attack, level.epsilon, picture, maps, predicted, nissim))
             name = text.shown(images[number])
             photos.append(viewer.Photo(name, levels[0].predicted, tuple(levels)))

@@ -1,5 +1,6 @@
 """The whole measurement of a model: how far its heatmaps move under an attack."""
 
 from gradcam_adv.robustness.measurement import EPSILONS, Dissimilarity, dissimilarity
+from gradcam_adv.robustness.verification import Verification, verification
 
-__all__ = ["EPSILONS", "Dissimilarity", "dissimilarity"]
+__all__ = ["EPSILONS", "Dissimilarity", "Verification", "dissimilarity", "verification"]

@@ -35,6 +35,7 @@ class Explained:
 
     epsilon: float
     pixels: np.ndarray  # float32 (n, H, W, C) in [0, 1]
+    logits: np.ndarray  # float32 (n, classes)
     predicted: np.ndarray  # int (n,)
     heatmaps: dict[str, np.ndarray]  # by layer, float32 (n, h, w) in [0, 1]
 
@@ -76,19 +77,20 @@ def attacked_batches(
         given = validation.check_labels(labels, count, graph.classes, "labels").astype(np.int64)
     rising = validation.check_epsilons(epsilons)
     of_clean = isinstance(targets, str) and targets == "clean"
-    wanted, score = classes_and_score(None if of_clean else targets, count, graph.classes)
+    wanted, score = classes_and_score(None if of_clean else targets, count, graph)
     predict = Predictor(graph.classifier, batch_size)
 
     def explain(epsilon: float, pixels: np.ndarray, classes: np.ndarray) -> Explained:
         if isinstance(explainer, ExplainsWithLogits):
             maps, logits = explainer.maps_and_logits(pixels, classes[:, None], score)
-            predicted = logits.argmax(axis=1)
+            predicted = graph.predicted(logits, classes)
             heatmaps = {name: values[:, 0] for name, values in maps.items()}
         else:
-            predicted = predict(pixels).argmax(axis=1)
+            logits = predict(pixels)
+            predicted = graph.predicted(logits, classes)
             explained = np.where(classes == PREDICTED, predicted, classes)
             heatmaps = explainer(pixels, score or explained)
-        return Explained(epsilon, pixels, predicted, _checked(heatmaps, len(pixels)))
+        return Explained(epsilon, pixels, logits, predicted, _checked(heatmaps, len(pixels)))
 
     def explain_clean(numbers: np.ndarray) -> Explained:
         if (np.diff(numbers) == 1).all():

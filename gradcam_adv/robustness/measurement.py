@@ -36,7 +36,7 @@ class Dissimilarity:
 
     Attributes:
         images: one row per image and epsilon: image (its number), epsilon, label (attacked),
-            predicted_clean, predicted, psnr (dB).
+            predicted_clean, predicted, logit_clean and logit (those of the label), psnr (dB).
         nissim: one row per image, layer and epsilon: image, layer, epsilon, nissim, empty_clean and
             empty_perturbed (whether these heatmaps are zero everywhere), depth (the layer's
             position in the network).

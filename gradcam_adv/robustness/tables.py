@@ -17,6 +17,8 @@ def images_of(batch: Batch) -> pd.DataFrame:
         columns = {"image": batch.numbers, "epsilon": attacked.epsilon, "label": batch.labels}
         columns["predicted_clean"] = batch.clean.predicted
         columns["predicted"] = attacked.predicted
+        for column, level in (("logit_clean", batch.clean), ("logit", attacked)):
+            columns[column] = np.take_along_axis(level.logits, batch.labels[:, None], axis=1)[:, 0]
         columns["psnr"] = metrics.psnr(batch.clean.pixels, attacked.pixels)
         rows.append(pd.DataFrame(columns))
     return pd.concat(rows)
