@@ -200,7 +200,8 @@ class Pipeline:
         )
         self.runner.do([shown])
         arm, plan = list(arms.items())[-1]
-        logger.info("%s: so far, under the attack made on each network itself", arm)
+        page = self.folder / "report.html"
+        logger.info("so far, under the attack made on each network itself, %s (%s):", arm, page)
         for line in table_lines(early.results(plan, tables[arm]), "plain"):
             logger.info("  %s", line)
 
