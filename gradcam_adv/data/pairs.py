@@ -77,11 +77,11 @@ def _of_table(file: Path, folder: Path) -> Iterator[Row]:
             "Expected a column same, which says whether both images of a pair show the same. "
             f"Received: {file} with {', '.join(map(str, table))}"
         )
-    for number, row in enumerate(table[[*_COLUMNS]].itertuples(index=False), 2):
-        answer = _ANSWERS.get(row.same.strip().lower())
-        if answer is None or not row.image or not row.other:
-            raise _no_pair(file, number, f"{row.image},{row.other},{row.same}")
-        yield folder / row.image, folder / row.other, answer
+    for number, (image, other, same) in enumerate(table[[*_COLUMNS]].to_numpy(), 2):
+        answer = _ANSWERS.get(same.strip().lower())
+        if answer is None or not image or not other:
+            raise _no_pair(file, number, f"{image},{other},{same}")
+        yield folder / image, folder / other, answer
 
 
 def _of_lfw(file: Path, lines: list[str], folder: Path) -> Iterator[Row]:
