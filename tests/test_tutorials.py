@@ -196,5 +196,7 @@ def test_a_siamese_network_is_refused_in_one_line():
     one, two = keras.Input((16, 16, 3)), keras.Input((16, 16, 3))
     base = keras.Sequential([K.Conv2D(4, 3), K.GlobalAveragePooling2D()])
     end = K.Dense(1, activation="sigmoid")(K.Subtract()([base(one), base(two)]))
-    with pytest.raises(ValueError, match=r"one input \(N, H, W, C\). Received: inputs \[.*, .*\]; to compare two"):
+    with pytest.raises(
+        ValueError, match=r"one input \(N, H, W, C\). Received: inputs \[.*, .*\]; to compare two"
+    ):
         flatten(keras.Model([one, two], end))
