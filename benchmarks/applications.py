@@ -13,7 +13,7 @@ import inspect
 import io
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -39,15 +39,23 @@ def classifiers() -> Iterator[str]:
             yield name
 
 
-def plain(model: keras.Model, operations: Sequence[int], images: np.ndarray) -> list[np.ndarray]:
-    """Grad-CAM of the highest logit by operations' numbers, in plain TensorFlow, (N, h, w) each."""
-    outputs = [model.operations[number].output for number in operations]
-    both = keras.Model(model.inputs, [*outputs, model.output])
-    with tf.GradientTape() as tape:
-        *activations, logits = both(tf.constant(images), training=False)
-        scores = tf.reduce_max(logits, axis=1)
+def plain(model: keras.Model, images: np.ndarray) -> list[np.ndarray]:
+    """Grad-CAM of the highest logit in plain TensorFlow; by place, (N, h, w).
+
+    ``model`` gives the places and the logits. It is compiled, as our own is: in random weights of
+    EfficientNetV2L gradients grow to 1e21, and there the same model, compiled or not, gives other
+    logits.
+    """
+
+    @tf.function
+    def differentiated(given: tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            *activations, logits = model(given, training=False)
+            scores = tf.reduce_max(logits, axis=1)
+        return activations, tape.gradient(scores, activations)
+
     found = []
-    for values, slopes in zip(activations, tape.gradient(scores, activations), strict=True):
+    for values, slopes in zip(*differentiated(tf.constant(images)), strict=True):
         alpha = tf.reduce_mean(slopes, axis=(1, 2), keepdims=True)
         maps = tf.nn.relu(tf.reduce_sum(alpha * values, axis=-1)).numpy()
         highest = maps.max(axis=(1, 2), keepdims=True)
@@ -66,15 +74,14 @@ def measure(name: str) -> tuple[list[str], float]:
     graph = flatten(model)
     maps = GradCAM(graph, ["last", "blocks"], batch_size=2)(images)
     last = next(iter(maps))
-    place = next(call for call in graph.layers if call.path == last)
-    taken = images * 255 if graph.pixels.range == "0..255" else images
-    names = [operation.name for operation in model.operations]
+    places = {call.path: call.output for call in graph.layers}
     model.layers[-1].activation = keras.activations.linear  # so that it gives logits
-    expected = plain(model, [names.index(layer) for layer in maps], taken)
+    outputs = [*(places[layer] for layer in maps), graph.output]
+    expected = plain(keras.Model(graph.input, outputs), images)
     pairs = zip(maps.values(), expected, strict=True)
     apart = max(np.abs(ours - theirs).max() for ours, theirs in pairs)
     pixels = graph.pixels.range + ("" if graph.pixels.known else ", assumed")
-    size = f"{place.shape[1]} x {place.shape[2]}"
+    size = " x ".join(map(str, places[last].shape[1:3]))
     counts = [str(len(found)) for found in (find(graph, "blocks"), graph.layers)]
     return [name, str(side), pixels, f"`{last}`", size, *counts, f"{apart:.0e}"], float(apart)
 
