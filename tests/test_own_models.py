@@ -534,7 +534,9 @@ def test_a_siamese_network_is_refused_in_one_line():
     one, two = keras.Input((SIDE, SIDE, 3)), keras.Input((SIDE, SIDE, 3))
     base = keras.Sequential([K.Conv2D(4, 3), K.GlobalAveragePooling2D()])
     end = K.Dense(1, activation="sigmoid")(K.Subtract()([base(one), base(two)]))
-    with pytest.raises(ValueError, match=r"one input \(N, H, W, C\). Received: inputs \[.*, .*\]$"):
+    with pytest.raises(
+        ValueError, match=r"one input \(N, H, W, C\). Received: inputs \[.*, .*\]; to compare two"
+    ):
         flatten(keras.Model([one, two], end))
 
 
