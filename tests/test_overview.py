@@ -42,7 +42,14 @@ def ends(name: str, value: float, low: float, high: float) -> dict[str, float]:
 
 @pytest.fixture
 def summary() -> dict[str, pd.DataFrame]:
-    own = {"attack": "white-box", "epsilon": 0.01}
+    first, second = tables_at(0.01), tables_at(0.1)
+    second["accuracy"] = second["accuracy"][second["accuracy"]["epsilon"] > 0]
+    both = {name: pd.concat([first[name], second[name]]) for name in first}
+    return both | {"half_shift": first["half_shift"]}
+
+
+def tables_at(epsilon: float) -> dict[str, pd.DataFrame]:
+    own = {"attack": "white-box", "epsilon": epsilon}
     clean = rows(attack="white-box", epsilon=0.0, accuracy=0.95, low=0.83, high=0.99)
     half = ends("half_shift", 0.003, 0.002, 0.004) | ends("noise", 0.05, 0.04, np.inf)
     of_mod = {"mod": 0.314, "low": 0.29, "high": 0.33, "mod_noise": 0.08, "unrelated": 0.3}
@@ -60,7 +67,7 @@ def summary() -> dict[str, pd.DataFrame]:
 
 
 def shown(card: overview.Card) -> dict[str, tuple[str, str]]:
-    return {number.name: (number.value, number.about) for number in card.numbers}
+    return {number.name: (number.value, number.about) for number in card.first}
 
 
 def test_a_card_has_each_networks_own_attack_at_the_smallest_epsilon_of_the_paper(summary):
@@ -72,7 +79,7 @@ def test_a_card_has_each_networks_own_attack_at_the_smallest_epsilon_of_the_pape
         == {
             "Accuracy": ("95 → 10 %", "[83, 99] → [2, 20]"),
             "Attention moved": ("0.31", "[0.29, 0.33]; noise 0.08, unrelated 0.30"),
-            "Gain over noise": ("6.8 ×", "[5.9, ∞) times larger noise does as much"),
+            "Gain over noise": ("6.8 ×", "[5.9, ∞): how much larger noise must be"),
             "Half-shift ε": ("0.003", "[0.002, 0.004]; that of noise: 0.05 [0.04, ∞)"),
         }
     )
@@ -80,11 +87,39 @@ def test_a_card_has_each_networks_own_attack_at_the_smallest_epsilon_of_the_pape
     assert kind == "data:image/svg+xml;base64" and b"<svg" in base64.b64decode(content)
 
 
+def test_the_numbers_are_those_of_each_epsilon(summary):
+    largest = {"accuracy": 0.0, "gain": 1.2}
+    for name, value in largest.items():
+        summary[name].loc[summary[name]["epsilon"] == 0.1, name] = value
+    card, _ = overview.of_arm(PLAN, summary)
+    assert list(card.numbers) == [0.01, 0.1]
+    assert [number.value for number in card.numbers[0.01]][:3] == ["95 → 10 %", "0.31", "6.8 ×"]
+    assert [number.value for number in card.numbers[0.1]][:3] == ["95 → 0 %", "0.31", "1.2 ×"]
+
+
+@pytest.mark.parametrize(
+    ("gain", "low", "high", "said"),
+    [
+        (6.81, 5.92, np.inf, "as far as noise of 6.81 times its size: it does more than noise."),
+        (0.5, 0.2, 0.9, "as far as noise of 0.5 times its size: it does less than noise."),
+        (3.4, 0.9, np.inf, "3.4 times its size. The interval has 1 in it, so it may do no more"),
+        (np.inf, 20.0, np.inf, "noise of more than 30 times its size: it does more than noise."),
+        (np.nan, np.nan, np.nan, ""),
+    ],
+)
+def test_the_finding_says_what_the_gain_says(gain, low, high, said):
+    row = {"epsilon": 0.01, "gain": gain, "low": low, "high": high, "most": 0.3}
+    found = overview.finding("VGG16", pd.DataFrame([row]))
+    assert said in found
+    assert bool(found) == bool(said)
+    assert found.startswith("At ε = 0.01 the attack moves the heatmaps of VGG16" if said else "")
+
+
 def test_bounds_are_shown_as_bounds(summary):
     summary["gain"][["gain", "low"]] = np.inf
     summary["half_shift"]["half_shift"] = 0.0001
     numbers = shown(overview.of_arm(PLAN, summary)[0])
-    assert numbers["Gain over noise"] == ("> 30 ×", "larger noise does as much")
+    assert numbers["Gain over noise"] == ("> 30 ×", "how much larger noise must be")
     assert numbers["Half-shift ε"] == ("< 0.001", "that of noise: 0.05 [0.04, ∞)")
 
 
@@ -92,7 +127,8 @@ def test_bounds_are_shown_as_bounds(summary):
 def test_a_table_that_is_not_there_yet_is_left_out(summary, missing):
     del summary[missing]
     card, _ = overview.of_arm(PLAN, summary)
-    assert len(card.numbers) == 3
+    assert len(card.first) == 3
+    assert bool(card.finding) == (missing != "gain")
     assert bool(card.plot) == (missing != "half_shift")
 
 

@@ -63,12 +63,21 @@ def arms() -> list[viewer.Shown]:
 
 
 def card(name: str, arm: str) -> Card:
-    numbers = [
-        Number(what, "MOD", f"0.3{i}", f"of {arm}, [0.30, 0.40]; noise 0.11, unrelated 0.37")
-        for i, what in enumerate(("Accuracy", "Attention moved", "Gain over noise", "Half-shift ε"))
-    ]
+    names = ("Accuracy", "Attention moved", "Gain over noise", "Half-shift ε")
+    numbers = {
+        epsilon: [
+            Number(what, "MOD", f"{epsilon}", f"of {arm}, [0.30, 0.40]; noise 0.11, unrelated 0.37")
+            for what in names
+        ]
+        for epsilon in (0.02, 0.1)
+    }
+    finding = (
+        f"At ε = 0.02 the attack moves the heatmaps of {NAMES[name]} as far as noise of 3.4 times "
+        "its size. The interval has 1 in it, so it may do no more than noise."
+    )
     plot = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 374 180"/>'
-    return Card(name, NAMES[name], numbers, embedding.data_uri(plot.encode(), "image/svg+xml"))
+    drawn = embedding.data_uri(plot.encode(), "image/svg+xml")
+    return Card(name, NAMES[name], 0.02, numbers, drawn, finding)
 
 
 def claim(number: int) -> dict:
@@ -234,7 +243,7 @@ def test_the_text_report_is_short_and_has_the_first_screen_in_words():
     text = "\n\n".join(render("report", **values()))
     assert len(text.splitlines()) <= 150
     assert text.count("RANDOM BASES") == 1
-    assert "| VGG16" in text and "0.30 of aligned" in text
+    assert "| VGG16" in text and "0.02 of aligned" in text
     assert "| does not hold | does not hold | does not hold |" in text
     assert r"91.89 \| 33.33 [6.15, 79.23]" in text
 
@@ -354,12 +363,21 @@ def test_the_first_screen_changes_with_network_arm_and_epsilon(first):
     before = first.evaluate(STRIP)
     first.select_option("#overview [data-control=network]", "vgg16")
     drawn(first)
-    assert first.inner_text(".card:visible .quiet").startswith("VGG16")
+    assert first.inner_text(".card .quiet:visible >> nth=0").startswith("VGG16")
     first.check("input[value=aligned]")
     drawn(first)
     assert "of aligned" in first.inner_text(".numbers:visible")
+    assert "ε = 0.02" in first.inner_text(".card .quiet:visible >> nth=0")
+    levels = first.locator("#overview [data-control=epsilon]")
+    levels.fill(levels.get_attribute("max"))
+    drawn(first)
+    # The numbers follow.
+    assert "ε = 0.1" in first.inner_text(".said:visible")
+    assert "ε = 0.1" in first.inner_text(".card .quiet:visible >> nth=0")
+    assert "0.1" in first.inner_text(".numbers:visible strong >> nth=0")
     first.fill("#overview [data-control=epsilon]", "0")
     drawn(first)
+    assert "ε = 0.02" in first.inner_text(".card .quiet:visible >> nth=0")
     assert "predicted Ann when clean, Ann now" in first.inner_text(".said:visible")
     after = first.evaluate(STRIP)
     assert all(one != other for one, other in zip(before, after, strict=True))
@@ -383,7 +401,7 @@ def test_a_page_without_a_viewer_works(chromium, tmp_path):
     tab.goto((tmp_path / "report.html").as_uri())
     tab.select_option("#overview [data-control=network]", "vgg16")
     tab.check("input[value=aligned]")
-    assert tab.inner_text(".card:visible .quiet").startswith("VGG16")
+    assert tab.inner_text(".card .quiet:visible >> nth=0").startswith("VGG16")
     assert "of aligned" in tab.inner_text(".numbers:visible")
     assert said == []
     tab.close()

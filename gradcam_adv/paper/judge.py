@@ -108,6 +108,8 @@ def judge(arms: Mapping[Arm, Evidence], study: Study, origins: Mapping[str, str]
     table["p_holm"] = statistics.holm([verdict.p for verdict in verdicts])
     unclear = table["p_holm"] >= statistics.SIGNIFICANCE
     table.loc[unclear, "verdict"] = INCONCLUSIVE
+    alone = unclear & (table["p"] < statistics.SIGNIFICANCE)
+    table.loc[alone, "detail"] += "; clear alone, but not after the correction for all verdicts"
     return table
 
 

@@ -59,7 +59,7 @@ def results(plan: ArmPlan, tables: Tables) -> pd.DataFrame:
     """The numbers in large type, a row per network, for a terminal."""
     cards = overview.of_arm(plan, tables)
     return pd.DataFrame(
-        {"network": card.title} | {number.name: number.value for number in card.numbers}
+        {"network": card.title} | {number.name: number.value for number in card.first}
         for card in cards
     )
 

@@ -34,12 +34,27 @@ class Number:
 
 @dataclass(frozen=True)
 class Card:
-    """One network's numbers under its own attack, and its plot as a data URI, "" if none."""
+    """What the first screen says of one network under its own attack.
+
+    Attributes:
+        network: its name; ``title``: in words.
+        epsilon: which is shown first.
+        numbers: in large type, by epsilon.
+        plot: a data URI, "" if there is none.
+        finding: in one sentence, "" if the gain is not measured.
+    """
 
     network: str
     title: str
-    numbers: list[Number]
+    epsilon: float
+    numbers: Mapping[float, list[Number]]
     plot: str
+    finding: str = ""
+
+    @property
+    def first(self) -> list[Number]:
+        """The numbers that are shown first."""
+        return self.numbers[self.epsilon]
 
 
 def smallest(epsilons: Iterable[float]) -> float:
@@ -67,8 +82,8 @@ def banner(arms: Mapping[Arm, ArmPlan]) -> list[str]:
         for arm, own in arms.items()
     )
     said = [
-        f"{data(plan)}, {table['identity'].nunique()} people, {len(table)} photos, {tested} in the "
-        "test set",
+        f"{data(plan)}, {counted(len(table), 'photo')} of {table['identity'].nunique()} people, "
+        f"{tested} in the test set",
         f"{study.image_size} px{' instead of 224' if study.image_size < 224 else ''}",
     ]
     if study.precision != "float32":
@@ -94,12 +109,29 @@ def _card(plan: ArmPlan, summary: Tables, network: str) -> Card:
         for name, table in summary.items()
         if name in ("accuracy", "mod", "gain", "half_shift", "gain_curves")
     }
-    level = {"attack": WHITE_BOX, "epsilon": smallest(plan.study.attacked_epsilons)}
+    levels = plan.study.attacked_epsilons
+    shown = smallest(levels)
+    numbers = {epsilon: _numbers(own, epsilon) for epsilon in levels}
+    said = ""
+    if "gain" in own:
+        of_shown = {"attack": WHITE_BOX, "control": NOISE, "epsilon": shown}
+        said = finding(title(network), select(own["gain"], **of_shown))
+    if "half_shift" not in own:
+        return Card(network, title(network), shown, numbers, "", said)
+    unrelated = select(own["half_shift"], attack=WHITE_BOX)["unrelated"].iloc[0]
+    attack, noise = (select(own["gain_curves"], attack=name) for name in (WHITE_BOX, NOISE))
+    drawn = plot(attack, noise, unrelated)
+    return Card(network, title(network), shown, numbers, drawn, said)
+
+
+def _numbers(own: Tables, epsilon: float) -> list[Number]:
+    """The numbers at one epsilon, of the tables of one network that are there."""
+    level = {"attack": WHITE_BOX, "epsilon": epsilon}
     numbers = []
     if "accuracy" in own:
         clean, attacked = (
-            next(rows_of(select(own["accuracy"], **level | {"epsilon": epsilon})))
-            for epsilon in (0.0, level["epsilon"])
+            next(rows_of(select(own["accuracy"], attack=WHITE_BOX, epsilon=size)))
+            for size in (0.0, epsilon)
         )
         ends = (f"[{percent(row.low, 0)}, {percent(row.high, 0)}]" for row in (clean, attacked))
         value = f"{percent(clean.accuracy, 0)} → {percent(attacked.accuracy, 0)} %"
@@ -109,12 +141,9 @@ def _card(plan: ArmPlan, summary: Tables, network: str) -> Card:
         numbers.append(moved(row.mod, row.mod_noise, row.unrelated, row.low, row.high))
     if "gain" in own:
         numbers.append(worth(select(own["gain"], control=NOISE, **level)))
-    if "half_shift" not in own:
-        return Card(network, title(network), numbers, "")
-    half = select(own["half_shift"], attack=WHITE_BOX)
-    numbers.append(half_shift(half))
-    attack, noise = (select(own["gain_curves"], attack=name) for name in (WHITE_BOX, NOISE))
-    return Card(network, title(network), numbers, plot(attack, noise, half["unrelated"].iloc[0]))
+    if "half_shift" in own:
+        numbers.append(half_shift(select(own["half_shift"], attack=WHITE_BOX)))
+    return numbers
 
 
 def moved(
@@ -138,8 +167,25 @@ def moved(
 def worth(row: pd.DataFrame) -> Number:
     """The gain over noise, of a row as :func:`gradcam_adv.report.gain.cell` takes it."""
     value, _, ends = gain.cell(next(rows_of(row))).partition(" [")
-    about = f"[{ends} times larger noise does as much" if ends else "larger noise does as much"
-    return Number("Gain over noise", "gain", f"{value} ×", about)
+    about = "how much larger noise must be"
+    return Number("Gain over noise", "gain", f"{value} ×", f"[{ends}: {about}" if ends else about)
+
+
+def finding(network: str, row: pd.DataFrame) -> str:
+    """What the gain of ``row`` says, in one sentence."""
+    (of,) = rows_of(row)
+    if math.isnan(of.gain):
+        return ""
+    moved = f"At ε = {of.epsilon:g} the attack moves the heatmaps of {network} as far as noise of"
+    if math.isinf(of.gain):
+        moved = f"{moved} more than {of.most / of.epsilon:.3g} times its size"
+    else:
+        moved = f"{moved} {of.gain:.3g} times its size"
+    if of.low > 1:
+        return f"{moved}: it does more than noise."
+    if of.high < 1:
+        return f"{moved}: it does less than noise."
+    return f"{moved}. The interval has 1 in it, so it may do no more than noise."
 
 
 def half_shift(row: pd.DataFrame) -> Number:

@@ -73,7 +73,7 @@ class WriteReport(Task):
 
     kind = "report"
     stage = "report"
-    version = 3
+    version = 4
     names = Names(own=_FILES, run=_FILES)
 
     summaries: Mapping[str, Task]

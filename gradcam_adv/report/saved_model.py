@@ -73,6 +73,22 @@ def _card(
         name: select(table, layer=layer) if "layer" in table else table
         for name, table in measured.items()
     }
+    attack = own["nissim"].groupby("epsilon")["nissim"].mean().rename("mod").reset_index()
+    numbers = {size: _numbers(own, attack, size, noun) for size in attack["epsilon"]}
+    if own.get("gain", pd.DataFrame()).empty:
+        return overview.Card(model, model, epsilon, numbers, "")
+    noise = _noise(own)
+    drawn = overview.plot(
+        attack, noise.rename("mod").reset_index(), float(own["mod"]["unrelated"].iloc[0])
+    )
+    finding = overview.finding(model, _gain(own, epsilon))
+    return overview.Card(model, model, epsilon, numbers, drawn, finding)
+
+
+def _numbers(
+    own: Mapping[str, pd.DataFrame], attack: pd.DataFrame, epsilon: float, noun: str
+) -> list[overview.Number]:
+    """The numbers at one epsilon, of the tables of one layer."""
     images = select(own["images"], epsilon=epsilon)
     changed = images["predicted"] != images["predicted_clean"]
     numbers = [
@@ -81,23 +97,27 @@ def _card(
             f"{changed.sum()} of {counted(len(images), noun)}",
         )
     ]  # fmt: skip
-    attack = own["nissim"].groupby("epsilon")["nissim"].mean().rename("mod").reset_index()
     if own.get("gain", pd.DataFrame()).empty:
         mod = float(select(attack, epsilon=epsilon)["mod"].iloc[0])
-        return overview.Card(model, model, [*numbers, overview.moved(mod)], "")
+        return [*numbers, overview.moved(mod)]
     row = select(own["mod"], epsilon=epsilon).iloc[0]
     numbers.append(overview.moved(row["mod"], row["mod_noise"], row["unrelated"]))
-    noise = select(own["controls"], control=NOISE).groupby("epsilon")["nissim"].mean()
-    most = {"most": noise.index.max()}
-    gain = select(own["gain"], control=NOISE, epsilon=epsilon).assign(**most)
-    numbers.append(overview.worth(gain))
+    numbers.append(overview.worth(_gain(own, epsilon)))
     if len(own["half_shift"]):
         half = own["half_shift"].rename(columns=lambda name: name.replace("attack", "half_shift"))
         numbers.append(overview.half_shift(half.assign(least=attack["epsilon"].min())))
-    curve = noise.rename("mod").reset_index()
-    return overview.Card(
-        model, model, numbers, overview.plot(attack, curve, float(row["unrelated"]))
-    )
+    return numbers
+
+
+def _noise(own: Mapping[str, pd.DataFrame]) -> pd.Series:
+    """MOD of noise, by epsilon."""
+    return select(own["controls"], control=NOISE).groupby("epsilon")["nissim"].mean()
+
+
+def _gain(own: Mapping[str, pd.DataFrame], epsilon: float) -> pd.DataFrame:
+    """The row of the gain over noise at one epsilon, with the largest noise tried."""
+    gain = select(own["gain"], control=NOISE, epsilon=epsilon)
+    return gain.assign(most=_noise(own).index.max())
 
 
 def _shown(

@@ -39,6 +39,8 @@ GLOSSARY = {
     "classes. MOD saturates near this level, which differs from network to network.",
     "white-box": "The attack is made on the network that it is given to.",
     "black-box": "The attack is made on one network, the study's source, and given to all.",
+    "wide": "As the paper says it: InceptionV3 and Xception, whose layers have several paths.",
+    "deep": "As the paper says it: VGG16, ResNet50 and ResNet101, one layer after the other.",
     "transfer": "An attack that was made on another network than the one it is given to.",
     "heatmap": "Grad-CAM: where in the image the class score comes from, at one layer.",
     "interval": "In square brackets: 95 %, over people where the study has them. Numbers whose "
@@ -100,6 +102,8 @@ def number(value: float, digits: int = 4) -> str:
 
 def interval(value: float, low: float, high: float, as_percent: bool = False) -> str:
     show = percent if as_percent else number
+    if math.isnan(low) and math.isnan(high):
+        return show(value)
     return f"{show(value)} [{show(low)}, {show(high)}]"
 
 
@@ -155,7 +159,7 @@ def markdown(rows: pd.DataFrame | Sequence[Mapping[Any, Any]]) -> str:
 def glance(cards: Sequence[Any]) -> list[dict[str, str]]:
     """The first screen's numbers, one row per network."""
     return [
-        {"Network": card.title} | {n.name: f"{n.value} {n.about}" for n in card.numbers}
+        {"Network": card.title} | {n.name: f"{n.value} {n.about}" for n in card.first}
         for card in cards
     ]
 

@@ -18,7 +18,12 @@ from gradcam_adv.study.tables import select
 PAPER = "paper"
 # In the matrix: a letter beside the colour.
 LETTERS = {judge.HOLDS: "H", judge.FAILS: "N", judge.INCONCLUSIVE: "?", judge.NOT_JUDGED: "–"}
-_ON_PAPER = {"plain": "Table 1", "aligned": "Table 2", "both": "Tables 1 and 2"}
+_ON_PAPER = {
+    "plain": "Table 1",
+    "aligned": "Table 2",
+    "both": "Tables 1 and 2",
+    "not said": "Table 3",  # which does not say on which photos it was measured
+}
 
 
 def of_claims(arms: Mapping[Arm, ArmPlan], verdicts: pd.DataFrame) -> list[dict[str, Any]]:

@@ -205,6 +205,7 @@
       paint(kind, pixels[kind], what[kind]);
       paint(`heat-${kind}`, coloured(maps[kind], heat, pixels[kind], 0.5),
         `${what[kind]}: heatmap at ${name}, ${highest(maps[kind], width, height)}`);
+      caption(`heat-${kind}`, maps[kind]);
       if (kind === "clean") continue;
       const change = maps[kind].map((value, i) => (value - maps.clean[i] + 255) / 2);
       paint(kind === "noise" ? "shift-noise" : "shift", coloured(change, shift, pixels.clean, 1),
@@ -212,6 +213,22 @@
     }
     tell();
     byId("viewer-pictures").setAttribute("aria-busy", "false");
+  }
+
+  // The numbers in large type: at the chosen epsilon, or where there are none, as the page opens.
+  function follow(epsilon) {
+    const sizes = new Set(all("[data-epsilon]").map((one) => Number(one.dataset.epsilon)));
+    const shown = sizes.has(epsilon) ? epsilon : data.epsilon;
+    for (const one of all("[data-epsilon]")) one.hidden = Number(one.dataset.epsilon) !== shown;
+  }
+
+  // A heatmap in which no position speaks for the class is named so below its picture.
+  function caption(name, values) {
+    for (const canvas of all(`[data-panel="${name}"]`)) {
+      const below = canvas.closest("figure").querySelector("figcaption");
+      below.dataset.usual ??= below.textContent;
+      below.textContent = below.dataset.usual + (values.some((value) => value > 0) ? "" : " (empty)");
+    }
   }
 
   function say(name, text) {
@@ -228,6 +245,7 @@
       `NISSIM ${digits(level, layer)}, with noise ${digits(noise[chosen.epsilon], layer)}.`;
     say("layer", `${name} (${layer + 1} of ${network.layers.length})`);
     say("epsilon", String(level.epsilon));
+    follow(level.epsilon);
     say("strip", `${photo.person}, ${name}, ε = ${level.epsilon}: ${reached}`);
     byId("viewer-status").textContent =
       `${network.title}, photo ${network.photos.indexOf(photo) + 1} of ${network.photos.length} ` +
