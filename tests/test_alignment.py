@@ -37,7 +37,7 @@ def plan_of(arm: str) -> SimpleNamespace:
         arm=arm,
         study=SimpleNamespace(networks=("vgg16",), source="vgg16", readings=readings, seed=0),
         photos=SimpleNamespace(test=pd.DataFrame(PHOTOS)),
-        score={"vgg16": SimpleNamespace(of_study=lambda: nissim_of(arm))},
+        of_study=lambda network: nissim_of(arm),
     )
 
 

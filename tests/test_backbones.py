@@ -68,7 +68,9 @@ def test_random_weights_depend_on_the_seed():
 
 def test_the_layers_of_vgg16_are_its_convolutions_and_poolings():
     base = bases.build("vgg16", 64, RANDOM)
-    names = layer_names(classifiers.features(base))
+    extractor = classifiers.features(base)
+    head = classifiers.dense_head(extractor.output_shape[-1], 2, seed=0)
+    names = layer_names(classifiers.assemble(extractor, head))
     assert len(names) == 18
     assert BACKBONES["vgg16"].last_activation in names
 

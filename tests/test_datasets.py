@@ -135,7 +135,7 @@ def test_what_cannot_be_read_is_listed_with_its_reason(photo_folder):
         ["alone.png", "", "in no identity's folder"],
         ["ann/empty.jpg", "ann", "empty file"],
         ["bob/text.png", "bob", "not an image"],
-        ["cem/gone.png", "cem", "unreadable: No such file or directory"],
+        ["cem/gone.png", "cem", "unreadable: a link that leads nowhere"],
     ]
     assert len(result.kept) == 30
     assert result.identities["photos"].tolist() == [11, 11, 11]

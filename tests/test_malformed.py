@@ -190,7 +190,7 @@ def test_damaged_photos_are_listed_with_reasons_and_the_good_ones_are_used(folde
         )
     expected = {name: reason for name, (_, reason) in MALFORMED.items()} | {
         "old copy.png": "exact duplicate of ann/good 0.png",
-        "dangling.jpg": "unreadable: No such file or directory",
+        "dangling.jpg": "unreadable: a link that leads nowhere",
         "pipe.jpg": "unreadable: not a regular file",
     }
     received = {

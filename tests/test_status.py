@@ -117,14 +117,14 @@ def test_other_epsilons_are_named_and_keep_what_does_not_depend_on_them(folder):
     found = states(folder)
     for stage in ("data", "train", "attack"):
         assert found[stage] == "done: ", stage
-    assert found["evaluate"].startswith("stale: 0 of 3 done; ")
+    assert found["evaluate"].startswith("stale: 0 of 4 done; ")
     assert (
         "evaluate/vgg16: black-box was [0.0, 0.02, 0.1], is [0.0, 0.1, 0.2]; "
         "white-box was [0.0, 0.001, 0.002, 0.005, 0.02, 0.1], is "
     ) in found["evaluate"]
     assert found["explain"] == (
-        "stale: 0 of 2 done; explain/vgg16: depends on plain/evaluate/vgg16; "
-        "explain/resnet50: depends on plain/evaluate/resnet50"
+        "stale: 0 of 2 done; explain/resnet50: depends on plain/evaluate/resnet50; "
+        "explain/vgg16: depends on plain/evaluate/vgg16"
     )
     assert found["score"].startswith("stale: 0 of ")
 
@@ -159,7 +159,7 @@ def test_other_weights_are_named(folder, monkeypatch):
     assert found["data"] == "done: "
     assert "features/vgg16: other weights; " in found["train"]
     assert found["attack"].startswith(
-        "stale: 0 of 2 done; attack/vgg16: depends on plain/train/vgg16"
+        "stale: 0 of 2 done; attack/resnet50: depends on plain/train/resnet50"
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from gradcam_adv.paper import printed
 from gradcam_adv.study import checks, config
-from gradcam_adv.study.attacks import attacks_on, makers_of, of_study
+from gradcam_adv.study.attacks import attacks_on, makers_of, of_study, transfers_to
 from gradcam_adv.study.stages.evaluate import Evaluate
 
 SHIPPED = Path(__file__).parents[1] / "studies"
@@ -91,7 +91,7 @@ def test_the_attacks_on_a_network_and_their_epsilons(
     study = parse(attacks=["white-box", *made], **THREE, **none)
     expected = dict.fromkeys(at_every_epsilon, (0.0, 0.05, 0.1))
     expected |= dict.fromkeys(at_the_largest, (0.1,))
-    attacks = attacks_on(study, network)
+    attacks = attacks_on(study, network) | transfers_to(study, network)
     assert {name: levels for name, levels in attacks.items() if levels} == expected
 
 

@@ -50,7 +50,8 @@ def compiled(
     def call(*arrays: Any) -> Any:
         # The one graph of the signature, called as such: tf.function itself would warn that several
         # networks in a row trace the same function.
-        given = graph.get_concrete_function()(*map(tf.convert_to_tensor, arrays))
+        of_types = (tf.cast(array, dtype) for array, (_, dtype) in zip(arrays, takes, strict=True))
+        given = graph.get_concrete_function()(*of_types)
         return tf.nest.map_structure(lambda tensor: tensor.numpy(), given)
 
     return call

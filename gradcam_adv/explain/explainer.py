@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from gradcam_adv import validation
-from gradcam_adv.graph.flat import FlatGraph
+
+if TYPE_CHECKING:
+    from gradcam_adv.graph.flat import FlatGraph
 
 Score = Callable[[Any], Any]
 """A function from logits, (N, classes), to scores, (N,), in ``keras.ops``."""
