@@ -18,7 +18,6 @@ from gradcam_adv.batching import batch_size_for
 from gradcam_adv.data import sources
 from gradcam_adv.files import write
 from gradcam_adv.models import weights
-from gradcam_adv.models.backbones import title
 from gradcam_adv.paper import readings
 from gradcam_adv.paper.tasks import CompareReadings, CompareSeeds, summaries_of
 from gradcam_adv.report import early
@@ -176,33 +175,20 @@ class Pipeline:
             arm: tuple(n for n in self.study.networks if all(map(self.runner.is_done, plan.of(n))))
             for arm, plan in self.plan.arms.items()
         }
-        left = {
-            arm: [title(n) for n in self.study.networks if n not in names]
-            for arm, names in done.items()
-        }
-        to_come = [f"{', '.join(names)} ({arm})" for arm, names in left.items() if names]
-        if not to_come and not self._seeds:
+        if all(done[arm] == self.study.networks for arm in done) and not self._seeds:
             return  # the report comes soon
-        to_come += ["transfer", "claims", "figures"]
         arms = {
             arm: self._planned(variations.of_networks(self.study, names), layers=True).arms[arm]
             for arm, names in done.items()
             if self.study.source in names
         }
-        tables = {arm: self._measured.tables(plan) for arm, plan in arms.items()}
         keep_changed_pages(self.folder)
-        shown = early.WriteEarlyPage(
-            run=self.folder,
-            done=tuple(task for plan in arms.values() for n in plan.score for task in plan.of(n)),
-            arms=arms,
-            tables=tables,
-            to_come=f"NOT FINISHED, still to come: {', '.join(to_come)}",
-        )
-        self.runner.do([shown])
-        arm, plan = list(arms.items())[-1]
-        page = self.folder / "report.html"
-        logger.info("so far, under the attack made on each network itself, %s (%s):", arm, page)
-        for line in table_lines(early.results(plan, tables[arm]), "plain"):
+        page = self._measured.page(self.folder, self.study, arms)
+        self.runner.do([page])
+        *_, arm = arms
+        where = self.folder / "report.html"
+        logger.info("so far, under the attack made on each network itself, %s (%s):", arm, where)
+        for line in table_lines(page.results(arm), "plain"):
             logger.info("  %s", line)
 
     def _parts(self, until: str) -> list[list[Task]]:

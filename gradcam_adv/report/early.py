@@ -9,15 +9,18 @@ from pathlib import Path
 import pandas as pd
 
 from gradcam_adv.files import write
+from gradcam_adv.models.backbones import title
 from gradcam_adv.report import contents, overview, page, sections, viewer
 from gradcam_adv.runs import cleaning, records
 from gradcam_adv.runs.engines import Engine
 from gradcam_adv.runs.records import Names
 from gradcam_adv.runs.tasks import Task, not_an_input
-from gradcam_adv.study.config import Arm
+from gradcam_adv.study.config import Arm, Study
 from gradcam_adv.study.plan import ArmPlan
 
 Tables = dict[str, pd.DataFrame]
+# What there is when all networks are done.
+LATER = ("transfer", "claims", "figures")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -54,14 +57,13 @@ class WriteEarlyPage(Task):
         )
         return [write.publish(path, self.run / path.name)]
 
-
-def results(plan: ArmPlan, tables: Tables) -> pd.DataFrame:
-    """The numbers in large type, a row per network, for a terminal."""
-    cards = overview.of_arm(plan, tables)
-    return pd.DataFrame(
-        {"network": card.title} | {number.name: number.value for number in card.first}
-        for card in cards
-    )
+    def results(self, arm: Arm) -> pd.DataFrame:
+        """The numbers in large type, a row per network, for a terminal."""
+        cards = overview.of_arm(self.arms[arm], self.tables[arm])
+        return pd.DataFrame(
+            {"network": card.title} | {number.name: number.value for number in card.first}
+            for card in cards
+        )
 
 
 def folder_in(run: Path) -> Path:
@@ -85,8 +87,23 @@ class Measured:
     def __init__(self) -> None:
         self._of_network: dict[tuple[Arm, str], Tables] = {}
 
-    def tables(self, plan: ArmPlan) -> Tables:
-        """By name, as the report gets them; ``plan`` is of the networks that are done."""
+    def page(self, run: Path, study: Study, arms: Mapping[Arm, ArmPlan]) -> WriteEarlyPage:
+        """The page of a study; ``arms`` are plans of the networks that are done."""
+        left = {
+            arm: [title(n) for n in study.networks if arm not in arms or n not in arms[arm].score]
+            for arm in study.arms
+        }
+        to_come = [f"{', '.join(networks)} ({arm})" for arm, networks in left.items() if networks]
+        return WriteEarlyPage(
+            run=run,
+            done=tuple(task for plan in arms.values() for n in plan.score for task in plan.of(n)),
+            arms=arms,
+            tables={arm: self._tables(plan) for arm, plan in arms.items()},
+            to_come=f"NOT FINISHED, still to come: {', '.join([*to_come, *LATER])}",
+        )
+
+    def _tables(self, plan: ArmPlan) -> Tables:
+        """By name, as the report gets them."""
         each = [self._of_one(plan, network) for network in plan.study.networks]
         made = {name: pd.concat([tables[name] for tables in each]) for name in each[0]}
         beside = sections.beside_paper(plan, made)
