@@ -80,6 +80,11 @@ def folder(tmp_path, small_cnn) -> Path:
     (tmp_path / "weights").mkdir()
     base = keras.applications.VGG16(weights=None, include_top=False)
     base.save_weights(tmp_path / "weights" / "vgg16.weights.h5")
+    layers = [keras.Input((24, 24, 3)), keras.layers.Conv2D(4, 3), keras.layers.Flatten()]
+    keras.Sequential([*layers, keras.layers.Dense(8)]).save(tmp_path / "embedder.keras")
+    one, two, three = sorted((tmp_path / "photos").rglob("*.png"))[:3]
+    pairs = f"image,other,same\n{one},{two},1\n{one},{three},0\n"
+    (tmp_path / "pairs.csv").write_text(pairs)
     return tmp_path
 
 

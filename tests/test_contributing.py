@@ -29,6 +29,7 @@ BACKBONES["mobilenetv2"] = Backbone(
     weights_url="https://weights.invalid/mobilenet_v2_no_top.h5",
     weights_md5="",
     weights_mb=9,
+    multiply_adds=0.3,
 )
 """
     },
