@@ -853,9 +853,8 @@ def test_the_page_is_there_before_the_study_is_done(run, tmp_path, monkeypatch, 
     early = page_file.read_text()
     assert "NOT FINISHED, still to come: VGG16 (plain), transfer, claims, figures" in early
     # The number in large type is that of the finished page.
-    moved = re.compile(
-        r'data-network="resnet50".*?Attention moved.*?<strong>([\d.]+)</strong>', re.S
-    )
+    card = r'data-network="resnet50".*?data-epsilon="0.1" .*?'
+    moved = re.compile(card + r"Attention moved.*?<strong>([\d.]+)</strong>", re.S)
     assert moved.search(early)[1] == moved.search(final)[1]
     assert 'data-network="vgg16"' not in early
     printed = [line.split() for line in caplog.messages if line.startswith("  ")]
