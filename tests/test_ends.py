@@ -21,7 +21,7 @@ from conftest import write_photo
 
 import gradcam_adv
 from gradcam_adv import machine
-from gradcam_adv.app import cli, folder, opening
+from gradcam_adv.app import cli, images, opening
 from gradcam_adv.attacks import FGSM
 from gradcam_adv.batching import PaddedBatches
 from gradcam_adv.data import sources
@@ -284,7 +284,7 @@ def test_folders_nested_too_deep_are_refused(deep, tmp_path, small_cnn):
     with pytest.raises(ValueError, match="^Expected folders nested less than 100 deep. Received"):
         list(sources._photos(sources.Source("x", deep, (deep,)), [str(deep / "ann")]))
     with pytest.raises(ValueError, match="^Expected folders nested less than 100 deep. Received"):
-        folder.images_of(deep, small_cnn)
+        images.images_of(deep, small_cnn)
     with pytest.raises(ValueError, match="^Expected folders nested less than 100 deep. Received"):
         cleaning.clean(deep, tmp_path / "models", {})
 
@@ -292,8 +292,8 @@ def test_folders_nested_too_deep_are_refused(deep, tmp_path, small_cnn):
 def test_folders_nested_a_little_are_walked(tmp_path, small_cnn):
     nest(tmp_path / "photos", 90)
     write_photo(tmp_path / "photos" / "/".join("d" * 90) / "x.png", 0)
-    images, excluded = folder.images_of(tmp_path / "photos", small_cnn)
-    assert len(images) == 1
+    usable, excluded = images.images_of(tmp_path / "photos", small_cnn)
+    assert len(usable) == 1
     assert excluded.empty
 
 

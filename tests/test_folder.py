@@ -16,7 +16,8 @@ from PIL import Image
 from gradcam_adv import FGSM, GradCAM, LayerCAM, dissimilarity, load_model, overlay, perturb
 from gradcam_adv.app import folder as folder_module
 from gradcam_adv.app.cli import main
-from gradcam_adv.app.folder import FolderWork, gain_by_layer, images_of
+from gradcam_adv.app.folder import FolderWork, gain_by_layer
+from gradcam_adv.app.images import images_of
 from gradcam_adv.app.opening import layers_of
 from gradcam_adv.plots import sheet
 

@@ -16,7 +16,7 @@ from conftest import read_photo, write_photo
 from fuzz import images as fuzzed
 from PIL import Image
 
-from gradcam_adv.app import folder as app_folder
+from gradcam_adv.app.images import images_of
 from gradcam_adv.data import datasets, image_files, photos, sources
 from gradcam_adv.files import regular
 
@@ -239,7 +239,7 @@ def test_a_folder_run_lists_what_never_ends_and_goes_on(special):
     root, reasons = special
     layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]
     model = keras.Sequential(layers)
-    images, excluded = swift(app_folder.images_of, root, model)
+    images, excluded = swift(images_of, root, model)
     assert len(images) == 8
     names = excluded["image"].str.removeprefix("ann/")
     check_reasons(dict(zip(names, excluded["reason"], strict=True)), reasons)

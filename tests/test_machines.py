@@ -16,7 +16,7 @@ from matplotlib import font_manager
 
 from gradcam_adv import FGSM, GradCAM, dissimilarity, load_model, machine, perturb
 from gradcam_adv.app import errors, terminal
-from gradcam_adv.app.folder import images_of
+from gradcam_adv.app.images import images_of
 from gradcam_adv.plots import fonts, sheet
 from gradcam_adv.robustness import given
 
