@@ -194,6 +194,15 @@ def test_p_values_are_corrected_over_all_judged_verdicts(claimed):
     assert factor == pytest.approx(len(judged_rows))
 
 
+def test_a_verdict_that_is_clear_alone_and_not_after_the_correction_says_so():
+    rows = judged({"plain": as_claimed(9)})
+    clear_alone = (rows["p"] < 0.05) & (rows["p_holm"] >= 0.05)
+    said = rows["detail"].str.endswith("not after the correction for all verdicts")
+    assert clear_alone.any() and not clear_alone.all()
+    assert said.equals(clear_alone)
+    assert set(rows.loc[said, "verdict"]) == {"inconclusive"}
+
+
 def test_no_effect_contradicts_a_claim_only_with_enough_photos():
     def nothing(network, attack, epsilon):
         return 0.1

@@ -10,6 +10,7 @@ from plans import plan_of
 from gradcam_adv.paper import judge
 from gradcam_adv.paper.claims import CLAIMS
 from gradcam_adv.report import overview, verdicts
+from gradcam_adv.report.text import interval
 from gradcam_adv.study import parse
 
 STUDY = parse(
@@ -113,6 +114,11 @@ def test_the_finding_says_what_the_gain_says(gain, low, high, said):
     assert said in found
     assert bool(found) == bool(said)
     assert found.startswith("At ε = 0.01 the attack moves the heatmaps of VGG16" if said else "")
+
+
+def test_a_number_without_an_interval_has_no_brackets():
+    assert interval(0.5, np.nan, np.nan) == "0.5000"
+    assert interval(0.5, 0.4, np.nan) == "0.5000 [0.4000, –]"
 
 
 def test_bounds_are_shown_as_bounds(summary):

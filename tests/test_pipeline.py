@@ -857,6 +857,8 @@ def test_the_page_is_there_before_the_study_is_done(run, tmp_path, monkeypatch, 
     moved = re.compile(card + r"Attention moved.*?<strong>([\d.]+)</strong>", re.S)
     assert moved.search(early)[1] == moved.search(final)[1]
     assert 'data-network="vgg16"' not in early
+    # No rows over networks of which some are to come.
+    assert "all, their mean" in final and "all, their mean" not in early
     printed = [line.split() for line in caplog.messages if line.startswith("  ")]
     assert printed[0][0] == "network"
     assert printed[1][0] == "ResNet50"
