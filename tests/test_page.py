@@ -411,19 +411,21 @@ def test_a_page_without_a_viewer_works(chromium, tmp_path):
 def test_each_tab_shows_its_section_alone(first):
     for name in tabs_of(first):
         first.click(f"nav a[href='#{name}']")
+        first.wait_for_selector(f"#{name}.shown")  # the page hears of a new address a little later
         seen = first.locator("main > section:visible")
         assert [one.get_attribute("id") for one in seen.all()] == [name]
         assert first.get_attribute("nav a[aria-current=page]", "href") == f"#{name}"
         assert first.is_visible(".banner")
     first.go_back()
-    assert first.is_visible("#claims")
+    first.wait_for_selector("#claims.shown")
 
 
 @pytest.mark.browser
 def test_links_into_the_page_open_what_they_name(chromium, folder, first):
     first.click(".matrix a[href='#claim-claim_7']")
     reasoning = first.locator("#claim-claim_7 table")
-    assert reasoning.is_visible() and reasoning.bounding_box()["y"] < 700
+    reasoning.wait_for()  # to be visible
+    assert reasoning.bounding_box()["y"] < 700
     tab = open_page(chromium, folder / "report.html", anchor="results-aligned-accuracy")
     assert tab.is_checked("input[value=aligned]")
     assert tab.is_visible("#results-aligned-accuracy")
@@ -456,6 +458,7 @@ def test_nothing_runs_out_of_the_page_or_of_its_frame(first, width):
     # A wide table scrolls in its frame.
     wide = "one => one.scrollWidth > one.clientWidth"
     first.evaluate("() => { location.hash = 'results'; }")
+    first.wait_for_selector("#results.shown")
     assert first.locator("#results .scroll:visible").first.evaluate(wide)
 
 
