@@ -1,5 +1,5 @@
 from . import attacks, data, explain, metrics, models, plots, study
-from .attacks import FGSM, RandomSigns, perturb
+from .attacks import FGSM, MIFGSM, PGD, PIFGSM, RandomSigns, perturb
 from .explain import GradCAM, GradCAMPlusPlus, LayerCAM, ScoreCAM
 from .graph.flat import flatten
 from .graph.layers import layer_names
@@ -11,6 +11,9 @@ from .robustness import Dissimilarity, Verification, dissimilarity, verification
 
 __all__ = [
     "FGSM",
+    "MIFGSM",
+    "PGD",
+    "PIFGSM",
     "Dissimilarity",
     "GradCAM",
     "GradCAMPlusPlus",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gradcam_adv import FGSM, RandomSigns, perturb
 from gradcam_adv.attacks import SignPerturbations
-from gradcam_adv.attacks.fgsm import margin
+from gradcam_adv.attacks.gradients import margin
 from gradcam_adv.attacks.noise import random_signs
 
 EPSILONS = (0.01, 0.05, 0.1)

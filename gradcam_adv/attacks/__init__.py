@@ -1,4 +1,4 @@
-"""Attacks, one per file: FGSM, and random signs as its control."""
+"""Attacks, one per file: FGSM, attacks of several steps, and random signs as the control of all."""
 
 import lazy_loader
 

@@ -1,12 +1,30 @@
 from .fgsm import FGSM
+from .from_art import AutoAttack, Square
+from .momentum import MIFGSM
+from .names import make
 from .noise import RandomSigns
-from .perturbations import Attack, Perturbations, SignPerturbations, perturb
+from .patchwise import PIFGSM
+from .perturbations import (
+    Attack,
+    Perturbations,
+    ScaledPerturbations,
+    SignPerturbations,
+    perturb,
+)
+from .pgd import PGD
 
 __all__ = [
     "FGSM",
+    "MIFGSM",
+    "PGD",
+    "PIFGSM",
     "Attack",
+    "AutoAttack",
     "Perturbations",
     "RandomSigns",
+    "ScaledPerturbations",
     "SignPerturbations",
+    "Square",
+    "make",
     "perturb",
 ]

@@ -4,47 +4,23 @@ With images x, labels y, logits z(x) and the cross-entropy J::
 
     x* = clip(x + epsilon * sign(dJ/dx), 0, 1)
 
-One gradient serves every epsilon.
+One gradient serves every epsilon. What is differentiated is the margin of ``attacks.gradients``,
+whose gradient has the same signs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
-from gradcam_adv import backends, validation
+from gradcam_adv import validation
+from gradcam_adv.attacks.gradients import MarginGradient
 from gradcam_adv.attacks.perturbations import SignPerturbations
-from gradcam_adv.batching import PaddedBatches, batch_size_for, progress_bar
+from gradcam_adv.batching import batch_size_for, progress_bar
 from gradcam_adv.graph.flat import FlatGraph, flatten
-from gradcam_adv.graph.kept import kept
-
-
-def margin(logits: Any, labels: Any, *, independent: bool = False) -> Any:
-    """``m = logsumexp(z without z_y) - z_y``, whose gradient has the sign of the cross-entropy's.
-
-    The cross-entropy is ``J = log(1 + exp(m))``, which rises with m, so both gradients have one
-    sign everywhere. In float32 the gradient of J fades to zero when the network is sure; that of m
-    does not.
-
-    Args:
-        logits: float32 (N, classes).
-        labels: int32 (N,).
-        independent: each class is a label of its own, yes or no. Then the other class of the
-            question is "no", with logit 0, so ``m = -z_y``.
-
-    Returns:
-        float32 (N,).
-    """
-    is_label = keras.ops.equal(labels[:, None], keras.ops.arange(logits.shape[-1], dtype="int32"))
-    others = keras.ops.where(is_label, np.finfo(np.float32).min, logits)
-    label_logit = keras.ops.sum(keras.ops.where(is_label, logits, 0.0), axis=-1)
-    if independent:
-        return -label_logit
-    return keras.ops.logsumexp(others, axis=-1) - label_logit
 
 
 class FGSM:
@@ -71,32 +47,7 @@ class FGSM:
     def __init__(self, model: keras.Model | FlatGraph, *, batch_size: int | None = None) -> None:
         self._graph = flatten(model)
         size = batch_size_for(batch_size, self._graph.input.shape)
-        self._gradients = kept(
-            self._graph.compiled, ("FGSM", size), lambda: PaddedBatches(self._compile, size)
-        )
-
-    def _compile(self, batch_size: int) -> Callable[..., Any]:
-        """From images and int32 labels to the margin's gradient by the pixels, and the logits."""
-        classifier = self._graph.classifier
-        shape = (batch_size, *classifier.input_shape[1:])
-        backends.reserve(classifier, batch_size)
-
-        def gradient(images: Any, labels: Any) -> tuple[Any, Any]:
-            def forward(images: Any, taps: Sequence[Any] = ()) -> tuple[list[Any], list[Any], Any]:
-                images = sum(taps, images)
-                logits = keras.ops.cast(classifier(images, training=False), "float32")
-                m = margin(logits, labels, independent=self._graph.independent)
-                return [images], [m], logits
-
-            _, [[by_pixels]], logits = backends.differentiate(forward, images)
-            if by_pixels is None:
-                raise ValueError(
-                    "Expected logits with a gradient by the pixels. Received: none; an operation "
-                    "without a gradient, such as a cast to integers, comes between"
-                )
-            return by_pixels, logits
-
-        return backends.compiled(gradient, (shape, "float32"), ((batch_size,), "int32"))
+        self._gradient = MarginGradient(self._graph, size)
 
     def __call__(
         self,
@@ -134,13 +85,8 @@ class FGSM:
         Images and labels are not checked; for slices of a large set.
         """
         signs = np.empty(images.shape, np.int8)
-        labels = labels.astype(np.int32)
-        with progress_bar("FGSM", len(images), self._gradients.size, verbose) as bar:
-            for rows, (gradient, logits) in self._gradients(images, labels):
-                count = rows.stop - rows.start
-                validation.check_finite(gradient[:count], "gradients by the pixels", rows.start)
-                # With NaN logits the gradient may be zero, as that of a ReLU at NaN is.
-                validation.check_finite(logits[:count], "logits", rows.start)
-                signs[rows] = np.sign(gradient[:count])
-                bar.update(count)
+        with progress_bar("FGSM", len(images), self._gradient.batch_size, verbose) as bar:
+            for rows, gradient, _ in self._gradient.batches(images, labels):
+                signs[rows] = np.sign(gradient)
+                bar.update(len(gradient))
         return signs

@@ -68,8 +68,55 @@ class SignPerturbations(Perturbations):
         return len(self._epsilons)
 
 
+class ScaledPerturbations(Perturbations):
+    """Perturbations of any values in a byte each, for storing: ``scale * steps``.
+
+    Attributes:
+        steps: int8 (E, N, H, W, C), from -127 to 127; E is the number of epsilons.
+        scales: float32 (E, N), one for each epsilon and image.
+    """
+
+    def __init__(self, steps: np.ndarray, scales: np.ndarray, epsilons: Sequence[float]) -> None:
+        self.steps = steps
+        self.scales = scales
+        self._places = {float(epsilon): i for i, epsilon in enumerate(epsilons)}
+
+    @classmethod
+    def of(cls, perturbations: Perturbations) -> ScaledPerturbations:
+        """Perturbations in a byte each: a step is 1/127 of the largest value of an image.
+
+        Values are rounded towards 0, so no norm grows.
+
+        Example:
+            >>> stored = ScaledPerturbations.of({0.1: np.float32([[[[0.1, -0.04]]]])})
+            >>> stored.steps.tolist()
+            [[[[[127, -50]]]]]
+        """
+        values = np.stack(list(perturbations.values())).astype(np.float32)
+        largest = np.abs(values).max(axis=(2, 3, 4)).astype(np.float64)
+        scales = (largest / 127).astype(np.float32)
+        scales = np.where(
+            127 * scales.astype(np.float64) > largest, np.nextafter(scales, np.float32(0)), scales
+        )
+        each = scales[:, :, None, None, None].astype(np.float64)
+        steps = np.divide(values, each, out=np.zeros(values.shape), where=each > 0)
+        return cls(np.trunc(steps).astype(np.int8), scales, [*perturbations])
+
+    def __getitem__(self, epsilon: float) -> np.ndarray:
+        place = self._places[epsilon]
+        return self.scales[place][:, None, None, None] * self.steps[place].astype(np.float32)
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
 def perturb(images: npt.ArrayLike, perturbation: npt.ArrayLike) -> np.ndarray:
     """The attacked images, ``clip(images + perturbation, 0, 1)``.
+
+    No pixel moves by more than the perturbation says, not by the rounding of the sum either.
 
     Args:
         images: float, (N, H, W, C), values in [0, 1].
@@ -93,4 +140,6 @@ def perturb(images: npt.ArrayLike, perturbation: npt.ArrayLike) -> np.ndarray:
             f"Received: shape {added.shape}"
         )
     validation.check_finite(added, "perturbation")
-    return np.clip(pixels + added, 0, 1)
+    moved = np.clip(pixels + added, 0, 1)
+    too_far = np.abs(moved.astype(np.float64) - pixels) > np.abs(added)
+    return np.where(too_far, np.nextafter(moved, pixels), moved)

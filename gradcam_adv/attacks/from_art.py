@@ -1,0 +1,174 @@
+"""Attacks of the Adversarial Robustness Toolbox (ART): AutoAttack and Square.
+
+They need Keras on TensorFlow and the extra ``gradcam-adv[attacks]``.
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from gradcam_adv import validation
+from gradcam_adv.batching import batch_size_for
+from gradcam_adv.graph.flat import FlatGraph, flatten
+
+
+class _OfART(abc.ABC):
+    """An attack of ART on one model.
+
+    ART gets a classifier of logits, since its AutoPGD takes no other loss on probabilities. What it
+    gives is cut to the epsilon, and to [0, 1].
+
+    Raises:
+        ImportError: no ART, or Keras on another backend than TensorFlow.
+        ValueError: a model that can't be attacked, or classes that are labels of their own.
+    """
+
+    def __init__(self, model: keras.Model | FlatGraph, batch_size: int | None) -> None:
+        self._graph = flatten(model)
+        if self._graph.independent:
+            raise ValueError(
+                "Expected a model of one class per image for an attack of ART. "
+                "Received: one whose classes are labels of their own"
+            )
+        self._batch_size = batch_size_for(batch_size, self._graph.input.shape)
+        if keras.backend.backend() != "tensorflow":
+            raise ImportError(
+                "Expected Keras on TensorFlow for an attack of ART. "
+                f"Received: {keras.backend.backend()}"
+            )
+        try:
+            from art.estimators.classification import TensorFlowV2Classifier
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                'Expected ART; pip install "gradcam-adv[attacks]" installs it. '
+                f"Received: no module named {error.name}"
+            ) from None
+        logging.getLogger("art").setLevel(logging.WARNING)
+        self._classifier = TensorFlowV2Classifier(
+            model=self._graph.classifier,
+            nb_classes=self._graph.classes,
+            input_shape=tuple(self._graph.input.shape[1:]),
+            loss_object=keras.losses.CategoricalCrossentropy(from_logits=True),
+            clip_values=(0, 1),
+        )
+
+    @abc.abstractmethod
+    def _attack(self, epsilon: float) -> Any:
+        """ART's attack object."""
+
+    def __call__(
+        self, images: npt.ArrayLike, labels: npt.ArrayLike, epsilons: Sequence[float]
+    ) -> dict[float, np.ndarray]:
+        """As :class:`gradcam_adv.attacks.iterative.Iterative`; the epsilons are above 0."""
+        pixels = validation.check_images(self._graph.input.shape, images)
+        classes = validation.check_labels(labels, len(pixels), self._graph.classes, "labels")
+        one_hot = np.eye(self._graph.classes, dtype=np.float32)[classes]
+        found = {}
+        for epsilon in validation.check_epsilons(epsilons):
+            attacked = self._attack(epsilon).generate(pixels, one_hot)
+            validation.check_finite(attacked, "attacked images")
+            found[epsilon] = np.clip(attacked - pixels, -np.float32(epsilon), np.float32(epsilon))
+        return found
+
+
+class AutoAttack(_OfART):
+    """AutoAttack (Croce and Hein 2020) in L-infinity, untargeted, as ART has it.
+
+    One after the other, until an image is misclassified: AutoPGD on the cross-entropy and on the
+    difference of logits, and Square. ART adds DeepFool, which gives no bound on the perturbation,
+    so it is left out.
+
+    Args:
+        model: any classifier that :func:`gradcam_adv.flatten` takes, with 3 classes or more.
+        steps: of each AutoPGD.
+        queries: of Square.
+        batch_size: how many images at a time; None for 8, on a GPU for what suits its memory.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model | FlatGraph,
+        *,
+        steps: int = 100,
+        queries: int = 1000,
+        batch_size: int | None = None,
+    ) -> None:
+        super().__init__(model, batch_size)
+        if self._graph.classes < 3:
+            raise ValueError(
+                "Expected 3 classes or more for AutoAttack, whose difference of logits needs the "
+                f"third largest. Received: {self._graph.classes}"
+            )
+        self.steps = steps
+        self.queries = queries
+
+    def _attack(self, epsilon: float) -> Any:
+        from art.attacks import evasion
+
+        losses: tuple[Literal["cross_entropy", "difference_logits_ratio"], ...]
+        losses = ("cross_entropy", "difference_logits_ratio")
+        by_gradient = [
+            evasion.AutoProjectedGradientDescent(
+                self._classifier,
+                eps=epsilon,
+                eps_step=2 * epsilon,
+                max_iter=self.steps,
+                nb_random_init=1,
+                batch_size=self._batch_size,
+                loss_type=loss,
+                verbose=False,
+            )
+            for loss in losses
+        ]
+        square = evasion.SquareAttack(
+            self._classifier,
+            eps=epsilon,
+            max_iter=self.queries,
+            batch_size=self._batch_size,
+            verbose=False,
+        )
+        return evasion.AutoAttack(
+            self._classifier,
+            eps=epsilon,
+            eps_step=2 * epsilon,
+            attacks=[*by_gradient, square],
+            batch_size=self._batch_size,
+        )
+
+
+class Square(_OfART):
+    """The Square attack (Andriushchenko et al. 2020) in L-infinity: random search, no gradient.
+
+    Args:
+        model: any classifier that :func:`gradcam_adv.flatten` takes.
+        queries: how many times the model is asked at most.
+        batch_size: how many images at a time; None for 8, on a GPU for what suits its memory.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model | FlatGraph,
+        *,
+        queries: int = 1000,
+        batch_size: int | None = None,
+    ) -> None:
+        super().__init__(model, batch_size)
+        self.queries = queries
+
+    def _attack(self, epsilon: float) -> Any:
+        from art.attacks.evasion import SquareAttack
+
+        return SquareAttack(
+            self._classifier,
+            eps=epsilon,
+            max_iter=self.queries,
+            batch_size=self._batch_size,
+            verbose=False,
+        )
