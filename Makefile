@@ -76,7 +76,7 @@ test: $(VENV)/.installed-test  ## the tests
 	$(PYTEST)
 
 # The numeric tests, with Keras on another backend and the import of TensorFlow blocked.
-NUMERIC := backends backbones classifiers fgsm gradcam graph metrics numbers profiles regions \
+NUMERIC := attacks backends backbones classifiers fgsm gradcam graph metrics numbers profiles regions \
 	robustness training
 
 # Each test goes to whichever process is free, since one file has nearly all the work.

@@ -2,14 +2,12 @@
 
 from typing import ClassVar
 
-import art.attacks.evasion
-import art.estimators.classification
-import foolbox
 import keras
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from peers import art_classifier, foolbox_attack
 
 from gradcam_adv import FGSM, RandomSigns, perturb
 from gradcam_adv.attacks import SignPerturbations
@@ -20,35 +18,13 @@ EPSILONS = (0.01, 0.05, 0.1)
 
 
 def foolbox_fgsm(model, images, labels, epsilon):
-    if keras.backend.backend() == "torch":
-        import torch
-
-        tensors = torch.tensor(images), torch.tensor(labels)
-        wrapped = foolbox.PyTorchModel(model.eval(), bounds=(0, 1), device="cpu")
-    elif keras.backend.backend() == "jax":
-        import jax
-
-        tensors = jax.numpy.asarray(images), jax.numpy.asarray(labels)
-        wrapped = foolbox.JAXModel(lambda x: model(x, training=False), bounds=(0, 1))
-    else:
-        import tensorflow as tf
-
-        tensors = tf.constant(images), tf.constant(labels, tf.int64)
-        wrapped = foolbox.TensorFlowModel(model, bounds=(0, 1))
-    attack = foolbox.attacks.LinfFastGradientAttack()
-    raw, _, _ = attack(wrapped, *tensors, epsilons=epsilon)
-    return np.asarray(raw if keras.backend.backend() == "jax" else raw.numpy())
+    return foolbox_attack("LinfFastGradientAttack", model, images, labels, epsilon)
 
 
 def art_fgsm(model, images, labels, epsilon):
-    wrapped = art.estimators.classification.TensorFlowV2Classifier(
-        model=model,
-        nb_classes=model.output_shape[-1],
-        input_shape=model.input_shape[1:],
-        loss_object=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        clip_values=(0, 1),
-    )
-    attack = art.attacks.evasion.FastGradientMethod(wrapped, eps=epsilon)
+    from art.attacks.evasion import FastGradientMethod
+
+    attack = FastGradientMethod(art_classifier(model), eps=epsilon)
     return attack.generate(images, np.eye(model.output_shape[-1])[labels])
 
 
@@ -68,10 +44,10 @@ def signs(fgsm, images, labels):
 def test_equals_foolbox_and_art(small_cnn, fgsm, images, labels, peer):
     """Except where the gradient is at rounding level; its sign is another on some processors."""
     perturbations = fgsm(images, labels, EPSILONS)
-    gradient, _ = fgsm._compile(len(images))(images, labels)
+    gradient, _ = fgsm._gradient(images, labels)
     for epsilon in EPSILONS:
         ours = perturb(images, perturbations[epsilon])
-        differ = ours != peer(small_cnn, images, labels, epsilon)
+        differ = np.abs(ours - peer(small_cnn, images, labels, epsilon)) > 1e-7
         assert differ.sum() <= 2
         assert (np.abs(gradient[differ]) < 1e-5 * np.abs(gradient).mean()).all()
 
@@ -193,7 +169,7 @@ def test_attacked_images_stay_within_epsilon_and_the_range(epsilon, seed):
     assert attacked.dtype == np.float32
     assert attacked.min() >= 0
     assert attacked.max() <= 1
-    assert np.abs(attacked - images).max() <= epsilon + 1e-6
+    assert np.abs(attacked.astype(np.float64) - images).max() <= np.float32(epsilon)
 
 
 def test_perturb_adds_any_perturbation_and_clips():

@@ -1,5 +1,5 @@
 from .fgsm import FGSM
-from .from_art import AutoAttack, Square
+from .from_art import AutoPGD, Square
 from .momentum import MIFGSM
 from .names import make
 from .noise import RandomSigns
@@ -19,7 +19,7 @@ __all__ = [
     "PGD",
     "PIFGSM",
     "Attack",
-    "AutoAttack",
+    "AutoPGD",
     "Perturbations",
     "RandomSigns",
     "ScaledPerturbations",

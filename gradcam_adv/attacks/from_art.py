@@ -1,6 +1,9 @@
-"""Attacks of the Adversarial Robustness Toolbox (ART): AutoAttack and Square.
+"""Attacks of the Adversarial Robustness Toolbox (ART): AutoPGD and Square.
 
-They need Keras on TensorFlow and the extra ``gradcam-adv[attacks]``.
+They need Keras on TensorFlow and the extra ``gradcam-adv[attacks]``. They say which images can be
+misclassified, and that is all they are for: an image that is misclassified already stays as it is,
+and one that they don't get there has a perturbation without meaning. So measure accuracy with
+them, and the movement of heatmaps with PGD.
 """
 
 from __future__ import annotations
@@ -8,7 +11,7 @@ from __future__ import annotations
 import abc
 import logging
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import keras
 import numpy as np
@@ -17,6 +20,8 @@ import numpy.typing as npt
 from gradcam_adv import validation
 from gradcam_adv.batching import batch_size_for
 from gradcam_adv.graph.flat import FlatGraph, flatten
+
+Loss = Literal["cross_entropy", "difference_logits_ratio"]
 
 
 class _OfART(abc.ABC):
@@ -78,18 +83,18 @@ class _OfART(abc.ABC):
         return found
 
 
-class AutoAttack(_OfART):
-    """AutoAttack (Croce and Hein 2020) in L-infinity, untargeted, as ART has it.
-
-    One after the other, until an image is misclassified: AutoPGD on the cross-entropy and on the
-    difference of logits, and Square. ART adds DeepFool, which gives no bound on the perturbation,
-    so it is left out.
+class AutoPGD(_OfART):
+    """AutoPGD (Croce and Hein 2020) in L-infinity, untargeted: PGD that chooses its own step sizes.
 
     Args:
-        model: any classifier that :func:`gradcam_adv.flatten` takes, with 3 classes or more.
-        steps: of each AutoPGD.
-        queries: of Square.
+        model: any classifier that :func:`gradcam_adv.flatten` takes.
+        steps: how many, each of one gradient.
+        loss: "cross_entropy", or "difference_logits_ratio", which needs 3 classes or more.
+        restarts: how many times to start at a random point.
         batch_size: how many images at a time; None for 8, on a GPU for what suits its memory.
+
+    Raises:
+        ValueError: no such loss for the model, beside what is wrong with a model.
     """
 
     def __init__(
@@ -97,49 +102,33 @@ class AutoAttack(_OfART):
         model: keras.Model | FlatGraph,
         *,
         steps: int = 100,
-        queries: int = 1000,
+        loss: Loss = "cross_entropy",
+        restarts: int = 1,
         batch_size: int | None = None,
     ) -> None:
+        validation.check_choice("loss", loss, get_args(Loss))
         super().__init__(model, batch_size)
-        if self._graph.classes < 3:
+        if loss == "difference_logits_ratio" and self._graph.classes < 3:
             raise ValueError(
-                "Expected 3 classes or more for AutoAttack, whose difference of logits needs the "
-                f"third largest. Received: {self._graph.classes}"
+                "Expected 3 classes or more for the loss difference_logits_ratio, which needs the "
+                f"third largest logit. Received: {self._graph.classes}"
             )
         self.steps = steps
-        self.queries = queries
+        self.loss = loss
+        self.restarts = restarts
 
     def _attack(self, epsilon: float) -> Any:
-        from art.attacks import evasion
+        from art.attacks.evasion import AutoProjectedGradientDescent
 
-        losses: tuple[Literal["cross_entropy", "difference_logits_ratio"], ...]
-        losses = ("cross_entropy", "difference_logits_ratio")
-        by_gradient = [
-            evasion.AutoProjectedGradientDescent(
-                self._classifier,
-                eps=epsilon,
-                eps_step=2 * epsilon,
-                max_iter=self.steps,
-                nb_random_init=1,
-                batch_size=self._batch_size,
-                loss_type=loss,
-                verbose=False,
-            )
-            for loss in losses
-        ]
-        square = evasion.SquareAttack(
+        return AutoProjectedGradientDescent(
             self._classifier,
             eps=epsilon,
-            max_iter=self.queries,
+            eps_step=2 * epsilon,  # the first one, as in the paper
+            max_iter=self.steps,
+            nb_random_init=self.restarts,
             batch_size=self._batch_size,
+            loss_type=self.loss,
             verbose=False,
-        )
-        return evasion.AutoAttack(
-            self._classifier,
-            eps=epsilon,
-            eps_step=2 * epsilon,
-            attacks=[*by_gradient, square],
-            batch_size=self._batch_size,
         )
 
 

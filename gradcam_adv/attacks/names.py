@@ -15,13 +15,13 @@ _CLASSES = {
     "pgd": ("pgd", "PGD"),
     "mi-fgsm": ("momentum", "MIFGSM"),
     "pi-fgsm": ("patchwise", "PIFGSM"),
-    "autoattack": ("from_art", "AutoAttack"),
+    "autopgd": ("from_art", "AutoPGD"),
     "square": ("from_art", "Square"),
 }
 NAMES = tuple(_CLASSES)
 TITLES = {
     **{"fgsm": "FGSM", "pgd": "PGD", "mi-fgsm": "MI-FGSM", "pi-fgsm": "PI-FGSM"},
-    **{"autoattack": "AutoAttack", "square": "Square"},
+    **{"autopgd": "AutoPGD", "square": "Square"},
 }
 
 
