@@ -6,8 +6,14 @@ from .graph.layers import layer_names
 from .graph.predictor import predict_logits
 from .graph.verifier import verifier
 from .models.classifiers import load_model
-from .plots import depth_profile, overlay
-from .robustness import Dissimilarity, Verification, dissimilarity, verification
+from .plots import depth_profile, flips, overlay
+from .robustness import (
+    Dissimilarity,
+    Verification,
+    dissimilarity,
+    smallest_epsilons,
+    verification,
+)
 
 __all__ = [
     "FGSM",
@@ -27,6 +33,7 @@ __all__ = [
     "dissimilarity",
     "explain",
     "flatten",
+    "flips",
     "layer_names",
     "load_model",
     "metrics",
@@ -35,6 +42,7 @@ __all__ = [
     "perturb",
     "plots",
     "predict_logits",
+    "smallest_epsilons",
     "study",
     "verification",
     "verifier",

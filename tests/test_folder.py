@@ -412,3 +412,29 @@ def test_the_page_is_opened_if_asked(folder, tmp_path, monkeypatch, found):
     assert result.exit_code == 0, result.output
     assert opened == [(tmp_path / "out" / "report.html").as_uri()]
     assert ("found no browser" in result.stderr) != found
+
+
+def test_another_attack_has_its_name_on_the_page(folder, tmp_path):
+    options = ["--model", "my.keras", "--images", "photos", "--epsilon", "0.05"]
+    for attack, steps in (("pgd", ["--steps", "2"]), ("fgsm", [])):
+        given = [*options, "--attack", attack, *steps, "--output", str(tmp_path / attack)]
+        result = command(folder, "score", *given)
+        assert result.returncode == 0, result.stderr
+    page = (tmp_path / "pgd" / "report.html").read_text()
+    assert "PGD on 11 images" in page
+    pgd, fgsm = (pd.read_csv(tmp_path / name / "images.csv") for name in ("pgd", "fgsm"))
+    assert (pgd["logit"] != fgsm["logit"]).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--steps", "3"], "Expected settings of fgsm out of none. Received: steps"),
+        (["--attack", "square", "--steps", "3"], "settings of square out of queries. Received: st"),
+        (["--attack", "cw"], "cw.*is not one of.*fgsm.*pgd"),
+    ],
+)
+def test_attacks_and_settings_that_do_not_exist_are_refused(folder, options, message):
+    result = command(folder, "explain", "--model", "my.keras", "--images", "photos", *options)
+    assert result.returncode == 2
+    assert re.search(message, result.stderr), result.stderr

@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from gradcam_adv import explain, robustness, validation
+from gradcam_adv import attacks, explain, robustness, validation
 from gradcam_adv.app.images import images_of, images_of_pairs
 from gradcam_adv.app.opening import opened
 from gradcam_adv.app.options import check_output
-from gradcam_adv.attacks.fgsm import FGSM
 from gradcam_adv.batching import batch_size_for
 from gradcam_adv.data.pairs import read_pairs
 from gradcam_adv.files import read, text, write
@@ -59,6 +58,8 @@ class FolderWork:
         epsilons: Sequence[float],
         explainer: str,
         batch_size: int | None,
+        attack: str = "fgsm",
+        steps: int | None = None,
         pixels: str | None = None,
         pairs: Path | None = None,
         threshold: float | None = None,
@@ -68,6 +69,8 @@ class FolderWork:
             assert images is not None  # the options ask for one of both
             check_output(images, output)
         validation.check_choice("explainer", explainer, list(EXPLAINERS))
+        settings = {} if steps is None else {"steps": steps}
+        attacks.check_settings(attack, settings)
         self._file = model
         self._output = output
         self._epsilons = epsilons or robustness.EPSILONS
@@ -84,6 +87,8 @@ class FolderWork:
         self._kind = explainer
         self._explainer = EXPLAINERS[explainer](self._model, layers, batch_size=batch_size)
         self._batch_size = batch_size_for(batch_size, self._model.input.shape)
+        self._attacks_by = attacks.TITLES[attack]
+        self._attack = attacks.make(attack, self._model, batch_size=self._batch_size, **settings)
         self._labels = None
         if images is None or pairs is not None:
             return
@@ -167,6 +172,7 @@ class FolderWork:
                 None if self._pairs is None else self._pairs.labels,
                 targets=None if self._pairs is None else self._pairs.targets,
                 epsilons=self._epsilons,
+                attack=self._attack,
                 explainer=self._explainer,
                 batch_size=self._batch_size,
             )
@@ -210,6 +216,7 @@ class FolderWork:
         saved_model.write_page(
             read.inside(self._output, "report.html"),
             model=text.shown(self._file.name),
+            attack=self._attacks_by,
             explainer=self._kind,
             layers=self._explainer.layers,
             images=self._images.names,
@@ -229,7 +236,7 @@ class FolderWork:
             images,
             None if asked is None else asked.labels[: len(images)],
             epsilons=self._epsilons,
-            attack=FGSM(self._model, batch_size=self._batch_size),
+            attack=self._attack,
             explainer=self._explainer,
             targets=None if asked is None else asked.targets[: len(images)],
             controls=controls,

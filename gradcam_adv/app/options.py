@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from gradcam_adv.attacks import names
+
 PATH = click.Path(path_type=Path)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
@@ -137,6 +139,18 @@ MODEL = (
         "0.1.",
     ),
     click.option(
+        "--attack",
+        type=click.Choice(names.NAMES),
+        default="fgsm",
+        help="With --model: the attack; see docs/how-to/attacks.md.",
+    ),
+    click.option(
+        "--steps",
+        type=click.IntRange(1),
+        metavar="N",
+        help="With --model and an attack of several steps: how many. Default: the attack's own.",
+    ),
+    click.option(
         "--explainer",
         default="gradcam",
         metavar="E",
@@ -174,11 +188,12 @@ def for_model(options: dict[str, Any]) -> dict[str, Any] | None:
 
     Returns what :class:`gradcam_adv.app.folder.FolderWork` takes; None if a study is meant.
     """
-    names = (
+    of_models = (
         *("model", "images", "output", "layers", "epsilons", "explainer", "batch_size"),
         *("pixels", "size", "output_layer", "one_logit", "module", "pairs", "threshold"),
+        *("attack", "steps"),
     )
-    chosen = {name: options.pop(name) for name in names}
+    chosen = {name: options.pop(name) for name in of_models}
     context = click.get_current_context()
     shown = {
         parameter.name: parameter.opts[0] if isinstance(parameter, click.Option) else "STUDY"

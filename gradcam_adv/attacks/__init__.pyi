@@ -1,7 +1,7 @@
 from .fgsm import FGSM
 from .from_art import AutoPGD, Square
 from .momentum import MIFGSM
-from .names import make
+from .names import NAMES, TITLES, check_settings, make
 from .noise import RandomSigns
 from .patchwise import PIFGSM
 from .perturbations import (
@@ -16,8 +16,10 @@ from .pgd import PGD
 __all__ = [
     "FGSM",
     "MIFGSM",
+    "NAMES",
     "PGD",
     "PIFGSM",
+    "TITLES",
     "Attack",
     "AutoPGD",
     "Perturbations",
@@ -25,6 +27,7 @@ __all__ = [
     "ScaledPerturbations",
     "SignPerturbations",
     "Square",
+    "check_settings",
     "make",
     "perturb",
 ]

@@ -131,7 +131,9 @@ class Iterative(abc.ABC):
         found = {float(epsilon): np.zeros(pixels.shape, np.float32) for epsilon in epsilons}
         size = self._gradient.batch_size
         total = len(pixels) * sum(epsilon > 0 for epsilon in found)
-        with progress_bar(self._title, total, size, verbose) as bar:
+        # A single batch has no bar, however many epsilons.
+        shown = verbose if len(pixels) > size else 0
+        with progress_bar(self._title, total, size, shown) as bar:
             for start in range(0, len(pixels), size):
                 rows = slice(start, start + size)
                 numbers = list(range(len(pixels)))[rows]

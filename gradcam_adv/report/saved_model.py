@@ -28,6 +28,7 @@ def write_page(
     model: str,
     explainer: str,
     layers: Sequence[str],
+    attack: str,
     images: Sequence[str],
     noun: str,
     about: str,
@@ -40,7 +41,8 @@ def write_page(
 
     Args:
         path: of the page.
-        model: its name; ``explainer`` and ``layers``: what explained it, and where.
+        model: its name; ``explainer`` and ``layers``: what explained it, and where; ``attack``:
+            the name of the attack.
         images: their names; ``noun``: what they are, such as "image"; ``about``: what is attacked
             and explained.
         title: of a class that is predicted.
@@ -52,7 +54,7 @@ def write_page(
     epsilon = overview.smallest(measured["nissim"]["epsilon"].unique())
     values = dict.fromkeys(contents.PARTS) | {
         "title": model,
-        "line": f"FGSM on {counted(len(images), noun)}, explained with {explainer} at "
+        "line": f"{attack} on {counted(len(images), noun)}, explained with {explainer} at "
         f"{counted(len(layers), 'layer')}; numbers of {layers[-1]}",
         "banner": [
             f"{counted(len(images), noun)} of one folder, which stand for no others",

@@ -75,6 +75,10 @@ def attacked_batches(
     given = None
     if labels is not None:
         given = validation.check_labels(labels, count, graph.classes, "labels").astype(np.int64)
+    elif getattr(attack, "targeted", False):
+        raise ValueError(
+            "Expected labels, the classes to move to, with a targeted attack. Received: none"
+        )
     rising = validation.check_epsilons(epsilons)
     of_clean = isinstance(targets, str) and targets == "clean"
     wanted, score = classes_and_score(None if of_clean else targets, count, graph)

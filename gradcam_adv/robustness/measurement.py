@@ -106,7 +106,8 @@ def dissimilarity(
             chance would, the log says so.
         epsilons: sizes of the attack above 0, as fractions of the range of pixels.
         layers: as for :class:`gradcam_adv.GradCAM`; None for "last". Not with ``explainer``.
-        attack: None for ``FGSM(model)``. An attack made with another model is a transfer attack.
+        attack: such as ``PGD(model, steps=10)``; None for ``FGSM(model)``. An attack made with
+            another model is a transfer attack. A targeted one needs labels, the classes to move to.
         explainer: None for ``GradCAM(model, layers)``.
         targets: what is explained on an attacked image: as for :class:`gradcam_adv.GradCAM`, or
             "clean" for the class predicted for the clean image.
