@@ -1,3 +1,4 @@
+from .explanation import ExplanationAttack
 from .fgsm import FGSM
 from .from_art import AutoPGD, Square
 from .momentum import MIFGSM
@@ -20,6 +21,7 @@ __all__ = [
     "PIFGSM",
     "Attack",
     "AutoPGD",
+    "ExplanationAttack",
     "Perturbations",
     "RandomSigns",
     "ScaledPerturbations",
