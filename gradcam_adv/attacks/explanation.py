@@ -1,16 +1,16 @@
 """The explanation attack: move the heatmap while the class stays, or flip the class while it stays.
 
-With the Grad-CAM map H of a layer, a map T, the distance D = NISSIM(H, T) and the margin m of the
-class predicted for the clean image, the value that steps with momentum raise is, for a class that
-stays, ::
+With the Grad-CAM map H of a layer, a map T, the distance D = NISSIM(H, T) and m, the largest other
+logit less that of the class predicted for the clean image, the value that steps with momentum raise
+is, for a class that stays, ::
 
     V = D - w max(0, m - limit)        T the clean map: push it away
     V = -D - w max(0, m - limit)       T a map that is given: pull it there
 
-and for a class that flips ``-D - w max(0, limit - m)``, with T the clean map, which stays, or one
-that is given. Of all the perturbations on the way, the one of the best D is kept among those whose
-class is as asked. That is Ghorbani et al. 2019 and Dombrowski et al. 2019, with the metric of this
-project in the place of theirs.
+and for a class that flips ``-D - w max(0, -m)``, with T the clean map, which stays, or one that is
+given. Of all the perturbations on the way, the one of the best D is kept among those whose
+class is as asked. The idea is Ghorbani et al.'s and Dombrowski et al.'s (both 2019); the distance
+is this project's.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from gradcam_adv import metrics, validation
-from gradcam_adv.attacks.gradients import margin
 from gradcam_adv.attacks.iterative import Objective
-from gradcam_adv.attacks.map_gradient import Aim, MapGradient
+from gradcam_adv.attacks.map_gradient import Aim, MapGradient, lead_of_others
 from gradcam_adv.attacks.momentum import MIFGSM
 from gradcam_adv.attacks.perturbations import Perturbations, perturb
 from gradcam_adv.explain.explainer import PREDICTED
@@ -47,8 +46,8 @@ class ExplanationAttack(MIFGSM):
         towards: float or bool (h, w), values in [0, 1]: the map, or the region, to pull the map to.
             None to push it away from the clean map; with ``flip`` to leave it there.
         flip: whether the class is to change. A map then explains the class predicted.
-        keep_margin: whether the margin of the class must not rise above the clean image's, so that
-            the model is as sure as before.
+        keep_margin: how much of the clean image's lead of the class, ``-m``, must be left: 0 for
+            none, so the class may just stay, 1 for all of it, so the model is as sure as before.
         weight: w, in units of NISSIM for a logit.
         sharpness: of the surrogate for ReLU's second derivative, see
             :func:`gradcam_adv.backends.differentiate_twice`; None for none, which is enough for the
@@ -85,7 +84,7 @@ class ExplanationAttack(MIFGSM):
         *,
         towards: npt.ArrayLike | None = None,
         flip: bool = False,
-        keep_margin: bool = False,
+        keep_margin: float = 0.0,
         weight: float = 0.2,
         sharpness: float | None = 10.0,
         steps: int = 25,
@@ -99,15 +98,19 @@ class ExplanationAttack(MIFGSM):
                 "Expected a model with one class an image. Received: classes that are labels of "
                 "their own, or pairs of images"
             )
-        if flip and keep_margin:
-            raise ValueError("Expected flip or keep_margin. Received: both")
+        if not 0 <= keep_margin < np.inf or (flip and keep_margin):
+            raise ValueError(
+                "Expected keep_margin as a number of 0 or more, 0 with flip. "
+                f"Received: {keep_margin!r}"
+            )
         if settings.get("targeted"):
             raise ValueError(
                 "Expected flip or towards, which say what the attack aims at. Received: targeted"
             )
-        for name, value, lowest in (("weight", weight, 0), ("sharpness", sharpness, 1e-6)):
-            if value is not None and not lowest <= value < np.inf:
-                raise ValueError(f"Expected {name} as a number above 0. Received: {value!r}")
+        if not 0 <= weight < np.inf:
+            raise ValueError(f"Expected weight as a number of 0 or more. Received: {weight!r}")
+        if sharpness is not None and not 0 < sharpness < np.inf:
+            raise ValueError(f"Expected sharpness as a number above 0. Received: {sharpness!r}")
         self.flip, self.keep_margin = flip, keep_margin
         self.weight, self.sharpness = weight, sharpness
         self.towards = None if towards is None else _checked(towards)
@@ -194,11 +197,7 @@ class _Movement:
         if attack.towards is not None:
             maps = np.broadcast_to(attack.towards, (count, *attack.towards.shape))
         self.given = resize(maps, (height, width))
-        # Another class is ahead for sure where m exceeds this.
-        ahead = np.float32(np.log(max(logits.shape[1] - 1, 1)))
-        self._limits = np.full(count, ahead if attack.flip else 0, np.float32)
-        if attack.keep_margin:
-            self._limits = self._margin(logits)
+        self._limits = np.float32(attack.keep_margin) * self._lead_of_others(logits)
 
     def ascent(self, attacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found = self._attack._movement(attacked, self.classes, self._limits, self.given)
@@ -218,14 +217,13 @@ class _Movement:
         self, distance: np.ndarray, empty: np.ndarray, logits: np.ndarray
     ) -> np.ndarray:
         """D, or -D for a pull; -inf where the class is not as asked, or the map says nothing."""
-        allowed = ((logits.argmax(axis=1) == self.classes) != self._attack.flip) & ~empty
-        if self._attack.keep_margin:
-            allowed &= self._margin(logits) <= self._limits
+        lead = self._lead_of_others(logits)
+        allowed = (lead > 0 if self._aim.flip else (lead < 0) & (lead <= self._limits)) & ~empty
         return np.where(allowed, distance if self._aim.away else -distance, -np.inf)
 
-    def _margin(self, logits: np.ndarray) -> np.ndarray:
-        m = margin(logits, self.classes.astype(np.int32))
-        found: np.ndarray = keras.ops.convert_to_numpy(m)
+    def _lead_of_others(self, logits: np.ndarray) -> np.ndarray:
+        """m, float32 (n,)."""
+        found: np.ndarray = keras.ops.convert_to_numpy(lead_of_others(logits, self.classes))
         return found
 
 

@@ -14,7 +14,6 @@ import keras
 import numpy as np
 
 from gradcam_adv import backends, validation
-from gradcam_adv.attacks.gradients import margin
 from gradcam_adv.batching import PaddedBatches
 from gradcam_adv.explain.gradcam import channel_weights, weighted_sum
 from gradcam_adv.graph.activations import forward_pass
@@ -28,14 +27,14 @@ from gradcam_adv.metrics.nissim import WINDOW
 class Aim:
     """What is asked of the map and of the class.
 
-    With the distance D of the map from the one given, NISSIM, and the margin m of the clean photo's
-    class, which rises as the class loses, the value to raise is ::
+    With the distance D of the map from the one given, NISSIM, and m, the largest other logit less
+    that of the clean photo's class, the value to raise is ::
 
         V = +-D - weight * max(0, +-(m - limit))
 
     Attributes:
         away: whether the map is to move away from the one given (+D), or towards it (-D).
-        flip: whether the class is to change, so m is to exceed the limit (-), or to stay (+).
+        flip: whether m is to exceed the limit (-), so that the class changes, or to stay below (+).
         weight: of the class, in units of NISSIM for a logit.
     """
 
@@ -99,7 +98,7 @@ class MapGradient:
                     )
                 heat, empty = self._map(activations[0], by_maps[0])
                 distance = _nissim(_enlarged(heat, (height, width)), given)
-                excess = margin(logits, classes) - limits
+                excess = lead_of_others(logits, classes) - limits
                 wrong = keras.ops.relu(-excess if self._aim.flip else excess)
                 moved = distance if self._aim.away else -distance
                 return moved - self._aim.weight * wrong, (distance, empty, logits)
@@ -143,7 +142,7 @@ class MapGradient:
         Args:
             images: float32 (n, H, W, C), values in [0, 1].
             classes: int (n,), those of the clean photos.
-            limits: float32 (n,), of the margin.
+            limits: float32 (n,), of m.
             given: float32 (n, H, W), values in [0, 1], the maps to move away from or towards.
 
         Raises:
@@ -158,6 +157,14 @@ class MapGradient:
             validation.check_finite(logits, "logits", rows.start)
             parts.append((gradient, distance, empty, logits))
         return Moved(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def lead_of_others(logits: Any, classes: Any) -> Any:
+    """m, (n,): below 0 where a class, int (n,), has the largest of the logits, (n, classes)."""
+    of_class = keras.ops.one_hot(classes, logits.shape[-1], dtype="bool")
+    others = keras.ops.where(of_class, np.finfo(np.float32).min, logits)
+    own = keras.ops.sum(keras.ops.where(of_class, logits, 0.0), axis=-1)
+    return keras.ops.max(others, axis=-1) - own
 
 
 def _enlarged(maps: Any, size: tuple[int, int]) -> Any:
