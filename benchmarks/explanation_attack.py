@@ -26,6 +26,7 @@ from gradcam_adv import (
     machine,
     metrics,
     perturb,
+    predict_logits,
     statistics,
 )
 from gradcam_adv.attacks.perturbations import Perturbations
@@ -44,7 +45,8 @@ SIDE = 224
 SPLIT = (10, 2, 1)
 EPOCHS = 60
 EPSILONS = (1 / 255, 4 / 255)
-STEPS = 15
+STEPS = 12
+LAYERS = ("last", "middle")
 PGD_STEPS = 10
 SHOWN = 4
 
@@ -82,20 +84,17 @@ def trained(network: str, folder: Path, own: Path, out: Path) -> keras.Model:
 
 def measured(network: str, model: keras.Model, images: np.ndarray, out: Path) -> pd.DataFrame:
     """One row per layer, attack, epsilon and photo; also NISSIM of unrelated clean maps."""
-    path = out / f"{network}.csv"
-    if path.exists():
-        return pd.read_csv(path)
     graph = flatten(model)
     ends = block_ends(graph)
-    layers = [ends[len(ends) // 2].path, GradCAM(graph).layers[0]]
+    layers = [GradCAM(graph).layers[0], ends[len(ends) // 2].path]
     explain = GradCAM(graph, layers)
     clean = {name: resize(maps, SIDE) for name, maps in explain(images).items()}
-    classes = graph.classifier.predict(images, verbose=0).argmax(axis=1)
+    classes = predict_logits(graph, images).argmax(axis=1)
 
     def rows(attack: str, perturbations: Perturbations, *names: str) -> Iterator[pd.DataFrame]:
         for epsilon, added in perturbations.items():
             attacked = perturb(images, added)
-            logits = graph.classifier.predict(attacked, verbose=0)
+            kept = predict_logits(graph, attacked).argmax(axis=1) == classes
             maps = explain(attacked)
             for name in names:
                 columns = {
@@ -104,31 +103,45 @@ def measured(network: str, model: keras.Model, images: np.ndarray, out: Path) ->
                     "epsilon": epsilon,
                     "photo": np.arange(len(images)),
                     "nissim": metrics.nissim(clean[name], resize(maps[name], SIDE)),
-                    "kept": logits.argmax(axis=1) == classes,
+                    "kept": kept,
                     "empty": is_empty(maps[name]),
                 }
                 yield pd.DataFrame(columns)
 
-    parts = [*rows("noise", RandomSigns()(images, None, EPSILONS), *layers)]
-    parts += rows("FGSM", FGSM(graph)(images, classes, EPSILONS), *layers)
-    parts += rows("PGD", PGD(graph, steps=PGD_STEPS)(images, classes, EPSILONS), *layers)
-    for name in layers:
-        attack = ExplanationAttack(graph, name, steps=STEPS)
-        perturbations = attack(images, classes, EPSILONS)
-        reached = attack.success(images, perturbations)
-        print(network, name, reached.groupby("epsilon").mean().round(3), sep="\n", flush=True)
-        parts += rows("explanation attack", perturbations, name)
-        if name == layers[-1]:
-            np.save(out / f"{network}.npy", perturbations[EPSILONS[0]])
+    def unrelated(name: str) -> Iterator[pd.DataFrame]:
         pairs = metrics.UnrelatedPairs(classes, seed=0)
         for photo, predicted in enumerate(classes):
             others = clean[name][pairs.draw(predicted)]
             level = metrics.nissim(np.broadcast_to(clean[name][photo], others.shape), others).mean()
             row = {"layer": name, "attack": "unrelated", "epsilon": 0.0, "photo": photo}
-            parts.append(pd.DataFrame([row | {"nissim": level, "kept": True, "empty": False}]))
-    table = pd.concat(parts, ignore_index=True)
-    write.table(path, table)
-    return table
+            yield pd.DataFrame([row | {"nissim": level, "kept": True, "empty": False}])
+
+    def others() -> Iterator[pd.DataFrame]:
+        yield from rows("noise", RandomSigns()(images, None, EPSILONS), *layers)
+        yield from rows("FGSM", FGSM(graph)(images, classes, EPSILONS), *layers)
+        pgd = PGD(graph, steps=PGD_STEPS)
+        yield from rows("PGD", pgd(images, classes, EPSILONS), *layers)
+        for name in layers:
+            yield from unrelated(name)
+
+    def explanation(name: str) -> Iterator[pd.DataFrame]:
+        attack = ExplanationAttack(graph, name, steps=STEPS)
+        perturbations = attack(images, classes, EPSILONS)
+        reached = attack.success(images, perturbations)
+        print(network, name, reached.groupby("epsilon").mean().round(3), sep="\n", flush=True)
+        if name == layers[0]:
+            write.array(out / f"{network}.npy", perturbations[EPSILONS[0]])
+        yield from rows("explanation attack", perturbations, name)
+
+    def stored(what: str, make: Iterator[pd.DataFrame]) -> pd.DataFrame:
+        path = out / f"{network}_{what}.csv"
+        if not path.exists():
+            write.table(path, pd.concat(make, ignore_index=True))
+        return pd.read_csv(path)
+
+    parts = [stored("others", others())]
+    parts += [stored(what, explanation(name)) for what, name in zip(LAYERS, layers, strict=True)]
+    return pd.concat(parts, ignore_index=True)
 
 
 def summary(network: str, table: pd.DataFrame) -> pd.DataFrame:
