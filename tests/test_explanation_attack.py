@@ -347,6 +347,11 @@ def test_other_models_and_backends_are_refused(network, blobs, monkeypatch):
     embedder = keras.Model(network.inputs, network.layers[4].output)
     with pytest.raises(ValueError, match="Expected a model with one class an image"):
         ExplanationAttack(verifier(embedder, blobs[:2], threshold=0.5))
+    for size in ((None, None), (6, 8)):
+        inputs = keras.Input((*size, 3))
+        x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(inputs))
+        with pytest.raises(ValueError, match=r"Expected a model of images of one size, 7 x 7"):
+            ExplanationAttack(keras.Model(inputs, keras.layers.Dense(2)(x)))
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     with pytest.raises(ValueError, match="Expected Keras on TensorFlow .* Received: torch"):
         backends.differentiate_twice(None, None, blobs)

@@ -31,6 +31,7 @@ from gradcam_adv.explain.explainer import PREDICTED
 from gradcam_adv.explain.gradcam import GradCAM
 from gradcam_adv.explain.heatmaps import is_empty, resize
 from gradcam_adv.graph.flat import FlatGraph, flatten
+from gradcam_adv.metrics.nissim import WINDOW
 
 
 class ExplanationAttack(MIFGSM):
@@ -50,8 +51,7 @@ class ExplanationAttack(MIFGSM):
             none, so the class may just stay, 1 for all of it, so the model is as sure as before.
         weight: w, in units of NISSIM for a logit.
         sharpness: of the surrogate for ReLU's second derivative, see
-            :func:`gradcam_adv.backends.differentiate_twice`; None for none, which is enough for the
-            last layer.
+            :func:`gradcam_adv.backends.differentiate_twice`; None for none.
         decay: how much of the direction so far a step keeps.
         settings: as of :class:`gradcam_adv.attacks.iterative.Iterative`. A step has
             2.5 epsilon / steps if no other length is given, and starts are random, for at the clean
@@ -97,6 +97,13 @@ class ExplanationAttack(MIFGSM):
             raise ValueError(
                 "Expected a model with one class an image. Received: classes that are labels of "
                 "their own, or pairs of images"
+            )
+        size_of_images = graph.input.shape[1:3]
+        if None in size_of_images or min(size_of_images) < WINDOW:
+            raise ValueError(
+                f"Expected a model of images of one size, {WINDOW} x {WINDOW} or more "
+                "(flatten(model, size=...) chooses one of several). "
+                f"Received: {size_of_images}"
             )
         if not 0 <= keep_margin < np.inf or (flip and keep_margin):
             raise ValueError(
