@@ -1,5 +1,5 @@
 from . import attacks, data, explain, metrics, models, plots, study
-from .attacks import FGSM, MIFGSM, PGD, PIFGSM, RandomSigns, perturb
+from .attacks import FGSM, MIFGSM, PGD, PIFGSM, ExplanationAttack, RandomSigns, perturb
 from .explain import GradCAM, GradCAMPlusPlus, LayerCAM, ScoreCAM
 from .graph.flat import flatten
 from .graph.layers import layer_names
@@ -21,6 +21,7 @@ __all__ = [
     "PGD",
     "PIFGSM",
     "Dissimilarity",
+    "ExplanationAttack",
     "GradCAM",
     "GradCAMPlusPlus",
     "LayerCAM",

@@ -1,3 +1,4 @@
+from .explanation import ExplanationAttack
 from .fgsm import FGSM
 from .from_art import AutoPGD, Square
 from .momentum import MIFGSM
@@ -22,6 +23,7 @@ __all__ = [
     "TITLES",
     "Attack",
     "AutoPGD",
+    "ExplanationAttack",
     "Perturbations",
     "RandomSigns",
     "ScaledPerturbations",

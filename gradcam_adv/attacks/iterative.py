@@ -14,7 +14,7 @@ from __future__ import annotations
 import abc
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 import keras
 import numpy as np
@@ -30,6 +30,18 @@ from gradcam_adv.graph.predictor import Predictor
 
 # From perturbations and the gradient there to the next perturbations, before these are projected.
 Update = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+class Objective(Protocol):
+    """What an attack raises on the images of one batch: V, of attacked images (n, H, W, C)."""
+
+    def ascent(self, attacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The direction in which to go, float32 (n, H, W, C), such as the gradient; and V, (n,)."""
+        ...
+
+    def values(self, attacked: np.ndarray) -> np.ndarray:
+        """V alone, (n,), for the last perturbations; -inf for one that must not be kept."""
+        ...
 
 
 class Iterative(abc.ABC):
@@ -158,14 +170,15 @@ class Iterative(abc.ABC):
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The perturbations at the start and after each step, with the values there, (n,)."""
         update = self._update(epsilon)
+        objective = self._objective(images, labels)
         perturbations = self._ball.project(self._start(images, epsilon, restart), epsilon)
         for _ in range(self.steps):
             attacked = perturb(images, perturbations)
-            gradient, values = self._ascent(attacked, labels)
+            gradient, values = objective.ascent(attacked)
             yield perturbations, values
             # What clipping took away is no part of the perturbation.
             perturbations = self._ball.project(update(attacked - images, gradient), epsilon)
-        yield perturbations, self._values(perturb(images, perturbations), labels)
+        yield perturbations, objective.values(perturb(images, perturbations))
 
     def _start(self, images: np.ndarray, epsilon: float, restart: int) -> np.ndarray:
         if not self.random_start:
@@ -177,14 +190,33 @@ class Iterative(abc.ABC):
             starts.append(self._ball.sample(generator, image.shape, epsilon))
         return np.stack(starts)
 
-    def _ascent(self, attacked: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The gradient of the value by the pixels, and the value: the margin of the labels."""
-        gradient, m = self._gradient(attacked, labels)
-        return (-gradient, -m) if self.targeted else (gradient, m)
+    def _objective(self, images: np.ndarray, labels: np.ndarray) -> Objective:
+        """What to raise on these clean images: the margin of the labels."""
+        return _Margin(self._gradient, self._logits, self._graph, labels, self.targeted)
 
-    def _values(self, attacked: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """The value alone, for the last perturbations: a forward pass."""
+
+class _Margin:
+    """The margin of the labels; -1 times it if these are classes to move to."""
+
+    def __init__(
+        self,
+        gradient: MarginGradient,
+        logits: Predictor,
+        graph: FlatGraph,
+        labels: np.ndarray,
+        targeted: bool,
+    ) -> None:
+        self._gradient, self._logits, self._graph = gradient, logits, graph
+        self._labels = labels
+        self._sign = np.float32(-1 if targeted else 1)
+
+    def ascent(self, attacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        gradient, m = self._gradient(attacked, self._labels)
+        return self._sign * gradient, self._sign * m
+
+    def values(self, attacked: np.ndarray) -> np.ndarray:
         logits = self._logits(attacked)
-        m = margin(logits, labels.astype(np.int32), independent=self._graph.independent)
+        labels = self._labels.astype(np.int32)
+        m = margin(logits, labels, independent=self._graph.independent)
         found: np.ndarray = keras.ops.convert_to_numpy(m)
-        return -found if self.targeted else found
+        return self._sign * found

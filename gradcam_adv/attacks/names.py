@@ -15,13 +15,14 @@ _CLASSES = {
     "pgd": ("pgd", "PGD"),
     "mi-fgsm": ("momentum", "MIFGSM"),
     "pi-fgsm": ("patchwise", "PIFGSM"),
+    "explanation": ("explanation", "ExplanationAttack"),
     "autopgd": ("from_art", "AutoPGD"),
     "square": ("from_art", "Square"),
 }
 NAMES = tuple(_CLASSES)
 TITLES = {
     **{"fgsm": "FGSM", "pgd": "PGD", "mi-fgsm": "MI-FGSM", "pi-fgsm": "PI-FGSM"},
-    **{"autopgd": "AutoPGD", "square": "Square"},
+    **{"explanation": "explanation attack", "autopgd": "AutoPGD", "square": "Square"},
 }
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # From images, and taps where the backend needs them, to tensors, scores, and anything else.
 Forward = Callable[..., tuple[list[Any], list[Any], Any]]
+# From tensors, the gradients by them and the rest of a forward pass to a value, and anything else.
+Value = Callable[[list[Any], list[Any], Any], tuple[Any, Any]]
 
 
 @functools.cache
@@ -52,6 +54,42 @@ def differentiate(forward: Forward, images: Any) -> tuple[list[Any], list[list[A
         not depend on); and the rest of what ``forward`` returned.
     """
     return _backend().differentiate(forward, images)
+
+
+def differentiate_twice(
+    forward: Forward, value: Value, images: Any, sharpness: float | None = None
+) -> tuple[Any, Any]:
+    """The gradient by the pixels of a value that is made of gradients itself, as a heatmap is.
+
+    Only what lies between the tensors and the scores is differentiated twice. The derivative of
+    ReLU is a step from 0 to 1, so its second derivative is 0 nearly everywhere, and says nothing of
+    units that are about to switch. With a sharpness b it is that of softplus, ``log(1 + exp(b x)) /
+    b``, in its place: ``b s (1 - s)`` with ``s = sigmoid(b x)``. Outputs and first derivatives stay
+    those of ReLU. x is in units of its standard deviation over an
+    image.
+
+    Args:
+        forward: as of :func:`differentiate`, without taps.
+        value: from the tensors, the gradients of the sum of all scores by them, and the rest of
+            what ``forward`` returned, to a value, (N,), and anything else.
+        images: (N, H, W, C).
+        sharpness: b; None for ReLU's own second derivative, 0.
+
+    Returns:
+        The gradient by the images, None if the value does not depend on them; and the rest of what
+        ``value`` returned.
+
+    Raises:
+        ValueError: the backend is not TensorFlow.
+    """
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "Expected Keras on TensorFlow for second derivatives (KERAS_BACKEND=tensorflow). "
+            f"Received: {keras.backend.backend()}"
+        )
+    return _backend().differentiate_twice(forward, value, images, sharpness)
 
 
 def needs_taps() -> bool:

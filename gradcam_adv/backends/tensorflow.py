@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ import tensorflow as tf
 from gradcam_adv import machine
 
 if TYPE_CHECKING:
-    from gradcam_adv.backends import Forward
+    from gradcam_adv.backends import Forward, Value
 
 NEEDS_TAPS = False
 
@@ -62,3 +64,42 @@ def differentiate(forward: Forward, images: Any) -> tuple[list[Any], list[list[A
         tape.watch(images)
         tensors, scores, rest = forward(images)
     return tensors, [tape.gradient(score, tensors) for score in scores], rest
+
+
+def differentiate_twice(
+    forward: Forward, value: Value, images: Any, sharpness: float | None
+) -> tuple[Any, Any]:
+    # Gradients are those of the graph that is being compiled, since tapes take no other gradient of
+    # an operation.
+    graph = tf.compat.v1.get_default_graph()
+    smooth = contextlib.nullcontext()
+    if sharpness is not None:
+        smooth = graph.gradient_override_map(
+            {"Relu": _smooth(sharpness, None), "Relu6": _smooth(sharpness, 6.0)}
+        )
+    with smooth:
+        tensors, scores, rest = forward(images)
+        values, given = value(tensors, tf.gradients(scores, tensors), rest)
+        (by_images,) = tf.gradients(values, images)
+    return by_images, given
+
+
+@functools.cache
+def _smooth(sharpness: float, highest: float | None) -> str:
+    """The name of a gradient of ReLU, up to ``highest``, whose own gradient is that of softplus."""
+    name = f"ReluOfSharpness{sharpness!r}UpTo{highest!r}"
+
+    @tf.custom_gradient
+    def step(x: Any, b: Any) -> tuple[Any, Callable[[Any], Any]]:
+        s = tf.sigmoid(b * x)
+        return tf.cast(x > 0, x.dtype), lambda by_step: (by_step * b * s * (1 - s), None)
+
+    @tf.RegisterGradient(name)
+    def gradient(operation: Any, by_output: Any) -> Any:
+        (x,) = operation.inputs
+        of_image = tf.range(1, tf.rank(x))
+        b = sharpness / (tf.math.reduce_std(x, of_image, keepdims=True) + 1e-12)
+        slope = step(x, b)
+        return by_output * (slope if highest is None else slope - step(x - highest, b))
+
+    return name

@@ -1,0 +1,207 @@
+"""The explanation attack on true networks, beside noise, FGSM and PGD: how far maps can be moved.
+
+``python -m benchmarks.explanation_attack PHOTOS WEIGHTS OUT`` trains heads for the people in
+PHOTOS, one folder each, on the ImageNet bases in WEIGHTS. It attacks one photo of each person that
+was not trained on, and prints the table in docs/results.md. OUT gets the networks, a table for each
+of them and a strip of pictures; what is there already is not made again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from gradcam_adv import (
+    FGSM,
+    PGD,
+    ExplanationAttack,
+    GradCAM,
+    RandomSigns,
+    backends,
+    machine,
+    metrics,
+    perturb,
+    predict_logits,
+    statistics,
+)
+from gradcam_adv.attacks.perturbations import Perturbations
+from gradcam_adv.data import photos
+from gradcam_adv.explain import resize
+from gradcam_adv.explain.heatmaps import is_empty
+from gradcam_adv.files import write
+from gradcam_adv.graph.flat import flatten
+from gradcam_adv.graph.layers import block_ends
+from gradcam_adv.models import bases, classifiers, training, weights
+from gradcam_adv.plots import overlay, sheet
+
+NETWORKS = ("xception", "vgg16")
+SIDE = 224
+# Photos of each person: to train, to choose the epoch, to attack.
+SPLIT = (10, 2, 1)
+EPOCHS = 60
+EPSILONS = (1 / 255, 4 / 255)
+STEPS = 12
+LAYERS = ("last", "middle")
+PGD_STEPS = 10
+SHOWN = 4
+
+
+def listed(folder: Path) -> tuple[list[Path], np.ndarray, np.ndarray]:
+    """Photos, the person on each, and what it is for: 0 to train, 1 to validate, 2 to attack."""
+    paths, people, purposes = [], [], []
+    purpose = np.repeat([0, 1, 2], SPLIT)
+    for person, own in enumerate(sorted(path for path in folder.iterdir() if path.is_dir())):
+        drawn = np.random.default_rng(person).permutation(sorted(own.iterdir()))
+        paths += [Path(path) for path in drawn[: len(purpose)]]
+        people += [person] * len(purpose)
+        purposes += purpose.tolist()
+    return paths, np.array(people), np.array(purposes)
+
+
+def trained(network: str, folder: Path, own: Path, out: Path) -> keras.Model:
+    path = out / f"{network}.keras"
+    if not path.exists():
+        base = bases.build(network, SIDE, weights.resolve(own, [network])[network])
+        paths, people, purposes = listed(folder)
+        train, validation = (np.flatnonzero(purposes == purpose) for purpose in (0, 1))
+        model, _ = training.train(
+            base,
+            photos.decode_all(paths, SIDE),
+            people,
+            train=train,
+            validation=validation,
+            epochs=EPOCHS,
+            seed=0,
+        )
+        classifiers.save_model(model, path, {})
+    return classifiers.load_model(path)
+
+
+def measured(network: str, model: keras.Model, images: np.ndarray, out: Path) -> pd.DataFrame:
+    """One row per layer, attack, epsilon and photo; also NISSIM of unrelated clean maps."""
+    graph = flatten(model)
+    ends = block_ends(graph)
+    layers = [GradCAM(graph).layers[0], ends[len(ends) // 2].path]
+    explain = GradCAM(graph, layers)
+    clean = {name: resize(maps, SIDE) for name, maps in explain(images).items()}
+    classes = predict_logits(graph, images).argmax(axis=1)
+
+    def rows(attack: str, perturbations: Perturbations, *names: str) -> Iterator[pd.DataFrame]:
+        for epsilon, added in perturbations.items():
+            attacked = perturb(images, added)
+            kept = predict_logits(graph, attacked).argmax(axis=1) == classes
+            maps = explain(attacked)
+            for name in names:
+                columns = {
+                    "layer": name,
+                    "attack": attack,
+                    "epsilon": epsilon,
+                    "photo": np.arange(len(images)),
+                    "nissim": metrics.nissim(clean[name], resize(maps[name], SIDE)),
+                    "kept": kept,
+                    "empty": is_empty(maps[name]),
+                }
+                yield pd.DataFrame(columns)
+
+    def unrelated(name: str) -> Iterator[pd.DataFrame]:
+        pairs = metrics.UnrelatedPairs(classes, seed=0)
+        for photo, predicted in enumerate(classes):
+            others = clean[name][pairs.draw(predicted)]
+            level = metrics.nissim(np.broadcast_to(clean[name][photo], others.shape), others).mean()
+            row = {"layer": name, "attack": "unrelated", "epsilon": 0.0, "photo": photo}
+            yield pd.DataFrame([row | {"nissim": level, "kept": True, "empty": False}])
+
+    def others() -> Iterator[pd.DataFrame]:
+        yield from rows("noise", RandomSigns()(images, None, EPSILONS), *layers)
+        yield from rows("FGSM", FGSM(graph)(images, classes, EPSILONS), *layers)
+        pgd = PGD(graph, steps=PGD_STEPS)
+        yield from rows("PGD", pgd(images, classes, EPSILONS), *layers)
+        for name in layers:
+            yield from unrelated(name)
+
+    def explanation(name: str) -> Iterator[pd.DataFrame]:
+        attack = ExplanationAttack(graph, name, steps=STEPS)
+        perturbations = attack(images, classes, EPSILONS)
+        reached = attack.success(images, perturbations)
+        print(network, name, reached.groupby("epsilon").mean().round(3), sep="\n", flush=True)
+        if name == layers[0]:
+            write.array(out / f"{network}.npy", perturbations[EPSILONS[0]])
+        yield from rows("explanation attack", perturbations, name)
+
+    def stored(what: str, make: Iterator[pd.DataFrame]) -> pd.DataFrame:
+        path = out / f"{network}_{what}.csv"
+        if not path.exists():
+            write.table(path, pd.concat(make, ignore_index=True))
+        return pd.read_csv(path)
+
+    parts = [stored("others", others())]
+    parts += [stored(what, explanation(name)) for what, name in zip(LAYERS, layers, strict=True)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def summary(network: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Means with 95 % intervals over people, of whom each has one photo."""
+    lines = []
+    for (layer, attack, epsilon), rows in table.groupby(["layer", "attack", "epsilon"], sort=False):
+        moved = statistics.mean(rows["nissim"], rows["photo"])
+        kept = statistics.mean(rows["kept"], rows["photo"])
+        low, high = moved.interval(0, 1)
+        share = "" if attack == "unrelated" else shown(kept.value, statistics.share_interval(kept))
+        line = {"network": network, "layer": layer, "attack": attack}
+        line |= {"epsilon": f"{255 * epsilon:.0f}/255" if epsilon else ""}
+        line |= {"NISSIM": f"{moved.value:.3f} [{low:.3f}, {high:.3f}]", "class kept": share}
+        lines.append(line | {"empty": rows["empty"].sum()})
+    return pd.DataFrame(lines)
+
+
+def shown(share: float, ends: tuple[float, float]) -> str:
+    return f"{share:.0%} [{100 * ends[0]:.0f}, {100 * ends[1]:.0f}]"
+
+
+def draw_strip(
+    models: dict[str, keras.Model], images: np.ndarray, names: list[str], out: Path
+) -> None:
+    """Photo, attacked photo, map before and after, of the photos whose maps moved furthest."""
+    tiles, labels, captions = [], [], []
+    for network, model in models.items():
+        added = np.load(out / f"{network}.npy")
+        attacked = perturb(images, added)
+        explain = GradCAM(model)
+        maps = [next(iter(explain(pixels).values())) for pixels in (images, attacked)]
+        before, after = (resize(values, SIDE) for values in maps)
+        answers = [model.predict(pixels, verbose=0).argmax(axis=1) for pixels in (images, attacked)]
+        moved = np.where(answers[0] == answers[1], metrics.nissim(before, after), 0)
+        for photo in np.argsort(-moved)[: SHOWN // len(models)]:
+            pixels = images[photo], attacked[photo]
+            tiles.append([*pixels, *overlay([pixels[0]] * 2, [before[photo], after[photo]])])
+            labels.append(network)
+            said = [names[answer[photo]].replace("_", " ") for answer in answers]
+            captions.append([said[0], said[1], "", f"NISSIM {moved[photo]:.2f}"])
+    columns = ["photo", "attacked, ε = 1/255", "heatmap before", "heatmap after"]
+    figure = sheet(np.array(tiles), labels, columns, "The answer stays, the heatmap goes", captions)
+    figure.savefig(out / "explanation_attack.png", dpi=100)
+
+
+def main() -> None:
+    folder, own, out = (Path(argument) for argument in sys.argv[1:4])
+    backends.configure(machine.cores())
+    out.mkdir(parents=True, exist_ok=True)
+    paths, _, purposes = listed(folder)
+    images = photos.decode_all([paths[i] for i in np.flatnonzero(purposes == 2)], SIDE)
+    names = [paths[i].parent.name for i in np.flatnonzero(purposes == 2)]
+    models, tables = {}, []
+    for network in NETWORKS:
+        models[network] = trained(network, folder, own, out)
+        tables.append(summary(network, measured(network, models[network], images, out)))
+        print(tables[-1].to_markdown(index=False), flush=True)
+    draw_strip(models, images, names, out)
+    print(pd.concat(tables).to_markdown(index=False))
+
+
+if __name__ == "__main__":
+    main()
