@@ -61,11 +61,11 @@ def test_epsilons_are_sorted_and_zero_is_always_among_them():
     assert with_zero.vid_epsilons == (0.0, 0.05, 0.1)
 
 
-def test_arms_and_attacks_come_in_a_fixed_order():
-    read = parse(arms=["aligned", "plain"], attacks=["transfer", "white-box"])
+def test_arms_and_threat_models_come_in_a_fixed_order():
+    read = parse(arms=["aligned", "plain"], threat_models=["transfer", "white-box"])
     assert read.arms == ("plain", "aligned")
-    assert read.attacks == parse().attacks == ("white-box", "transfer")
-    assert parse(attacks=["white-box"]).attacks == ("white-box",)
+    assert read.threat_models == parse().threat_models == ("white-box", "transfer")
+    assert parse(threat_models=["white-box"]).threat_models == ("white-box",)
 
 
 def test_seeds_keep_the_order_given():
@@ -88,7 +88,7 @@ def test_the_attacks_on_a_network_and_their_epsilons(
     network, made, at_every_epsilon, at_the_largest
 ):
     none = {key: [] for key in ("gain_epsilons", "noise_epsilons", "control_epsilons")}
-    study = parse(attacks=["white-box", *made], **THREE, **none)
+    study = parse(threat_models=["white-box", *made], **THREE, **none)
     expected = dict.fromkeys(at_every_epsilon, (0.0, 0.05, 0.1))
     expected |= dict.fromkeys(at_the_largest, (0.1,))
     attacks = attacks_on(study, network) | transfers_to(study, network)
@@ -101,7 +101,7 @@ def test_the_attacks_on_a_network_and_their_epsilons(
 def test_the_further_epsilons_of_the_gain(network, own):
     """On the source the white-box attack at the study's epsilons is the black-box attack."""
     further = {"gain_epsilons": [0.05, 0.01], "noise_epsilons": [0.3, 0.01]}
-    study = parse(attacks=["white-box"], **THREE, **further, control_epsilons=[0.2])
+    study = parse(threat_models=["white-box"], **THREE, **further, control_epsilons=[0.2])
     assert attacks_on(study, network) == {
         "black-box": (0.0, 0.05, 0.1),
         "noise": (0.0, 0.01, 0.05, 0.1, 0.3),
@@ -112,7 +112,7 @@ def test_the_further_epsilons_of_the_gain(network, own):
     drawn_again = attacks_on(dataclasses.replace(study, noise_draws=3), network)
     assert drawn_again.keys() - attacks_on(study, network).keys() == {"noise 2", "noise 3"}
     assert drawn_again["noise 3"] == drawn_again["noise"]
-    variation = dataclasses.replace(study, attacks=(), noise_draws=3)
+    variation = dataclasses.replace(study, threat_models=(), noise_draws=3)
     assert attacks_on(variation, network) == dict.fromkeys(("black-box", "noise"), study.epsilons)
 
 
@@ -203,9 +203,9 @@ REFUSED = [
     ({"arms": ["cropped"]}, "arms as a list out of plain, aligned"),
     ({"arms": ["plain", "plain"]}, "each at most once"),
     ({"arms": [["plain"]]}, "arms as a list out of plain, aligned"),
-    ({"attacks": ["noise"]}, "attacks as a list out of white-box, transfer, each at most once"),
-    ({"attacks": "white-box"}, "attacks as a list out of"),
-    ({"attacks": ["transfer"]}, r"attacks as a list with white-box. Received: \['transfer'\]"),
+    ({"threat_models": ["noise"]}, "threat_models as a list out of white-box, transfer, each at"),
+    ({"threat_models": "white-box"}, "threat_models as a list out of"),
+    ({"threat_models": ["transfer"]}, r"as a list with white-box. Received: \['transfer'\]"),
     ({"seeds": []}, r"seeds as a list of whole numbers, each once. Received: \[\]"),
     ({"seeds": 3}, "seeds as a list of whole numbers, each once. Received: 3"),
     ({"seeds": [1, 1]}, "seeds as a list of whole numbers, each once"),

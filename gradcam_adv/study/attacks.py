@@ -33,7 +33,7 @@ def attacks_on(study: Study, network: str) -> dict[str, tuple[float, ...]]:
     noise has one draw.
     """
     levels = {BLACK_BOX: study.epsilons, NOISE: study.epsilons}
-    if "white-box" in study.attacks:
+    if "white-box" in study.threat_models:
         # The source has the study's own sizes as its black-box attack.
         own = () if network == study.source else study.epsilons
         further = set(study.gain_epsilons) - set(study.epsilons)
@@ -46,7 +46,7 @@ def attacks_on(study: Study, network: str) -> dict[str, tuple[float, ...]]:
 
 def transfers_to(study: Study, network: str) -> dict[str, tuple[float, ...]]:
     """The attacks that are made on the other networks, with the largest epsilon alone."""
-    if "transfer" not in study.attacks:
+    if "transfer" not in study.threat_models:
         return {}
     others = [other for other in study.networks if other not in (network, study.source)]
     return {f"{FROM}{other}": study.epsilons[-1:] for other in others}

@@ -18,7 +18,7 @@ from gradcam_adv.graph import GROUPS, Layers
 from gradcam_adv.models import backbones
 
 Arm = Literal["plain", "aligned"]
-Extra = Literal["white-box", "transfer"]
+ThreatModel = Literal["white-box", "transfer"]
 # Keras' names for the precision in which networks compute.
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 
@@ -90,9 +90,9 @@ class Study:
             attacked photos are put in and taken out in the order of their heatmaps, to see whether
             these still explain; the empty list leaves it out, which spares much time.
         source: the network on which the black-box attack is made.
-        attacks: which attacks are made beside the black-box attack and its control, random signs:
-            "white-box" (each network's attack on itself; only variations of a study leave it out)
-            and "transfer" (each network's attack on each other network, at the largest epsilon).
+        threat_models: who is attacked beside the networks that get the black-box attack:
+            "white-box" (each network by its own attack; only variations of a study leave it out)
+            and "transfer" (each network by that of each other network, at the largest epsilon).
         layers: which layers are explained for the example photos: "all", "conv", "blocks", "last",
             a list of these or of indices, or a table of network = list, which may also hold names
             of layers.
@@ -126,7 +126,7 @@ class Study:
     noise_draws: int = 1
     insertion_epsilons: tuple[float, ...] = ()
     source: str = "resnet50"
-    attacks: tuple[Extra, ...] = get_args(Extra)
+    threat_models: tuple[ThreatModel, ...] = get_args(ThreatModel)
     layers: Layers | dict[str, Layers] = "all"
     examples: int = 4
     batch_size: int | None = None
@@ -279,11 +279,11 @@ def _some_of(key: str, value: object, known: tuple[str, ...]) -> Any:
     return tuple(one for one in known if one in value)
 
 
-def _attacks(key: str, value: object) -> tuple[Extra, ...]:
-    attacks: tuple[Extra, ...] = _some_of(key, value, get_args(Extra))
-    if "white-box" not in attacks:  # the report has tables and figures of it
+def _threat_models(key: str, value: object) -> tuple[ThreatModel, ...]:
+    found: tuple[ThreatModel, ...] = _some_of(key, value, get_args(ThreatModel))
+    if "white-box" not in found:  # the report has tables and figures of it
         raise _wrong(key, "a list with white-box", value)
-    return attacks
+    return found
 
 
 def _seeds(key: str, value: object) -> tuple[int, ...]:
@@ -382,7 +382,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "insertion_epsilons": _further_epsilons,
     # One of the networks, which is checked with them.
     "source": lambda _, value: value,
-    "attacks": _attacks,
+    "threat_models": _threat_models,
     "layers": _layers,
     "examples": _at_least(1),
     "batch_size": _at_least(1),

@@ -273,7 +273,7 @@ def _plan_arm(
             **evaluating,
             attacks={name: made[name] for name in epsilons if name in made},
             epsilons=epsilons,
-            alias=network == study.source and "white-box" in study.attacks,
+            alias=network == study.source and "white-box" in study.threat_models,
         )
         score[network] = Score(**scoring, evaluate=evaluate[network])
         if epsilons := transfers_to(study, network):

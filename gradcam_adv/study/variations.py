@@ -7,7 +7,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from gradcam_adv.study.config import Extra, Study, reading_choices
+from gradcam_adv.study.config import Study, ThreatModel, reading_choices
 
 # Readings varied one at a time, in the order of the report. Not pooling: flattened features make
 # another network, which is a study of its own.
@@ -74,8 +74,8 @@ def of_readings(study: Study, *, native_fits: bool) -> dict[str, Study]:
 
 
 def _without_transfers(study: Study) -> Study:
-    attacks: tuple[Extra, ...] = ("white-box",) if "white-box" in study.attacks else ()
-    return dataclasses.replace(study, attacks=attacks)
+    own: tuple[ThreatModel, ...] = ("white-box",) if "white-box" in study.threat_models else ()
+    return dataclasses.replace(study, threat_models=own)
 
 
 def _others(study: Study, key: str) -> list[Any]:
@@ -89,7 +89,7 @@ def _changed(study: Study, image_size: int | None = None, **readings: Any) -> St
         study,
         readings=dataclasses.replace(study.readings, **readings),
         image_size=image_size or study.image_size,
-        attacks=() if again else study.attacks,
+        threat_models=() if again else study.threat_models,
     )
 
 
