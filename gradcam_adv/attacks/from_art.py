@@ -69,9 +69,17 @@ class _OfART(abc.ABC):
         """ART's attack object."""
 
     def __call__(
-        self, images: npt.ArrayLike, labels: npt.ArrayLike, epsilons: Sequence[float]
+        self,
+        images: npt.ArrayLike,
+        labels: npt.ArrayLike,
+        epsilons: Sequence[float],
+        *,
+        verbose: int | str = 0,
     ) -> dict[float, np.ndarray]:
-        """As :class:`gradcam_adv.attacks.iterative.Iterative`; the epsilons are above 0."""
+        """As :class:`gradcam_adv.attacks.iterative.Iterative`; the epsilons are above 0.
+
+        There is no progress bar.
+        """
         pixels = validation.check_images(self._graph.input.shape, images)
         classes = validation.check_labels(labels, len(pixels), self._graph.classes, "labels")
         one_hot = np.eye(self._graph.classes, dtype=np.float32)[classes]
