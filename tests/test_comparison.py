@@ -71,7 +71,8 @@ def test_the_bracket_compares_photo_by_photo():
 
 def test_the_table_of_attacks_holds_what_the_other_tables_say():
     of = conditions("fgsm", "pgd")
-    every = nissim(**ROWS)
+    empty = {"flipped": False, "empty_clean": False, "empty_perturbed": False}
+    every = nissim(**ROWS).assign(**empty)
     pairs = every.iloc[:6].assign(other_identity=9, nissim=0.5)
     attacked = pairs.iloc[:0].assign(attack="", epsilon=0.0)
     mod = tables.mod(every, pairs, attacked)

@@ -153,7 +153,7 @@ class ScaledAttack(Attack):
                 f"Received: {unknown}"
             )
         steps, scales = (
-            np.stack([self._gathered(places, _array(f"{kind} {size!r}")) for size in sizes])
+            np.stack([self._gathered(places, _array(_named(kind, size))) for size in sizes])
             for kind in ("steps", "scales")
         )
         return ScaledPerturbations(steps, scales, sizes)
@@ -174,10 +174,15 @@ class ScaledAttack(Attack):
             arrays = {"zero_gradient": (gradient == 0).mean(axis=(1, 2, 3))}
             for size in self.sizes:  # one at a time, which bounds the memory
                 made = ScaledPerturbations.of(attack(pixels, labels, [size], verbose=0))
-                arrays |= {f"steps {size!r}": made.steps[0], f"scales {size!r}": made.scales[0]}
+                arrays[_named("steps", size)] = made.steps[0]
+                arrays[_named("scales", size)] = made.scales[0]
             write.arrays(path, arrays)
 
         return make
+
+
+def _named(kind: str, size: float) -> str:
+    return f"{kind} {float(size)!r}"  # NumPy writes its own numbers in another way
 
 
 def _array(name: str) -> Callable[[Path], np.ndarray]:
