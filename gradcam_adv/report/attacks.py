@@ -144,7 +144,7 @@ def check_rows(checks: pd.DataFrame) -> list[dict[str, str]]:
             "Check": row.check,
             "Network": _network(row.network),
             "Attack": TITLES.get(row.attack, "–"),
-            "Compared with": TITLES.get(row.than, row.than) if isinstance(row.than, str) else "–",
+            "Compared with": TITLES.get(row.than, row.than) or "–",
             "ε": "–" if pd.isna(row.epsilon) else f"{row.epsilon:g}",
             "In numbers": _numbers(row),
             "Result": f"{row.verdict}: {row.why}",

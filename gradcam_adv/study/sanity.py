@@ -55,7 +55,7 @@ def checks(
         Columns check, network, attack, than (what it is compared with), epsilon, value, low, high,
         verdict ("passed", "failed" or "not judged") and why. value is a change of accuracy, at the
         epsilon that decides; of CHANCE an accuracy, of GRADIENTS a share of zeros. What is not
-        measured is NaN, and the network "all" if no network has what a check needs.
+        measured is NaN, what does not apply "", and the network "all" if none has what it needs.
     """
     right = predictions.assign(
         right=(predictions["predicted"] == predictions["label"]).astype(float)
@@ -86,7 +86,8 @@ def checks(
             found[check] = [{"network": "all", "verdict": NOT_JUDGED, "why": f"it needs {needs}"}]
     columns = ["check", "network", "attack", "than", "epsilon", "value", "low", "high"]
     table = pd.DataFrame([{"check": c} | row for c, rows in found.items() for row in rows])
-    return table.reindex(columns=[*columns, "verdict", "why"])
+    table = table.reindex(columns=[*columns, "verdict", "why"])
+    return table.fillna({"attack": "", "than": ""})
 
 
 def _by_condition(rows: pd.DataFrame) -> dict[str, dict[float, pd.Series[float]]]:
