@@ -27,7 +27,7 @@ KINDS = {
     "PGD": (ATTACK, "-", "D"),
     "MI-FGSM": ("#b5651d", "--", "^"),
     "PI-FGSM": ("#9c4d97", "-.", "v"),
-    "AutoAttack": ("#7a1f1f", "--", "P"),
+    "AutoPGD": ("#7a1f1f", "--", "P"),
     "Square": (MIRRORED, ":", "X"),
 }
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from gradcam_adv.runs.records import Names
 from gradcam_adv.study import comparison
+from gradcam_adv.study.attacks import of_study
 from gradcam_adv.study.stages.network_task import SummaryTask
 from gradcam_adv.study.stages.score import Score, with_further
 
@@ -30,8 +31,8 @@ class Bracket(SummaryTask):
     conditions: Mapping[str, tuple[str, str]]
 
     def summarize(self) -> dict[str, pd.DataFrame]:
-        parts = [
-            comparison.bracket(with_further(scores), self.conditions)  # one network at a time
-            for scores in self.networks.values()
-        ]
+        parts = []
+        for scores in self.networks.values():  # one at a time, which bounds the memory
+            nissim = of_study(with_further(scores), scores[0].evaluate.levels)
+            parts.append(comparison.bracket(nissim, self.conditions))
         return {"bracket": pd.concat(parts, ignore_index=True)}
