@@ -18,7 +18,8 @@ def conditions(*attacks):
     [
         (["fgsm", "pgd"], [("noise", "white-box"), ("white-box", "white-box pgd")]),
         (["pgd", "fgsm"], [("noise", "white-box fgsm"), ("white-box fgsm", "white-box")]),
-        (["pgd", "square"], [("noise", "white-box")]),
+        (["pgd", "square", "autopgd"], [("noise", "white-box")]),
+        (["explanation", "pgd"], [("noise", "white-box pgd"), ("white-box pgd", "white-box")]),
         (
             ["fgsm", "mi-fgsm", "pgd"],
             [

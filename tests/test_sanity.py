@@ -124,6 +124,18 @@ def test_gradients_must_not_be_masked(low, high, expected):
     assert verdict(judged(zeros=zeros), sanity.GRADIENTS)["verdict"] == expected
 
 
+def test_an_attack_on_heatmaps_is_not_to_change_answers():
+    conditions = ALONE | {
+        "white-box explanation": ("white-box", "explanation"),
+        "black-box explanation": ("black-box", "explanation"),
+    }
+    same = dict.fromkeys(list(conditions)[2:], [38, 38, 38])
+    table = judged(conditions, **same)
+    assert set(table["attack"]) == {"fgsm", ""} and len(sanity.failures(table)) == 0
+    first = {"white-box": ("white-box", "explanation"), "black-box": ("black-box", "explanation")}
+    assert set(judged(first)["check"]) == {sanity.STEPS, sanity.TRANSFER, sanity.GRADIENTS}
+
+
 def test_what_a_study_lacks_is_not_judged():
     table = judged(network="vgg16")  # the source alone, with one attack
     for check, why in ((sanity.STEPS, "one of several"), (sanity.TRANSFER, "another network")):

@@ -16,7 +16,7 @@ from gradcam_adv.study.attacks import (
     made_at,
     makers_of,
     of_study,
-    settings_on,
+    settings_of,
     transfers_to,
     unit_of,
 )
@@ -101,10 +101,10 @@ def test_fgsm_is_the_attack_by_default():
 
 def test_all_settings_of_an_attack():
     study = parse(attack={"mi-fgsm": {"decay": 0.5}}, seed=7)
-    found = settings_on(study, "mi-fgsm", "vgg16")
+    found = settings_of(study, "mi-fgsm")
     assert (found["decay"], found["steps"], found["seed"]) == (0.5, 10, 7)
     assert "targeted" not in found
-    assert settings_on(parse(attack={"pgd": {"seed": 3}}, seed=7), "pgd", "vgg16")["seed"] == 3
+    assert settings_of(parse(attack={"pgd": {"seed": 3}}, seed=7), "pgd")["seed"] == 3
 
 
 def test_the_epsilons_at_which_an_attack_is_made():

@@ -27,7 +27,8 @@ KINDS = {
     "PGD": (ATTACK, "-", "D"),
     "MI-FGSM": ("#b5651d", "--", "^"),
     "PI-FGSM": ("#9c4d97", "-.", "v"),
-    "AutoPGD": ("#7a1f1f", "--", "P"),
+    "explanation attack": ("#7a1f1f", "-", "P"),
+    "AutoPGD": ("#56b4e9", "--", "*"),
     "Square": (MIRRORED, ":", "X"),
 }
 

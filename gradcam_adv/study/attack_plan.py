@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gradcam_adv.study.attacks import made_at, settings_on, unit_of
+from gradcam_adv.study.attacks import made_at, settings_of, unit_of
 from gradcam_adv.study.config import Study
 from gradcam_adv.study.stages.attack import Attack, ScaledAttack, SignAttack
 
@@ -37,7 +37,7 @@ class AttackPlan:
         return ScaledAttack(
             **self._common[maker],
             attack=attack,
-            settings=settings_on(self._study, attack, maker),
+            settings=settings_of(self._study, attack),
             unit=unit,
             epsilons=made_at(self._study, attack, maker, unit),
         )

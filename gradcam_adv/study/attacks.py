@@ -104,11 +104,11 @@ def made_at(study: Study, attack: str, maker: str, unit: float) -> tuple[float, 
     return tuple(sorted(levels))
 
 
-def settings_on(study: Study, attack: str, network: str) -> dict[str, Any]:
-    """All settings of an attack on a network: those given, the study's seed, and the defaults."""
+def settings_of(study: Study, attack: str) -> dict[str, Any]:
+    """All settings of an attack: those given, the study's seed, and the defaults."""
     usual = attack_settings(attack)
-    own = {"seed": study.seed, "layer": backbones.find(network).last_activation}
-    usual |= {key: value for key, value in own.items() if key in usual}
+    if "seed" in usual:
+        usual["seed"] = study.seed
     return usual | dict(study.attack[attack])
 
 

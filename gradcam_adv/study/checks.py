@@ -8,7 +8,7 @@ from gradcam_adv import backends, machine
 from gradcam_adv.metrics.nissim import WINDOW
 from gradcam_adv.models import backbones, bases, classifiers, weights
 from gradcam_adv.runs.tasks import Task
-from gradcam_adv.study.attacks import settings_on
+from gradcam_adv.study.attacks import settings_of
 from gradcam_adv.study.config import Study
 from gradcam_adv.study.stages.data import FindFaces
 
@@ -53,11 +53,8 @@ def check_attacks(study: Study) -> None:
         ]
     )
     for name in study.attack:
-        # The layer is one of the networks', which are built later.
-        settings = settings_on(study, name, study.source)
-        settings = {key: value for key, value in settings.items() if key != "layer"}
         try:
-            names.make(name, tiny, batch_size=1, **settings)
+            names.make(name, tiny, batch_size=1, **settings_of(study, name))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{error}, in attack.{name}") from None
     backends.clear_session()

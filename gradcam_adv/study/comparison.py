@@ -17,10 +17,11 @@ from gradcam_adv.study.tables import OF_MAPS, paired, select
 Conditions = Mapping[str, tuple[str, str]]
 
 ONE_STEP = ("fgsm",)
-ITERATIVE = ("pgd", "mi-fgsm", "pi-fgsm", "autopgd")
-# Each is expected to move heatmaps at least as far as those before it, and these as noise. Square
-# has no gradient to follow, so it has no place here.
-BRACKET = (ONE_STEP, ITERATIVE, ("explanation",))
+ITERATIVE = ("pgd", "mi-fgsm", "pi-fgsm")
+ON_MAPS = ("explanation",)
+# Each is expected to move heatmaps at least as far as those before it, and these as noise. AutoPGD
+# and Square stop at the first wrong answer, so they have no place here.
+BRACKET = (ONE_STEP, ITERATIVE, ON_MAPS)
 
 
 def attacks(

@@ -17,7 +17,7 @@ import pandas as pd
 
 from gradcam_adv import statistics
 from gradcam_adv.study.attacks import BLACK_BOX, NOISE, WHITE_BOX
-from gradcam_adv.study.comparison import ITERATIVE, ONE_STEP, Conditions
+from gradcam_adv.study.comparison import ITERATIVE, ON_MAPS, ONE_STEP, Conditions
 from gradcam_adv.study.tables import select
 
 PASSED, FAILED, NOT_JUDGED = "passed", "failed", "not judged"
@@ -42,7 +42,7 @@ def checks(
     source: str,
     people: int,
 ) -> pd.DataFrame:
-    """Every check, of every network and attack.
+    """Every check, of every network and every attack on its answers.
 
     Args:
         predictions: as of :mod:`gradcam_adv.study.tables`, at the study's epsilons.
@@ -60,26 +60,29 @@ def checks(
     right = predictions.assign(
         right=(predictions["predicted"] == predictions["label"]).astype(float)
     )
-    white_box = {attack: name for name, (of, attack) in conditions.items() if of == WHITE_BOX}
-    black_box = {attack: name for name, (of, attack) in conditions.items() if of == BLACK_BOX}
+    own, *_ = (attack for _, attack in conditions.values())
+    # An attack on heatmaps is to leave the answers as they are.
+    judged = {name: of for name, of in conditions.items() if of[1] not in ON_MAPS}
+    white_box = {attack: name for name, (of, attack) in judged.items() if of == WHITE_BOX}
+    black_box = {attack: name for name, (of, attack) in judged.items() if of == BLACK_BOX}
     found: dict[str, list[_Row]] = {check: [] for check in (RISES, CHANCE, STEPS, TRANSFER, RANDOM)}
     for network, rows in right.groupby("network", sort=False):
         under = _by_condition(rows)
         for attack, name in white_box.items():
-            own, about = under[name], {"network": network, "attack": attack}
-            found[RISES].append(about | _rises(own))
-            found[CHANCE].append(about | _reaches(own, 1 / people))
+            answers, about = under[name], {"network": network, "attack": attack}
+            found[RISES].append(about | _rises(answers))
+            found[CHANCE].append(about | _reaches(answers, 1 / people))
             if network != source:
-                row = about | {"than": BLACK_BOX} | _more(own, under[black_box[attack]])
+                row = about | {"than": BLACK_BOX} | _more(answers, under[black_box[attack]])
                 found[TRANSFER].append(row)
             for than in (NOISE, *({"square"} & white_box.keys() - {attack})):
-                row = about | {"than": than} | _more(own, under[white_box.get(than, than)])
+                row = about | {"than": than} | _more(answers, under[white_box.get(than, than)])
                 found[RANDOM].append(row)
-        for attack, than in itertools.product(ITERATIVE, ONE_STEP):
+        for attack, than in itertools.product((*ITERATIVE, "autopgd"), ONE_STEP):
             if {attack, than} <= white_box.keys():
                 row = _more(under[white_box[attack]], under[white_box[than]])
                 found[STEPS].append({"network": network, "attack": attack, "than": than} | row)
-    found[GRADIENTS] = list(_zeros(zero_gradients, next(iter(white_box))))
+    found[GRADIENTS] = list(_zeros(zero_gradients, own))
     lacking = {STEPS: "an attack of one step and one of several", TRANSFER: "another network"}
     for check, needs in lacking.items():
         if not found[check]:
