@@ -129,7 +129,7 @@ def test_an_attack_on_heatmaps_is_not_to_change_answers():
         "white-box explanation": ("white-box", "explanation"),
         "black-box explanation": ("black-box", "explanation"),
     }
-    same = dict.fromkeys(list(conditions)[2:], [38, 38, 38])
+    same = {name: [38, 38, 38] for name in list(conditions)[2:]}
     table = judged(conditions, **same)
     assert set(table["attack"]) == {"fgsm", ""} and len(sanity.failures(table)) == 0
     first = {"white-box": ("white-box", "explanation"), "black-box": ("black-box", "explanation")}

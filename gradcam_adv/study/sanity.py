@@ -88,9 +88,11 @@ def checks(
         if not found[check]:
             found[check] = [{"network": "all", "verdict": NOT_JUDGED, "why": f"it needs {needs}"}]
     columns = ["check", "network", "attack", "than", "epsilon", "value", "low", "high"]
-    table = pd.DataFrame([{"check": c} | row for c, rows in found.items() for row in rows])
-    table = table.reindex(columns=[*columns, "verdict", "why"])
-    return table.fillna({"attack": "", "than": ""})
+    empty = {"attack": "", "than": ""}
+    table = pd.DataFrame(
+        [{"check": check} | empty | row for check, rows in found.items() for row in rows]
+    )
+    return table.reindex(columns=[*columns, "verdict", "why"])
 
 
 def _by_condition(rows: pd.DataFrame) -> dict[str, dict[float, pd.Series[float]]]:
