@@ -162,7 +162,7 @@ def disk(measured: Measured, study: Study, size: Size) -> dict[str, float]:
 
 def rows_per_photo(study: Study, network: str) -> int:
     """Rows of predictions per photo. The attack of the source on itself has two names."""
-    again = network == study.source and "white-box" in study.attacks
+    again = network == study.source and "white-box" in study.threat_models
     return scored_levels(study, network) + again * len(study.epsilons)
 
 

@@ -31,7 +31,7 @@ STUDY = {
     "epochs": 1,
     "epsilons": [0.05],
     "split": [0.1, 0.1, 0.8],
-    "attacks": ["white-box"],
+    "threat_models": ["white-box"],
     "arms": ["plain"],
     "threads": 1,
 }

@@ -351,3 +351,18 @@ def test_what_art_cannot_attack_is_refused(linear, monkeypatch):
     monkeypatch.setitem(sys.modules, "art.estimators.classification", None)
     with pytest.raises(ImportError, match=r"pip install .gradcam-adv\[attacks\]"):
         Square(linear)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(
+    ("attack", "few"), [(AutoPGD, {"steps": 3, "restarts": 2}), (Square, {"queries": 30})]
+)
+def test_the_chance_in_attacks_of_art_is_that_of_their_seed(attack, few, small_cnn, images, labels):
+    """Else a study that was interrupted would end with other numbers."""
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    one, again, other = (
+        attack(small_cnn, seed=seed, **few)(images, labels, [0.05])[0.05] for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(one, again)
+    assert (one != other).any()
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002

@@ -42,7 +42,7 @@ def layers(photo_folder, tmp_path) -> ScoreLayers:
     """The layers of four example photos are to be scored; their heatmaps are of chance."""
     networks = ["vgg16", "resnet50"]
     study = config.parse(
-        {"name": "x", "networks": networks, "source": "resnet50", "attacks": ["white-box"],
+        {"name": "x", "networks": networks, "source": "resnet50", "threat_models": ["white-box"],
          "epsilons": [0.1], "gain_epsilons": [], "noise_epsilons": [], "examples": 4,
          "image_size": 48, "batch_size": 8, "arms": ["plain"]}
     )  # fmt: skip

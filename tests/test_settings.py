@@ -138,7 +138,7 @@ image_size = 48
 epochs = 8
 arms = ["plain"]
 epsilons = [0.05]
-attacks = ["white-box"]
+threat_models = ["white-box"]
 examples = 1
 layers = "last"
 """

@@ -1,6 +1,7 @@
 """Study files: defaults, the files shipped, and errors that name the wrong key."""
 
 import dataclasses
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +10,16 @@ import pytest
 
 from gradcam_adv.paper import printed
 from gradcam_adv.study import checks, config
-from gradcam_adv.study.attacks import attacks_on, makers_of, of_study, transfers_to
+from gradcam_adv.study.attacks import (
+    attacks_on,
+    further_on,
+    made_at,
+    makers_of,
+    of_study,
+    settings_of,
+    transfers_to,
+    unit_of,
+)
 from gradcam_adv.study.stages.evaluate import Evaluate
 
 SHIPPED = Path(__file__).parents[1] / "studies"
@@ -61,11 +71,63 @@ def test_epsilons_are_sorted_and_zero_is_always_among_them():
     assert with_zero.vid_epsilons == (0.0, 0.05, 0.1)
 
 
-def test_arms_and_attacks_come_in_a_fixed_order():
-    read = parse(arms=["aligned", "plain"], attacks=["transfer", "white-box"])
+def test_arms_and_threat_models_come_in_a_fixed_order():
+    read = parse(arms=["aligned", "plain"], threat_models=["transfer", "white-box"])
     assert read.arms == ("plain", "aligned")
-    assert read.attacks == parse().attacks == ("white-box", "transfer")
-    assert parse(attacks=["white-box"]).attacks == ("white-box",)
+    assert read.threat_models == parse().threat_models == ("white-box", "transfer")
+    assert parse(threat_models=["white-box"]).threat_models == ("white-box",)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("pgd", {"pgd": {}}),
+        (["pgd", "fgsm"], {"pgd": {}, "fgsm": {}}),
+        ({"pgd": {"steps": 3}, "fgsm": {}}, {"pgd": {"steps": 3}, "fgsm": {}}),
+    ],
+)
+def test_attacks_are_a_name_a_list_or_a_table_of_settings(given, expected):
+    study = parse(attack=given)
+    assert study.attack == expected and list(study.attack) == list(expected)
+    assert (study.own_attack, study.further_attacks) == (next(iter(expected)), tuple(expected)[1:])
+    # As a manifest has it.
+    assert parse(attack=json.loads(json.dumps(dataclasses.asdict(study)["attack"]))) == study
+
+
+def test_fgsm_is_the_attack_by_default():
+    assert parse().attack == parse(attack="fgsm").attack == {"fgsm": {}}
+    assert parse().further_attacks == ()
+
+
+def test_all_settings_of_an_attack():
+    study = parse(attack={"mi-fgsm": {"decay": 0.5}}, seed=7)
+    found = settings_of(study, "mi-fgsm")
+    assert (found["decay"], found["steps"], found["seed"]) == (0.5, 10, 7)
+    assert "targeted" not in found
+    assert settings_of(parse(attack={"pgd": {"seed": 3}}, seed=7), "pgd")["seed"] == 3
+
+
+def test_the_epsilons_at_which_an_attack_is_made():
+    """For its own unit with those of the gain and the controls; on other networks the largest."""
+    further = {"gain_epsilons": [0.01], "control_epsilons": [0.2]}
+    units = {"readings": {"epsilon_unit": "network"}}
+    study = parse(attack=["pgd", "mi-fgsm"], **THREE, **further, **units)
+    of = {name: unit_of(study, name) for name in study.networks}
+    assert of == {"vgg16": 1 / 255, "resnet50": 1 / 255, "xception": 1 / 2}
+    assert made_at(study, "pgd", "vgg16", of["resnet50"]) == (0.01, 0.05, 0.1, 0.2)
+    assert made_at(study, "pgd", "vgg16", of["xception"]) == (0.1,)
+    assert made_at(study, "pgd", "resnet50", of["xception"]) == (0.05, 0.1)  # the source
+    assert made_at(study, "mi-fgsm", "vgg16", of["vgg16"]) == (0.05, 0.1)
+    variation = dataclasses.replace(study, threat_models=())
+    assert made_at(variation, "pgd", "resnet50", of["resnet50"]) == (0.05, 0.1)
+
+
+def test_further_attacks_on_a_network():
+    study = parse(attack=["fgsm", "pgd"], **THREE)
+    both = dict.fromkeys(("black-box pgd", "white-box pgd"), (0.0, 0.05, 0.1))
+    assert further_on(study, "vgg16", "pgd") == both
+    assert further_on(study, "resnet50", "pgd") == {"black-box pgd": (0.0, 0.05, 0.1)}
+    assert list(attacks_on(study, "vgg16")) == list(attacks_on(parse(**THREE), "vgg16"))
 
 
 def test_seeds_keep_the_order_given():
@@ -88,7 +150,7 @@ def test_the_attacks_on_a_network_and_their_epsilons(
     network, made, at_every_epsilon, at_the_largest
 ):
     none = {key: [] for key in ("gain_epsilons", "noise_epsilons", "control_epsilons")}
-    study = parse(attacks=["white-box", *made], **THREE, **none)
+    study = parse(threat_models=["white-box", *made], **THREE, **none)
     expected = dict.fromkeys(at_every_epsilon, (0.0, 0.05, 0.1))
     expected |= dict.fromkeys(at_the_largest, (0.1,))
     attacks = attacks_on(study, network) | transfers_to(study, network)
@@ -101,7 +163,7 @@ def test_the_attacks_on_a_network_and_their_epsilons(
 def test_the_further_epsilons_of_the_gain(network, own):
     """On the source the white-box attack at the study's epsilons is the black-box attack."""
     further = {"gain_epsilons": [0.05, 0.01], "noise_epsilons": [0.3, 0.01]}
-    study = parse(attacks=["white-box"], **THREE, **further, control_epsilons=[0.2])
+    study = parse(threat_models=["white-box"], **THREE, **further, control_epsilons=[0.2])
     assert attacks_on(study, network) == {
         "black-box": (0.0, 0.05, 0.1),
         "noise": (0.0, 0.01, 0.05, 0.1, 0.3),
@@ -112,7 +174,7 @@ def test_the_further_epsilons_of_the_gain(network, own):
     drawn_again = attacks_on(dataclasses.replace(study, noise_draws=3), network)
     assert drawn_again.keys() - attacks_on(study, network).keys() == {"noise 2", "noise 3"}
     assert drawn_again["noise 3"] == drawn_again["noise"]
-    variation = dataclasses.replace(study, attacks=(), noise_draws=3)
+    variation = dataclasses.replace(study, threat_models=(), noise_draws=3)
     assert attacks_on(variation, network) == dict.fromkeys(("black-box", "noise"), study.epsilons)
 
 
@@ -203,9 +265,18 @@ REFUSED = [
     ({"arms": ["cropped"]}, "arms as a list out of plain, aligned"),
     ({"arms": ["plain", "plain"]}, "each at most once"),
     ({"arms": [["plain"]]}, "arms as a list out of plain, aligned"),
-    ({"attacks": ["noise"]}, "attacks as a list out of white-box, transfer, each at most once"),
-    ({"attacks": "white-box"}, "attacks as a list out of"),
-    ({"attacks": ["transfer"]}, r"attacks as a list with white-box. Received: \['transfer'\]"),
+    ({"threat_models": ["noise"]}, "threat_models as a list out of white-box, transfer, each at"),
+    ({"threat_models": "white-box"}, "threat_models as a list out of"),
+    ({"threat_models": ["transfer"]}, r"as a list with white-box. Received: \['transfer'\]"),
+    ({"attack": "cw"}, "attack as one of fgsm, pgd, .*Received: 'cw'"),
+    ({"attack": []}, r"attack as the name of an attack, a list of names, or a table .*: \[\]"),
+    ({"attack": {}}, r"attack as the name of an attack, .*Received: \{\}"),
+    ({"attack": ["pgd", "pgd"]}, "attack as the name of an attack, a list of names"),
+    ({"attack": [["pgd"]]}, "attack as one of fgsm"),
+    ({"attack": {"pgd": 3}}, "attack.pgd as a table of settings. Received: 3"),
+    ({"attack": {"pgd": {"stepz": 3}}}, "attack.pgd.stepz. Nearest: attack.pgd.steps."),
+    ({"attack": {"pgd": {"targeted": True}}}, "keys out of norm, .*Received: attack.pgd.targeted"),
+    ({"attack": {"fgsm": {"steps": 3}}}, "no keys of attack.fgsm. Received: attack.fgsm.steps"),
     ({"seeds": []}, r"seeds as a list of whole numbers, each once. Received: \[\]"),
     ({"seeds": 3}, "seeds as a list of whole numbers, each once. Received: 3"),
     ({"seeds": [1, 1]}, "seeds as a list of whole numbers, each once"),

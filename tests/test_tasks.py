@@ -154,8 +154,8 @@ def test_signs_are_computed_only_if_a_network_gets_them(planned):
 
 
 def test_what_the_source_writes_depends_on_whether_there_is_a_white_box_attack(planned):
-    own = parse(attacks=["white-box"])
-    without = dataclasses.replace(own, attacks=())
+    own = parse(threat_models=["white-box"])
+    without = dataclasses.replace(own, threat_models=())
     assert "evaluate/resnet50" in differing(planned(own), planned(without))
 
 

@@ -69,7 +69,7 @@ STUDY = Study(
     gain_epsilons=(),
     noise_epsilons=(),
     control_epsilons=(),
-    attacks=("white-box",),
+    threat_models=("white-box",),
     examples=2,
 )
 SIZE = costs.Size(people=50, photos=500)

@@ -55,11 +55,11 @@ def test_readings_that_change_no_perturbed_set_keep_all_attacks():
     own = parse()
     varied = variations.of_readings(own, native_fits=True)
     for name in ("explained_class = true", "vid_levels = all", "heatmap_size = native"):
-        assert varied[name].attacks == own.attacks == ("white-box", "transfer")
+        assert varied[name].threat_models == own.threat_models == ("white-box", "transfer")
     for name in ("epsilon_unit = network", "preprocessing = unit", "perturbed_set = png"):
-        assert varied[name].attacks == ()
+        assert varied[name].threat_models == ()
     paired = varied["epsilon_unit = network, explained_class = true"]
-    assert paired.attacks == varied["epsilon_unit = network"].attacks
+    assert paired.threat_models == varied["epsilon_unit = network"].threat_models
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,11 @@ def test_seeds_train_other_heads_with_only_the_attacks_needed():
     own = parse(seeds=[3, 1, 2])
     varied = variations.of_seeds(own)
     assert {seed: one.seeds for seed, one in varied.items()} == {1: (1,), 2: (2,)}
-    assert all(one.seed == own.seed and one.attacks == ("white-box",) for one in varied.values())
-    (without,) = variations.of_seeds(dataclasses.replace(own, seeds=(0, 1), attacks=())).values()
-    assert without.attacks == ()
+    for one in varied.values():
+        assert one.seed == own.seed and one.threat_models == ("white-box",)
+    two_seeds = dataclasses.replace(own, seeds=(0, 1), threat_models=())
+    (without,) = variations.of_seeds(two_seeds).values()
+    assert without.threat_models == ()
     assert variations.of_seeds(parse()) == {}
     assert {one.seeds for one in variations.of_readings(own, native_fits=True).values()} == {(3,)}
 

@@ -81,6 +81,9 @@ def _attributes(of: type) -> dict[str, str]:
 
 
 def _default(field: dataclasses.Field) -> str:
+    if field.default_factory is not dataclasses.MISSING:  # a table, whose keys may be a list
+        (name,) = field.default_factory()
+        return f'`"{name}"`'
     if field.default is dataclasses.MISSING:
         return "the file's name"
     value = field.default

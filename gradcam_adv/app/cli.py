@@ -153,7 +153,7 @@ def _stage(name: str, until: str, says: str) -> None:
 
 _stage("data", "data", "Choose identities and photos, check, split, find and align their faces.")
 _stage("train", "train", "Train a dense head on each frozen base.")
-_stage("attack", "attack", "Compute the FGSM signs of every test photo on every network.")
+_stage("attack", "attack", "Attack every test photo on every network.")
 _stage("evaluate", "evaluate", "Accuracy and PSNR for each network, attack and epsilon.")
 _stage("report", "report", "Tables and figures beside the paper's.")
 _stage("reproduce", "report", "All stages: the whole study.")
@@ -289,7 +289,7 @@ def check(files: tuple[Path, ...], as_json: bool) -> None:
         "--epsilon",
         type=float,
         required=True,
-        help="Size of the attack; any, not only the study's.",
+        help="Size of the attack; of FGSM any, not only the study's.",
     ),
     click.option(
         "--output", type=FOLDER, required=True, metavar="DIR", help="Folder for the files."
@@ -301,7 +301,7 @@ def export(network: str, arm: Arm, epsilon: float, output: Path, **options: Any)
     Example: gradcam-adv export --network resnet50 --epsilon 0.05 --output exported
     """
     from gradcam_adv.models import backbones
-    from gradcam_adv.study.export import write_png
+    from gradcam_adv.study.export import check_epsilon, write_png
 
     if not 0 <= epsilon <= 1:  # NaN fails this, too
         raise ValueError(f"Expected --epsilon from 0 to 1. Received: {epsilon}")
@@ -314,6 +314,7 @@ def export(network: str, arm: Arm, epsilon: float, output: Path, **options: Any)
             raise ValueError(
                 f"Expected --{name} out of the study's, {', '.join(choices)}. Received: {value!r}"
             )
+    check_epsilon(pipeline.plan.arms[arm], network, epsilon)
     pipeline.run("attack")
     count = write_png(pipeline.plan.arms[arm], network, epsilon, output)
     say(f"{count} photos in {output}")

@@ -321,7 +321,7 @@ def _room(checkup: Checkup, study: Study, run: Path, models: Path, photos: int |
     if photos is not None:
         share = photos / QUICK_PHOTOS * (study.image_size / QUICK_SIZE) ** 2
         share *= len(study.networks) / QUICK_NETWORKS * len(study.arms) / QUICK_ARMS
-        needs["run"] = RUN_FIXED + RUN_GROWING * share
+        needs["run"] = RUN_FIXED + RUN_GROWING * share + _attacks_stored(study, photos)
     said = checkup.found["Disk space"] = {}
     for label, place in (("run", run), ("models", models)):
         need = needs[label]
@@ -337,6 +337,19 @@ def _room(checkup: Checkup, study: Study, run: Path, models: Path, photos: int |
     )
     if checkup.try_to("disk space", (run / "manifest.json").is_file):
         checkup.will.append(f"It continues {run}; gradcam-adv status {run} says how far it is.")
+
+
+def _attacks_stored(study: Study, photos: int) -> float:
+    """Bytes of all attacks but FGSM: one for each pixel value, size and network."""
+    from gradcam_adv.study.attacks import made_at, unit_of
+
+    attacks = [name for name in study.attack if name != "fgsm"]
+    sizes = sum(
+        len(made_at(study, attack, network, unit_of(study, network)))
+        for attack in attacks
+        for network in study.networks
+    )
+    return photos * study.split[2] * len(study.arms) * sizes * 3 * study.image_size**2
 
 
 def _free(folder: Path) -> int:

@@ -274,6 +274,9 @@ class Pipeline:
         if "train" in stages and any(w.origin == "file" for w in self.weights.values()):
             self._start()
             checks.check_weights_files(self.study, self.weights)
+        if "attack" in stages and list(self.study.attack) != ["fgsm"]:
+            self._start()
+            checks.check_attacks(self.study)
         native = self.study.readings.heatmap_size == "native"
         if "explain" in stages and (native or self.study.layers != "all"):
             self._start()

@@ -9,8 +9,9 @@ them, and the movement of heatmaps with PGD.
 from __future__ import annotations
 
 import abc
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, get_args
 
 import keras
@@ -35,7 +36,8 @@ class _OfART(abc.ABC):
         ValueError: a model that can't be attacked, or classes that are labels of their own.
     """
 
-    def __init__(self, model: keras.Model | FlatGraph, batch_size: int | None) -> None:
+    def __init__(self, model: keras.Model | FlatGraph, seed: int, batch_size: int | None) -> None:
+        self.seed = seed
         self._graph = flatten(model)
         if self._graph.independent:
             raise ValueError(
@@ -69,18 +71,38 @@ class _OfART(abc.ABC):
         """ART's attack object."""
 
     def __call__(
-        self, images: npt.ArrayLike, labels: npt.ArrayLike, epsilons: Sequence[float]
+        self,
+        images: npt.ArrayLike,
+        labels: npt.ArrayLike,
+        epsilons: Sequence[float],
+        *,
+        verbose: int | str = 0,
     ) -> dict[float, np.ndarray]:
-        """As :class:`gradcam_adv.attacks.iterative.Iterative`; the epsilons are above 0."""
+        """As :class:`gradcam_adv.attacks.iterative.Iterative`; the epsilons are above 0.
+
+        There is no progress bar.
+        """
         pixels = validation.check_images(self._graph.input.shape, images)
         classes = validation.check_labels(labels, len(pixels), self._graph.classes, "labels")
         one_hot = np.eye(self._graph.classes, dtype=np.float32)[classes]
         found = {}
         for epsilon in validation.check_epsilons(epsilons):
-            attacked = self._attack(epsilon).generate(pixels, one_hot)
+            with _seeded(self.seed):
+                attacked = self._attack(epsilon).generate(pixels, one_hot)
             validation.check_finite(attacked, "attacked images")
             found[epsilon] = np.clip(attacked - pixels, -np.float32(epsilon), np.float32(epsilon))
         return found
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed NumPy's global generator, which ART takes, and give it back as it was."""
+    before = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
 
 
 class AutoPGD(_OfART):
@@ -91,6 +113,7 @@ class AutoPGD(_OfART):
         steps: how many, each of one gradient.
         loss: "cross_entropy", or "difference_logits_ratio", which needs 3 classes or more.
         restarts: how many times to start at a random point.
+        seed: of these; the same images get the same perturbations.
         batch_size: how many images at a time; None for 8, on a GPU for what suits its memory.
 
     Raises:
@@ -104,10 +127,11 @@ class AutoPGD(_OfART):
         steps: int = 100,
         loss: Loss = "cross_entropy",
         restarts: int = 1,
+        seed: int = 0,
         batch_size: int | None = None,
     ) -> None:
         validation.check_choice("loss", loss, get_args(Loss))
-        super().__init__(model, batch_size)
+        super().__init__(model, seed, batch_size)
         if loss == "difference_logits_ratio" and self._graph.classes < 3:
             raise ValueError(
                 "Expected 3 classes or more for the loss difference_logits_ratio, which needs the "
@@ -138,6 +162,7 @@ class Square(_OfART):
     Args:
         model: any classifier that :func:`gradcam_adv.flatten` takes.
         queries: how many times the model is asked at most.
+        seed: of its random choices; the same images get the same perturbations.
         batch_size: how many images at a time; None for 8, on a GPU for what suits its memory.
     """
 
@@ -146,9 +171,10 @@ class Square(_OfART):
         model: keras.Model | FlatGraph,
         *,
         queries: int = 1000,
+        seed: int = 0,
         batch_size: int | None = None,
     ) -> None:
-        super().__init__(model, batch_size)
+        super().__init__(model, seed, batch_size)
         self.queries = queries
 
     def _attack(self, epsilon: float) -> Any:

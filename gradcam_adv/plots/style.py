@@ -22,6 +22,14 @@ KINDS = {
     "noise": (NOISE, "--", "s"),
     "mirrored signs": (MIRRORED, "-.", "^"),
     "another photo's signs": (OTHER_PHOTO, "--", "v"),
+    # Attacks that are compared: the warmer, the stronger they are meant to be.
+    "FGSM": ("#e3a021", "-", "o"),
+    "PGD": (ATTACK, "-", "D"),
+    "MI-FGSM": ("#b5651d", "--", "^"),
+    "PI-FGSM": ("#9c4d97", "-.", "v"),
+    "explanation attack": ("#7a1f1f", "-", "P"),
+    "AutoPGD": ("#56b4e9", "--", "*"),
+    "Square": (MIRRORED, ":", "X"),
 }
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from gradcam_adv.files import write
 from gradcam_adv.models.backbones import title
-from gradcam_adv.report import contents, overview, page, sections, viewer
+from gradcam_adv.report import attacks, contents, overview, page, sections, viewer
 from gradcam_adv.runs import cleaning, records
 from gradcam_adv.runs.engines import Engine
 from gradcam_adv.runs.records import Names
@@ -108,7 +108,7 @@ class Measured:
         made = {name: pd.concat([tables[name] for tables in each]) for name in each[0]}
         beside = sections.beside_paper(plan, made)
         del beside["transfer"]
-        return made | beside
+        return made | beside | attacks.derived(plan, made)
 
     def _of_one(self, plan: ArmPlan, network: str) -> Tables:
         key = plan.arm, network

@@ -20,7 +20,8 @@ def photo_of(plan: ArmPlan, network: str, row: int, attack: str, epsilon: float)
     evaluate = plan.evaluate[network]
     if not epsilon:
         return evaluate.stored(exact)[0]
-    return evaluate.attacked(exact, evaluate.signs(attack, rows, row), epsilon)[0]
+    added = evaluate.perturbations(attack, rows, row, [epsilon])
+    return evaluate.attacked(exact, added, epsilon)[0]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gradcam_adv.models.backbones import title
 from gradcam_adv.plots import depth, style
-from gradcam_adv.report import curves, drawing, gain, sheets, transfer
+from gradcam_adv.report import attacks, curves, drawing, gain, sheets, transfer
 from gradcam_adv.report.example_photos import photo_of
 from gradcam_adv.report.text import UNRELATED, counted, rows_of
 from gradcam_adv.study.attacks import BLACK_BOX, NOISE
@@ -43,6 +43,8 @@ def write_all(
         "figure_5": sheets.black_box_heatmaps(plan, predictions),
         "depth_profile": depth_profile(plan, summary["depth"]),
     }
+    if "attacks" in summary:
+        drawn["bracket"] = attacks.figure(plan, summary["attacks"], summary["bracket"])
     if plan.arm == "aligned":
         drawn["crops"] = aligned_faces(plan)
     return drawing.save(drawn, folder, caveat)
@@ -50,6 +52,8 @@ def write_all(
 
 def successful_attack(plan: ArmPlan, predictions: pd.DataFrame) -> Figure:
     """Figure 2: photo, amplified perturbation, perturbed photo, with the source's predictions.
+
+    The perturbation as a share of its largest value; that of FGSM is the sign of the gradient.
 
     The first test photo that the source gets right when clean and wrong at the smallest epsilon at
     which the attack on any such photo succeeds; if none succeeds, the first photo.
@@ -61,13 +65,19 @@ def successful_attack(plan: ArmPlan, predictions: pd.DataFrame) -> Figure:
     case = (fooled.sort_values("epsilon", kind="stable") if succeeded else attacked).iloc[0]
 
     row = int(test.index[test["photo"] == case["photo"]][0])
-    signs = plan.evaluate[source].signs(BLACK_BOX, test.iloc[[row]], row)[0]
+    epsilon = [case["epsilon"]]
+    made = plan.evaluate[source].perturbations(BLACK_BOX, test.iloc[[row]], row, epsilon)
+    ((added,),) = made.values()
+    largest = max(np.abs(added).max(), np.finfo(np.float32).tiny)
+    what = "perturbation, amplified\nat"
+    if plan.study.own_attack == "fgsm":
+        what = "sign of the gradient\nadded times"
     pictures = (
         (
             photo_of(plan, source, row, BLACK_BOX, 0.0),
             f"photo: {people[case['label']]}\npredicted {people[case['predicted_clean']]}",
         ),
-        ((signs + 1) / 2, f"sign of the gradient\nadded times ε = {case['epsilon']:g}"),
+        ((added / largest + 1) / 2, f"{what} ε = {case['epsilon']:g}"),
         (
             photo_of(plan, source, row, BLACK_BOX, case["epsilon"]),
             f"perturbed photo\npredicted {people[case['predicted']]}",

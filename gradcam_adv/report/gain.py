@@ -58,7 +58,7 @@ def half_shift_rows(plan: ArmPlan, half_shift: pd.DataFrame) -> list[dict[str, s
             "Class": row.target,
             "Attack's": half(row, "half_shift"),
             "Noise's": half(row, "noise"),
-            "Ratio": _with_ends(row.ratio, row.ratio_low, row.ratio_high, ".1f"),
+            "Ratio": ends(row.ratio, row.ratio_low, row.ratio_high, ".1f"),
         }
         for row in rows_of(_shown(plan, half_shift))
         if not (row.attack == BLACK_BOX and row.network == plan.study.source)
@@ -108,7 +108,7 @@ def cell(row: Any) -> str:
     if math.isinf(row.gain):
         low = "" if math.isinf(row.low) else f" [{row.low:.1f}, ∞)"
         return f"> {row.most / row.epsilon:.3g}{low}"
-    return _with_ends(row.gain, row.low, row.high, ".1f")
+    return ends(row.gain, row.low, row.high, ".1f")
 
 
 def half(row: Any, name: str) -> str:
@@ -116,10 +116,12 @@ def half(row: Any, name: str) -> str:
     value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_low", "_high"))
     if name == "half_shift" and value < row.least:
         return f"< {row.least:g}"
-    return _with_ends(value, low, high, ".2g")
+    return ends(value, low, high, ".2g")
 
 
-def _with_ends(value: float, low: float, high: float, form: str) -> str:
+def ends(value: float, low: float, high: float, form: str) -> str:
+    """A number with its interval, whose ends may be infinite or unknown."""
+
     def shown(number: float) -> str:
         return "–" if math.isnan(number) else "∞" if math.isinf(number) else format(number, form)
 

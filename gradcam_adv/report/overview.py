@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
+from gradcam_adv.attacks.names import TITLES
 from gradcam_adv.models.backbones import title
 from gradcam_adv.paper import printed
 from gradcam_adv.plots.shift import shift_curve
-from gradcam_adv.report import drawing, gain
+from gradcam_adv.report import attacks, drawing, gain
 from gradcam_adv.report.embedding import data_uri
 from gradcam_adv.report.text import bases, counted, data, number, percent, rows_of
+from gradcam_adv.study import sanity
 from gradcam_adv.study.attacks import NOISE, WHITE_BOX
 from gradcam_adv.study.config import Arm
 from gradcam_adv.study.plan import ArmPlan
@@ -42,6 +44,7 @@ class Card:
         numbers: in large type, by epsilon.
         plot: a data URI, "" if there is none.
         finding: in one sentence, "" if the gain is not measured.
+        warnings: checks of the study's attack on it that failed.
     """
 
     network: str
@@ -50,6 +53,7 @@ class Card:
     numbers: Mapping[float, list[Number]]
     plot: str
     finding: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def first(self) -> list[Number]:
@@ -68,8 +72,9 @@ def heading(arms: Mapping[Arm, ArmPlan]) -> str:
     plan = next(iter(arms.values()))
     study = plan.study
     return (
-        f"FGSM on {counted(len(study.networks), 'face-recognition network')}, each layer explained "
-        f"with Grad-CAM; black-box attack made on {title(study.source)}"
+        f"{', '.join(TITLES[attack] for attack in study.attack)} on "
+        f"{counted(len(study.networks), 'face-recognition network')}, each layer "
+        f"explained with Grad-CAM; black-box attack made on {title(study.source)}"
     )
 
 
@@ -116,12 +121,19 @@ def _card(plan: ArmPlan, summary: Tables, network: str) -> Card:
     if "gain" in own:
         of_shown = {"attack": WHITE_BOX, "control": NOISE, "epsilon": shown}
         said = finding(title(network), select(own["gain"], **of_shown))
+    warnings = tuple(_warnings(summary, plan.study.own_attack, network))
     if "half_shift" not in own:
-        return Card(network, title(network), shown, numbers, "", said)
+        return Card(network, title(network), shown, numbers, "", said, warnings)
     unrelated = select(own["half_shift"], attack=WHITE_BOX)["unrelated"].iloc[0]
     attack, noise = (select(own["gain_curves"], attack=name) for name in (WHITE_BOX, NOISE))
     drawn = plot(attack, noise, unrelated)
-    return Card(network, title(network), shown, numbers, drawn, said)
+    return Card(network, title(network), shown, numbers, drawn, said, warnings)
+
+
+def _warnings(summary: Tables, attack: str, network: str) -> Iterator[str]:
+    if "checks" in summary:
+        failed = select(sanity.failures(summary["checks"]), attack=attack, network=network)
+        yield from map(attacks.warning, rows_of(failed))
 
 
 def _numbers(own: Tables, epsilon: float) -> list[Number]:

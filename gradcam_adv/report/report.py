@@ -17,6 +17,7 @@ from gradcam_adv.models.backbones import BACKBONES
 from gradcam_adv.paper import judge
 from gradcam_adv.report import (
     alignment,
+    attacks,
     contents,
     curves,
     drawing,
@@ -43,13 +44,13 @@ logger = logging.getLogger(__name__)
 Tables = dict[str, pd.DataFrame]
 # Every file of a report, by its path in the run.
 _TABLES = (
-    "accuracy|arms_accuracy|arms_mod|claims|depth|excess|excluded|gain(_curves|_order)?|half_shift|"
+    "accuracy|arms_accuracy|arms_mod|attacks|bracket|checks|claims|depth|excess|excluded|gain(_curves|_order)?|half_shift|"
     "identities|insertion|layers|mod|nissim|noise_draws|"
     "photos|predictions|psnr|readings(_distances|_verdicts)?|seeds(_each|_gain|_verdicts)?|shift|"
     "spectrum|table_[123]|transfer|unrelated|vid|zero_gradients"
 )
 _FIGURES = (
-    r"crops|curves|depth_profile|figure_\d|gain|readings_(distances|curves_\w+)|seeds|transfer|"
+    r"bracket|crops|curves|depth_profile|figure_\d|gain|readings_(distances|curves_\w+)|seeds|transfer|"
     rf"layers_({'|'.join(BACKBONES)})_(\d+|blocks)"
 )
 _ARM = f"({'|'.join(get_args(Arm))})"
@@ -73,7 +74,7 @@ class WriteReport(Task):
 
     kind = "report"
     stage = "report"
-    version = 4
+    version = 5
     names = Names(own=_FILES, run=_FILES)
 
     summaries: Mapping[str, Task]
@@ -217,4 +218,4 @@ def _summary(plan: ArmPlan) -> Tables:
     summary = plan.tables()
     if plan.arm == "aligned":  # its photos and excluded ones differ from the study's
         summary |= read_tables(plan.photos.data.folder)
-    return summary | sections.beside_paper(plan, summary)
+    return summary | sections.beside_paper(plan, summary) | attacks.derived(plan, summary)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from gradcam_adv.models.backbones import title
 from gradcam_adv.paper import printed
-from gradcam_adv.report import attention, gain, layer_sheets, transfer
+from gradcam_adv.report import attacks, attention, gain, layer_sheets, transfer
 from gradcam_adv.report.text import (
     NOISE_ROW,
     by_epsilon,
@@ -22,7 +22,7 @@ from gradcam_adv.report.text import (
     rows_of,
 )
 from gradcam_adv.study import tables
-from gradcam_adv.study.attacks import BLACK_BOX, FROM, NOISE, WHITE_BOX
+from gradcam_adv.study.attacks import BLACK_BOX, NOISE, WHITE_BOX
 from gradcam_adv.study.plan import ArmPlan
 from gradcam_adv.study.stages import insertion
 from gradcam_adv.study.tables import select
@@ -70,6 +70,10 @@ def of_arm(plan: ArmPlan, summary: Tables) -> dict[str, Any]:
         "half_shift": ("half_shift", lambda t: gain.half_shift_rows(plan, t)),
         "noise_draws": ("noise_draws", lambda t: gain.draw_rows(plan, t)),
         "gain_order": ("gain_order", lambda t: gain.order_rows(plan, t)),
+        "attacks": ("attacks", lambda t: attacks.rows(plan, t)),
+        "bracket": ("bracket", lambda t: attacks.sentences(plan, t)),
+        "checks": ("checks", attacks.check_rows),
+        "check_sentence": ("checks", attacks.check_sentence),
         "insertion": ("insertion", _insertion),
         "insertion_steps": ("insertion", lambda _: insertion.STEPS),
         "transfer": ("transfer", lambda _: transfer.values(plan, summary)),
@@ -191,7 +195,8 @@ def _controls(plan: ArmPlan, mod: pd.DataFrame) -> list[dict[str, str]]:
     of_clean = select(mod, target="clean", size=readings.heatmap_size).set_index(keys)
     native = select(mod, target=readings.explained_class, size="native").set_index(keys)
     values = ["mod", "mod_noise", "unrelated"]
-    table = plan.headline(mod[(mod["epsilon"] > 0) & ~mod["attack"].str.startswith(FROM)])
+    own = mod["attack"].isin((BLACK_BOX, WHITE_BOX))
+    table = plan.headline(mod[(mod["epsilon"] > 0) & own])
     table = table.join(of_clean[values].add_suffix("_clean"), on=keys)
     table = table.join(native[values].add_suffix("_native"), on=keys)
     return [

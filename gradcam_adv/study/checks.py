@@ -8,6 +8,7 @@ from gradcam_adv import backends, machine
 from gradcam_adv.metrics.nissim import WINDOW
 from gradcam_adv.models import backbones, bases, classifiers, weights
 from gradcam_adv.runs.tasks import Task
+from gradcam_adv.study.attacks import settings_of
 from gradcam_adv.study.config import Study
 from gradcam_adv.study.stages.data import FindFaces
 
@@ -29,6 +30,34 @@ def check_weights_files(study: Study, chosen: Mapping[str, weights.Weights]) -> 
         if of_network.origin == "file":
             bases.build(network, study.image_size, of_network)
             backends.clear_session()
+
+
+def check_attacks(study: Study) -> None:
+    """Make each attack on a tiny network, to see whether its settings can be used.
+
+    Raises:
+        ImportError: what an attack needs is not installed.
+        ValueError: impossible settings; it names the attack.
+    """
+    import keras
+
+    from gradcam_adv.attacks import names
+
+    layers = keras.layers
+    tiny = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Conv2D(2, 3, activation="relu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(study.classes or 3),
+        ]
+    )
+    for name in study.attack:
+        try:
+            names.make(name, tiny, batch_size=1, **settings_of(study, name))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{error}, in attack.{name}") from None
+    backends.clear_session()
 
 
 def check_layers(study: Study) -> None:

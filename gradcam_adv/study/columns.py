@@ -16,6 +16,7 @@ TEXT = frozenset(
         *("place", "on", "verdict", "effect", "detail", "rule", "accuracy_order", "mod_order"),
         *("accuracy_order_paper", "mod_order_paper", "quantity", "hash", "control"),
         *("measure", "order"),
+        *("threat", "lower", "upper", "check", "than", "why"),
         *("other", "other_identity", "other_network"),
     }
 )

@@ -8,17 +8,18 @@ import math
 import stat
 import tomllib
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, get_args, get_type_hints
 
+from gradcam_adv.attacks.names import NAMES, settings_of
 from gradcam_adv.files.read import check_nesting
 from gradcam_adv.graph import GROUPS, Layers
 from gradcam_adv.models import backbones
 
 Arm = Literal["plain", "aligned"]
-Extra = Literal["white-box", "transfer"]
+ThreatModel = Literal["white-box", "transfer"]
 # Keras' names for the precision in which networks compute.
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 
@@ -41,7 +42,7 @@ class Readings:
         "average", "Between base and dense head: global average pooling, or flattening"
     )
     attacked_label: Literal["true", "predicted"] = _reading(
-        "true", "The label y of FGSM", "targeted labels"
+        "true", "The label y of the attack", "targeted labels"
     )
     explained_class: Literal["predicted", "clean", "true"] = _reading(
         "predicted",
@@ -89,10 +90,13 @@ class Study:
         insertion_epsilons: sizes of the white-box attack, out of those above, at which pixels of
             attacked photos are put in and taken out in the order of their heatmaps, to see whether
             these still explain; the empty list leaves it out, which spares much time.
+        attack: the attack: its name, such as "pgd", or a table of name = settings. Of several, in a
+            list or a table, the first is the study's: nearly everything is about it. The others
+            are compared with it, at the epsilons above.
         source: the network on which the black-box attack is made.
-        attacks: which attacks are made beside the black-box attack and its control, random signs:
-            "white-box" (each network's attack on itself; only variations of a study leave it out)
-            and "transfer" (each network's attack on each other network, at the largest epsilon).
+        threat_models: who is attacked beside the networks that get the black-box attack:
+            "white-box" (each network by its own attack; only variations of a study leave it out)
+            and "transfer" (each network by that of each other network, at the largest epsilon).
         layers: which layers are explained for the example photos: "all", "conv", "blocks", "last",
             a list of these or of indices, or a table of network = list, which may also hold names
             of layers.
@@ -125,8 +129,9 @@ class Study:
     control_epsilons: tuple[float, ...] = (0.01, 0.05, 0.2)
     noise_draws: int = 1
     insertion_epsilons: tuple[float, ...] = ()
+    attack: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"fgsm": {}})
     source: str = "resnet50"
-    attacks: tuple[Extra, ...] = get_args(Extra)
+    threat_models: tuple[ThreatModel, ...] = get_args(ThreatModel)
     layers: Layers | dict[str, Layers] = "all"
     examples: int = 4
     batch_size: int | None = None
@@ -143,6 +148,16 @@ class Study:
     @property
     def attacked_epsilons(self) -> tuple[float, ...]:
         return tuple(epsilon for epsilon in self.epsilons if epsilon > 0)
+
+    @property
+    def own_attack(self) -> str:
+        """The name of the study's attack."""
+        return next(iter(self.attack))
+
+    @property
+    def further_attacks(self) -> tuple[str, ...]:
+        """The names of the attacks that it is compared with."""
+        return tuple(self.attack)[1:]
 
     def layers_of(self, network: str) -> Layers:
         """The layers of a network that are explained for the example photos."""
@@ -186,22 +201,25 @@ def read(path: Path, **overrides: Any) -> Study:
 
 def parse(content: dict[str, Any]) -> Study:
     """The study in the content of a TOML file; ValueError names the key that is wrong."""
-    _refuse_unknown(content, Study, "")
+    _refuse_unknown(content, _fields(Study), "")
     content = {"name": None, **content}
     study = Study(**{key: _CHECKS[key](key, value) for key, value in content.items()})
     _check_together(study)
     return study
 
 
-def _refuse_unknown(content: dict[str, Any], of: type, prefix: str) -> None:
-    known = [f.name for f in dataclasses.fields(of)]
+def _fields(of: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(of)]
+
+
+def _refuse_unknown(content: Iterable[str], known: Iterable[str], prefix: str) -> None:
+    known = list(known)
     for key in content:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
             hint = f" Nearest: {prefix}{near[0]}." if near else ""
-            raise ValueError(
-                f"Expected keys out of {', '.join(known)}. Received: {prefix}{key}.{hint}"
-            )
+            out_of = f"keys out of {', '.join(known)}" if known else f"no keys of {prefix[:-1]}"
+            raise ValueError(f"Expected {out_of}. Received: {prefix}{key}.{hint}")
 
 
 def _wrong(key: str, expected: str, received: object) -> ValueError:
@@ -279,11 +297,35 @@ def _some_of(key: str, value: object, known: tuple[str, ...]) -> Any:
     return tuple(one for one in known if one in value)
 
 
-def _attacks(key: str, value: object) -> tuple[Extra, ...]:
-    attacks: tuple[Extra, ...] = _some_of(key, value, get_args(Extra))
-    if "white-box" not in attacks:  # the report has tables and figures of it
+def _attack(key: str, value: object) -> dict[str, dict[str, Any]]:
+    """The settings that are given of each attack, by its name."""
+    names = [value] if isinstance(value, str) else value
+    if isinstance(names, list | tuple) and _is_list(names, unique=True):
+        names = {str(name): {} for name in names}
+    if not isinstance(names, dict) or not names:
+        raise _wrong(key, "the name of an attack, a list of names, or a table of settings", value)
+    for name, settings in names.items():
+        _one_of(key, name, NAMES)
+        if not isinstance(settings, dict):
+            raise _wrong(f"{key}.{name}", "a table of settings", settings)
+        if settings:
+            _refuse_unknown(settings, attack_settings(name), f"{key}.{name}.")
+    return names
+
+
+def attack_settings(name: str) -> dict[str, Any]:
+    """The settings that an attack has in a study, with the defaults.
+
+    A study attacks the label that its readings say, so it has no ``targeted``.
+    """
+    return {key: value for key, value in settings_of(name).items() if key != "targeted"}
+
+
+def _threat_models(key: str, value: object) -> tuple[ThreatModel, ...]:
+    found: tuple[ThreatModel, ...] = _some_of(key, value, get_args(ThreatModel))
+    if "white-box" not in found:  # the report has tables and figures of it
         raise _wrong(key, "a list with white-box", value)
-    return attacks
+    return found
 
 
 def _seeds(key: str, value: object) -> tuple[int, ...]:
@@ -349,7 +391,7 @@ def _list_of_layers(key: str, value: object) -> tuple[str | int, ...]:
 def _readings(key: str, value: object) -> Readings:
     if not isinstance(value, dict):
         raise _wrong(key, "a table", value)
-    _refuse_unknown(value, Readings, f"{key}.")
+    _refuse_unknown(value, _fields(Readings), f"{key}.")
     for reading, choice in value.items():
         _one_of(f"{key}.{reading}", choice, reading_choices(reading))
     return Readings(**value)
@@ -380,9 +422,10 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "control_epsilons": _further_epsilons,
     "noise_draws": _at_least(1),
     "insertion_epsilons": _further_epsilons,
+    "attack": _attack,
     # One of the networks, which is checked with them.
     "source": lambda _, value: value,
-    "attacks": _attacks,
+    "threat_models": _threat_models,
     "layers": _layers,
     "examples": _at_least(1),
     "batch_size": _at_least(1),

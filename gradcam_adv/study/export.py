@@ -1,4 +1,4 @@
-"""The perturbed test set at any epsilon, out of the stored signs: as arrays, and as PNG files."""
+"""The perturbed test set at an epsilon, out of the stored attack: as arrays, and as PNG files."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from gradcam_adv.attacks.names import TITLES
 from gradcam_adv.data.photos import to_8bit
 from gradcam_adv.files import read, write
 from gradcam_adv.runs.engines import cut
 from gradcam_adv.runs.progress import Bar
 from gradcam_adv.study.plan import ArmPlan
+from gradcam_adv.study.stages.attack import ScaledAttack
 
 
 def perturbed_slices(
@@ -25,17 +27,36 @@ def perturbed_slices(
         arm: of a plan that is done up to the stage "attack".
         network: on which the attack was made. If the study's readings say so, epsilon is in the
             unit of this network's input.
-        epsilon: any, from 0 to 1.
+        epsilon: from 0 to 1; see :func:`check_epsilon`.
 
     Yields:
         Rows of the table of photos, and float32 (n, H, W, 3) in [0, 1].
+
+    Raises:
+        ValueError: an attack that was not made at this epsilon.
     """
-    test, evaluate = arm.photos.test, arm.evaluate[network]
+    check_epsilon(arm, network, epsilon)
+    test, evaluate, attack = arm.photos.test, arm.evaluate[network], arm.attack[network]
     with Bar(f"export {network}", test) as bar:
         for name, rows in cut(test):
-            signs = arm.attack[network].signs(int(name), len(rows))
-            yield rows, evaluate.attacked(arm.photos.pixels(rows), signs, epsilon)
+            places = range(int(name), int(name) + len(rows))
+            exact = arm.photos.pixels(rows)
+            if epsilon:
+                added = attack.perturbations(places, [evaluate.size(epsilon)])
+                yield rows, evaluate.attacked(exact, added, epsilon)
+            else:
+                yield rows, evaluate.stored(exact)
             bar.update(len(rows))
+
+
+def check_epsilon(arm: ArmPlan, network: str, epsilon: float) -> None:
+    """ValueError for an epsilon at which the study's attack is not made; FGSM has all of them."""
+    attack = arm.attack[network]
+    if isinstance(attack, ScaledAttack) and epsilon not in (0, *attack.epsilons):
+        raise ValueError(
+            f"Expected an epsilon at which {TITLES[attack.attack]} is made, out of "
+            f"{', '.join(f'{e:g}' for e in attack.epsilons)}. Received: {epsilon:g}"
+        )
 
 
 def perturbed_set(arm: ArmPlan, network: str, epsilon: float) -> tuple[pd.DataFrame, np.ndarray]:

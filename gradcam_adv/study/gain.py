@@ -17,12 +17,16 @@ from gradcam_adv import metrics
 from gradcam_adv.study.attacks import BLACK_BOX, CONTROLS, NOISE, WHITE_BOX
 from gradcam_adv.study.tables import OF_MAPS, select
 
-# The controls of each attack. All but noise are made of the white-box attack.
-_CONTROLS_OF = {BLACK_BOX: (NOISE,), WHITE_BOX: CONTROLS}
+
+def _controls_of(attack: str) -> tuple[str, ...]:
+    """The controls of an attack. All but noise are made of the study's white-box attack."""
+    if attack == WHITE_BOX:
+        return CONTROLS
+    return (NOISE,) if attack.startswith((BLACK_BOX, WHITE_BOX)) else ()
 
 
 def by_network(nissim: Iterable[pd.DataFrame], seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What the white-box attack is worth in each control, and the black-box attack in noise.
+    """What the white-box attack is worth in each control, and each other attack in noise.
 
     Args:
         nissim: a table per network, of the same photos; held one at a time.
@@ -65,20 +69,17 @@ def _compared(
     """Network, target and size; attack and control; and NISSIM of both, on the same photos."""
     for key, group in nissim.groupby(OF_MAPS, sort=False):
         by_photo = _by_photo(group)
-        for attack, controls in _CONTROLS_OF.items():
-            for control in controls:
-                # Variations of a study have no white-box attack.
-                if {attack, control} <= by_photo.keys():
-                    moved = by_photo[attack]
+        for attack, moved in by_photo.items():
+            for control in _controls_of(attack):
+                if control in by_photo:
                     yield key, attack, control, moved, by_photo[control][moved.columns]
 
 
 def _by_photo(nissim: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """By attack, NISSIM: one row per epsilon above 0, one column per photo."""
-    several = nissim[(nissim["epsilon"] > 0) & nissim["attack"].isin((*_CONTROLS_OF, *CONTROLS))]
     return {
         str(attack): rows.pivot(index="epsilon", columns=["identity", "photo"], values="nissim")
-        for attack, rows in several.groupby("attack", sort=False)
+        for attack, rows in nissim[nissim["epsilon"] > 0].groupby("attack")
     }
 
 

@@ -15,19 +15,29 @@ from gradcam_adv.files.text import shown
 from gradcam_adv.metrics.nissim import WINDOW
 from gradcam_adv.models.weights import Weights
 from gradcam_adv.runs.tasks import Task
-from gradcam_adv.study.attacks import attacks_on, makers_of, transfers_to
+from gradcam_adv.study.attack_plan import AttackPlan
+from gradcam_adv.study.attacks import (
+    attacks_on,
+    conditions_of,
+    further_on,
+    makers_of,
+    transfers_to,
+    unit_of,
+)
 from gradcam_adv.study.columns import read_tables
 from gradcam_adv.study.config import Arm, Study
 from gradcam_adv.study.photos import Photos
 from gradcam_adv.study.stages.attack import Attack
+from gradcam_adv.study.stages.bracket import Bracket
 from gradcam_adv.study.stages.data import DETECTOR, ChoosePhotos, CropFaces, FindFaces
-from gradcam_adv.study.stages.evaluate import Evaluate, SummarizeEvaluation, Transfer
+from gradcam_adv.study.stages.evaluate import Evaluate, Further, SummarizeEvaluation, Transfer
 from gradcam_adv.study.stages.explain import Explain
 from gradcam_adv.study.stages.features import Features
 from gradcam_adv.study.stages.insertion import Insertion, SummarizeInsertion
 from gradcam_adv.study.stages.network_task import SummaryTask
 from gradcam_adv.study.stages.score import (
     Score,
+    ScoreFurther,
     ScoreLayers,
     ScoreTransfer,
     SummarizeLayers,
@@ -44,8 +54,11 @@ STAGES = ("data", "train", "attack", "evaluate", "explain", "score", "report")
 class ArmPlan:
     """The tasks of one arm, by what they make and by network.
 
-    Only networks whose attack somebody gets have an ``attack``. Only a study with transfers has
-    ``transfer`` and ``transfer_score``. A plan without layers has no ``explain``, ``layers`` and
+    ``attack`` is the study's own, in the unit of the network on which it is made; only networks
+    whose attack somebody gets have one. ``other_attacks`` are made for networks of another unit, or
+    are further attacks; their ``further`` evaluations and ``further_score`` are by network, too.
+    Only a study with transfers has ``transfer`` and ``transfer_score``; only one with several
+    attacks has ``bracket``. A plan without layers has no ``explain``, ``layers`` and
     ``depth``, nor ``insertion`` and ``still_explains``, which only a study with
     ``insertion_epsilons`` has.
     """
@@ -58,6 +71,7 @@ class ArmPlan:
     features: Mapping[str, Features]
     train: Mapping[str, Train]
     attack: Mapping[str, Attack]
+    other_attacks: Mapping[str, tuple[Attack, ...]]
     evaluate: Mapping[str, Evaluate]
     explain: Mapping[str, Explain]
     score: Mapping[str, Score]
@@ -65,10 +79,13 @@ class ArmPlan:
     insertion: Mapping[str, Insertion]
     transfer: Mapping[str, Transfer]
     transfer_score: Mapping[str, ScoreTransfer]
+    further: Mapping[str, tuple[Further, ...]]
+    further_score: Mapping[str, tuple[ScoreFurther, ...]]
     accuracy: SummarizeEvaluation
     mod: SummarizeScores
     depth: SummarizeLayers | None
     still_explains: SummarizeInsertion | None
+    bracket: Bracket | None
 
     @property
     def parts(self) -> list[list[Task]]:
@@ -93,17 +110,20 @@ class ArmPlan:
             self.layers,
             self.insertion,
         )
-        return [tasks[network] for tasks in kinds if network in tasks]
+        own = [tasks[network] for tasks in kinds if network in tasks]
+        several = (self.other_attacks, self.further, self.further_score)
+        return [*own, *(task for tasks in several for task in tasks.get(network, ()))]
 
     @property
     def summaries(self) -> list[SummaryTask]:
         """The tasks whose tables the report is made of."""
-        return [task for task in (self.accuracy, self.mod, self.depth, self.still_explains) if task]
+        every = (self.accuracy, self.mod, self.depth, self.still_explains, self.bracket)
+        return [task for task in every if task]
 
     def of_study(self, network: str) -> pd.DataFrame:
-        """NISSIM at the study's own epsilons, under transferred attacks too."""
-        own, *transferred = self.mod.networks[network]
-        return pd.concat([own.of_study(), *(t.nissim() for t in transferred)], ignore_index=True)
+        """NISSIM at the study's own epsilons, under transferred and further attacks too."""
+        own, *others = self.mod.networks[network]
+        return pd.concat([own.of_study(), *(t.nissim() for t in others)], ignore_index=True)
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """All tables over the networks, by name."""
@@ -225,9 +245,7 @@ def _plan_arm(
         network: {"run": run, "arm": arm, "network": network, "photos": photos}
         for network in study.networks
     }
-    # The networks whose attack somebody gets.
-    attacked = {maker for network in study.networks for maker in makers_of(study, network).values()}
-    features, train, attack = {}, {}, {}
+    features, train = {}, {}
     for network in study.networks:
         features[network] = Features(
             **of[network],
@@ -245,14 +263,21 @@ def _plan_arm(
             models=models,
             study=study.name,
         )
-        if network in attacked:
-            attack[network] = Attack(
-                **of[network],
-                train=train[network],
-                attacked_label=readings.attacked_label,
-                precision=study.precision,
-            )
+    attacks = AttackPlan(
+        study,
+        {
+            network: of[network]
+            | {
+                "train": train[network],
+                "attacked_label": readings.attacked_label,
+                "precision": study.precision,
+            }
+            for network in study.networks
+        },
+    )
     evaluate, transfer, score, transfer_score = {}, {}, {}, {}
+    further: dict[str, tuple[Further, ...]] = {}
+    further_score: dict[str, tuple[ScoreFurther, ...]] = {}
     explain, layers, insertion = {}, {}, {}
     for network in study.networks:
         evaluating = of[network] | {
@@ -267,21 +292,41 @@ def _plan_arm(
             "explained_class": readings.explained_class,
             "seed": seed,
         }
-        made = {name: attack[maker] for name, maker in makers_of(study, network).items()}
+        unit = unit_of(study, network)
+        made = {
+            name: attacks.on(maker, study.own_attack, unit)
+            for name, maker in makers_of(study, network).items()
+        }
         epsilons = attacks_on(study, network)
         evaluate[network] = Evaluate(
             **evaluating,
             attacks={name: made[name] for name in epsilons if name in made},
             epsilons=epsilons,
-            alias=network == study.source and "white-box" in study.attacks,
+            alias=network == study.source and "white-box" in study.threat_models,
         )
         score[network] = Score(**scoring, evaluate=evaluate[network])
         if epsilons := transfers_to(study, network):
-            attacks = {name: made[name] for name in epsilons}
+            transferred = {name: made[name] for name in epsilons}
             transfer[network] = Transfer(
-                **evaluating, attacks=attacks, epsilons=epsilons, alias=False
+                **evaluating, attacks=transferred, epsilons=epsilons, alias=False
             )
             transfer_score[network] = ScoreTransfer(**scoring, evaluate=transfer[network])
+        further[network] = tuple(
+            Further(
+                **evaluating,
+                attack=name,
+                attacks={
+                    condition: attacks.on(network if own else study.source, name, unit)
+                    for own, condition in enumerate(further_on(study, network, name))
+                },
+                epsilons=further_on(study, network, name),
+                alias=network == study.source,
+            )
+            for name in study.further_attacks
+        )
+        further_score[network] = tuple(
+            ScoreFurther(**scoring, evaluate=evaluated) for evaluated in further[network]
+        )
         if with_layers:
             explain[network] = Explain(
                 **of[network],
@@ -299,6 +344,7 @@ def _plan_arm(
                     epsilons=study.insertion_epsilons,
                     seed=seed,
                 )
+    scores = _each(score, transfer_score, further_score)
     return ArmPlan(
         arm=arm,
         study=study,
@@ -307,7 +353,8 @@ def _plan_arm(
         photos=photos,
         features=features,
         train=train,
-        attack=attack,
+        attack=attacks.own(),
+        other_attacks=attacks.others(),
         evaluate=evaluate,
         score=score,
         explain=explain,
@@ -315,11 +362,13 @@ def _plan_arm(
         insertion=insertion,
         transfer=transfer,
         transfer_score=transfer_score,
-        accuracy=SummarizeEvaluation(run=run, arm=arm, networks=_each(evaluate, transfer)),
+        further=further,
+        further_score=further_score,
+        accuracy=SummarizeEvaluation(run=run, arm=arm, networks=_each(evaluate, transfer, further)),
         mod=SummarizeScores(
             run=run,
             arm=arm,
-            networks=_each(score, transfer_score),
+            networks=scores,
             vid_epsilons=study.vid_epsilons,
             seed=seed,
         ),
@@ -327,12 +376,25 @@ def _plan_arm(
         still_explains=(
             SummarizeInsertion(run=run, arm=arm, networks=insertion) if insertion else None
         ),
+        bracket=(
+            Bracket(run=run, arm=arm, networks=scores, conditions=conditions_of(study))
+            if study.further_attacks
+            else None
+        ),
     )
 
 
-def _each(own: Mapping[str, Any], transferred: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    """By network its own task, and that under transferred attacks, if there is one."""
+def _each(
+    own: Mapping[str, Any],
+    transferred: Mapping[str, Any],
+    further: Mapping[str, tuple[Any, ...]],
+) -> dict[str, tuple[Any, ...]]:
+    """By network its own task, that under transferred attacks, if any, and those under further."""
     return {
-        network: (task, *([transferred[network]] if network in transferred else ()))
+        network: (
+            task,
+            *([transferred[network]] if network in transferred else ()),
+            *further[network],
+        )
         for network, task in own.items()
     }

@@ -222,7 +222,8 @@ def transfer(
 def _by_source(table: pd.DataFrame, source: str) -> pd.DataFrame:
     """The attacks at the largest epsilon with the network that each was made on, each once."""
     largest = table["epsilon"] == table["epsilon"].max()
-    attacks = table[largest & (table["attack"] != NOISE)]
+    of_study = table["attack"].isin((BLACK_BOX, WHITE_BOX)) | table["attack"].str.startswith(FROM)
+    attacks = table[largest & of_study]
     made_on = attacks["attack"].str.removeprefix(FROM)
     made_on = made_on.mask(attacks["attack"] == BLACK_BOX, source)
     made_on = made_on.mask(attacks["attack"] == WHITE_BOX, attacks["network"])

@@ -7,7 +7,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from gradcam_adv.study.config import Extra, Study, reading_choices
+from gradcam_adv.study.config import Study, ThreatModel, reading_choices
 
 # Readings varied one at a time, in the order of the report. Not pooling: flattened features make
 # another network, which is a study of its own.
@@ -34,11 +34,11 @@ NATIVE_SIZE = 299
 
 
 def of_seeds(study: Study) -> dict[int, Study]:
-    """By seed except the first, the study with heads of that seed and only the attacks needed.
+    """By seed except the first, the study with heads of that seed and only the attack needed.
 
     The white-box attack is needed for the gain.
     """
-    alone = _without_transfers(study)
+    alone = _of_own_attack(_without_transfers(study))
     return {seed: dataclasses.replace(alone, seeds=(seed,)) for seed in study.seeds[1:]}
 
 
@@ -56,7 +56,7 @@ def of_readings(study: Study, *, native_fits: bool) -> dict[str, Study]:
             the native size is read at :data:`NATIVE_SIZE` pixels, and that image size is a
             variation of its own.
     """
-    study = dataclasses.replace(study, seeds=study.seeds[:1])
+    study = dataclasses.replace(_of_own_attack(study), seeds=study.seeds[:1])
     changes = [{key: choice} for key in SINGLY for choice in _others(study, key)]
     native = [{"heatmap_size": size} for size in _others(study, "heatmap_size")]
     if native_fits:
@@ -74,8 +74,12 @@ def of_readings(study: Study, *, native_fits: bool) -> dict[str, Study]:
 
 
 def _without_transfers(study: Study) -> Study:
-    attacks: tuple[Extra, ...] = ("white-box",) if "white-box" in study.attacks else ()
-    return dataclasses.replace(study, attacks=attacks)
+    own: tuple[ThreatModel, ...] = ("white-box",) if "white-box" in study.threat_models else ()
+    return dataclasses.replace(study, threat_models=own)
+
+
+def _of_own_attack(study: Study) -> Study:
+    return dataclasses.replace(study, attack={study.own_attack: study.attack[study.own_attack]})
 
 
 def _others(study: Study, key: str) -> list[Any]:
@@ -89,7 +93,7 @@ def _changed(study: Study, image_size: int | None = None, **readings: Any) -> St
         study,
         readings=dataclasses.replace(study.readings, **readings),
         image_size=image_size or study.image_size,
-        attacks=() if again else study.attacks,
+        threat_models=() if again else study.threat_models,
     )
 
 

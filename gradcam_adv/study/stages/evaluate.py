@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from gradcam_adv import metrics, validation
-from gradcam_adv.attacks import SignPerturbations, perturb
+from gradcam_adv.attacks import Perturbations, SignPerturbations, perturb
+from gradcam_adv.attacks.names import TITLES
 from gradcam_adv.attacks.noise import random_signs
 from gradcam_adv.data.photos import as_stored
 from gradcam_adv.explain.explainer import PREDICTED
@@ -56,7 +57,7 @@ class Evaluate(NetworkTask, SlicedTask):
     epsilon, and ``last-<slice>.npz``, by condition float32 (n, TARGETS, h, w).
 
     Attributes:
-        attacks: by name, whose signs each attack takes; random signs need none.
+        attacks: by name, where each attack is made; random signs need none.
         epsilons: by the name of an attack, the epsilons it is evaluated at.
         alias: whether the black-box rows stand for the white-box attack as well.
         perturbed_set: the format in which test sets are stored and read again.
@@ -123,17 +124,38 @@ class Evaluate(NetworkTask, SlicedTask):
         """Images as they are read again from the format in which test sets are stored."""
         return as_stored(images, self.perturbed_set)
 
-    def signs(self, attack: str, rows: pd.DataFrame, row: int) -> np.ndarray:
-        """The signs of an attack for ``rows``, which begin at ``row`` of the test set."""
+    def size(self, epsilon: float) -> float:
+        """An epsilon as a change of pixels."""
+        preprocessing = self.train.features.preprocessing
+        return epsilon * backbones.epsilon_unit(self.network, self.epsilon_unit, preprocessing)
+
+    def perturbations(
+        self, attack: str, rows: pd.DataFrame, row: int, epsilons: Sequence[float]
+    ) -> Perturbations:
+        """What an attack adds to ``rows``, which begin at ``row`` of the test set.
+
+        By the size in pixels of each epsilon above 0.
+        """
+        sizes = [self.size(epsilon) for epsilon in epsilons if epsilon]
         if draw := draw_of(attack):
             shape, seed = (self.photos.image_size, self.photos.image_size, 3), self.seed + draw - 1
-            return np.stack([random_signs(shape, seed, sha256) for sha256 in rows["sha256"]])
-        made = self.attacks[attack]
-        if attack == OTHER_PHOTO:
-            places = range(row, row + len(rows))
-            return np.concatenate([made.signs(self.of_another(place), 1) for place in places])
-        signs = made.signs(row, len(rows))
-        return signs[:, :, ::-1] if attack == MIRRORED else signs
+            signs = np.stack([random_signs(shape, seed, sha256) for sha256 in rows["sha256"]])
+            return SignPerturbations(signs, sizes)
+        made = self.attacks[attack].perturbations(self._places(attack, rows, row), sizes)
+        if attack == MIRRORED:
+            return {size: added[:, :, ::-1] for size, added in made.items()}
+        return made
+
+    def zero_gradient(self, attack: str, rows: pd.DataFrame, row: int) -> np.ndarray | float:
+        """The share of exact zeros in the gradient that an attack follows, for each photo."""
+        if draw_of(attack):
+            return 0.0
+        return self.attacks[attack].zero_gradient(self._places(attack, rows, row))
+
+    def _places(self, attack: str, rows: pd.DataFrame, row: int) -> list[int]:
+        """The test photos whose perturbations ``rows`` get."""
+        places = range(row, row + len(rows))
+        return list(map(self.of_another, places) if attack == OTHER_PHOTO else places)
 
     def of_another(self, row: int) -> int:
         """A test photo of another person than the one in ``row``, half of the set away."""
@@ -141,12 +163,11 @@ class Evaluate(NetworkTask, SlicedTask):
         order = np.roll(np.arange(len(people)), -(row + len(people) // 2))
         return int(order[people[order] != people[row]][0])
 
-    def attacked(self, exact: np.ndarray, signs: np.ndarray, epsilon: float) -> np.ndarray:
-        """The photos that the network gets at an epsilon, from exact ones and signs."""
-        preprocessing = self.train.features.preprocessing
-        unit = backbones.epsilon_unit(self.network, self.epsilon_unit, preprocessing)
-        size = epsilon * unit
-        return self.stored(perturb(exact, SignPerturbations(signs, [size])[size]))
+    def attacked(
+        self, exact: np.ndarray, perturbations: Perturbations, epsilon: float
+    ) -> np.ndarray:
+        """The photos that the network gets at an epsilon, from exact ones."""
+        return self.stored(perturb(exact, perturbations[self.size(epsilon)]))
 
     def files(self, name: str, rows: pd.DataFrame) -> list[Path]:
         return [self.path(name), self.folder / f"{name}.csv"]
@@ -184,11 +205,12 @@ class Evaluate(NetworkTask, SlicedTask):
         predicted_clean = predicted_of(clean, "clean", PREDICTED, PREDICTED, labels)
         parts = []
         for attack, epsilons in self.epsilons.items():
-            signs = self.signs(attack, rows, row)
+            added = self.perturbations(attack, rows, row, epsilons)
+            zero_gradient = self.zero_gradient(attack, rows, row)
             for epsilon in epsilons:
                 images, predicted = clean, predicted_clean
                 if epsilon:
-                    images = self.attacked(exact, signs, epsilon)
+                    images = self.attacked(exact, added, epsilon)
                     key = condition_key(attack, epsilon)
                     predicted = predicted_of(images, key, PREDICTED, predicted_clean, labels)
                 parts.append(
@@ -199,7 +221,7 @@ class Evaluate(NetworkTask, SlicedTask):
                         predicted_clean=predicted_clean,
                         predicted=predicted,
                         psnr=metrics.psnr(clean, images),
-                        zero_gradient=(signs == 0).mean(axis=(1, 2, 3)),
+                        zero_gradient=zero_gradient,
                     )
                 )
         table = pd.concat(parts, ignore_index=True)
@@ -218,14 +240,31 @@ class Transfer(Evaluate):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Further(Transfer):
+    """The same under one of the study's further attacks."""
+
+    kind = "further"
+
+    attack: str
+
+    @property
+    def name(self) -> str:
+        return f"{super().name}-{self.attack}"
+
+    @property
+    def title(self) -> str:
+        return f"evaluate {self.network} under {TITLES[self.attack]}, {self.arm}"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SummarizeEvaluation(SummaryTask):
-    """Accuracy, PSNR, zero gradients and spectrum of the signs, over all networks of an arm."""
+    """Accuracy, PSNR, zero gradients and spectrum of the attack, over all networks of an arm."""
 
     kind = stage = "evaluate"
     version = 4
     names = Names(r"(predictions|accuracy|psnr|spectrum|zero_gradients)\.csv")
 
-    # Each network's own evaluation, and that under transferred attacks, if there are any.
+    # Each network's own evaluation, and those under transferred and further attacks, if any.
     networks: Mapping[str, tuple[Evaluate, ...]]
 
     def summarize(self) -> dict[str, pd.DataFrame]:
@@ -242,7 +281,10 @@ class SummarizeEvaluation(SummaryTask):
 
 
 def _spectrum(evaluate: Evaluate) -> pd.DataFrame:
-    """The share of low frequencies in the signs for some photos: one row per attack and photo."""
+    """The share of low frequencies for some photos: one row per attack and photo.
+
+    Of the perturbations at the study's largest epsilon; signs have the same share at every one.
+    """
     test = evaluate.photos.test
     rows = evaluate.photos.spread(SPECTRUM_PHOTOS)
     photos = test[["photo", "identity"]].iloc[rows]
@@ -250,8 +292,14 @@ def _spectrum(evaluate: Evaluate) -> pd.DataFrame:
     for attack in (WHITE_BOX, NOISE):
         if attack not in evaluate.epsilons:  # as in variations of a study
             continue
-        signs = (evaluate.signs(attack, test.iloc[[row]], row) for row in rows)
-        shares = [metrics.low_frequency_share(one).item() for one in signs]
+        largest = evaluate.levels[-1:]
+        made = (evaluate.perturbations(attack, test.iloc[[r]], r, largest).values() for r in rows)
+        shares = [metrics.low_frequency_share(_in_units(added)).item() for (added,) in made]
         about = {"network": evaluate.network, "attack": attack}
         parts.append(photos.assign(**about, low_frequency=shares))
     return pd.concat(parts, ignore_index=True)
+
+
+def _in_units(perturbations: np.ndarray) -> np.ndarray:
+    """Perturbations as shares of their largest value: signs, where they are of one size."""
+    return perturbations / max(np.abs(perturbations).max(), np.finfo(np.float32).tiny)

@@ -108,8 +108,8 @@ class Explain(NetworkTask, SlicedTask):
                 keys.append(condition_key(attack, epsilon))
                 attacked = self.evaluate.stored(exact)
                 if epsilon:
-                    signs = self.evaluate.signs(attack, rows, int(name))
-                    attacked = self.evaluate.attacked(exact, signs, epsilon)
+                    added = self.evaluate.perturbations(attack, rows, int(name), [epsilon])
+                    attacked = self.evaluate.attacked(exact, added, epsilon)
                 images.append(attacked)
                 classes.append(self._explained(predictions, rows, attack, epsilon))
             with validation.naming([f"{rows['photo'].item()}, {k}" for k in keys], self.network):

@@ -73,11 +73,11 @@ class Insertion(NetworkTask, SlicedTask):
         predictions = select(self.evaluate.predictions(), attack=WHITE_BOX)
 
         def write_slice(name: str, rows: pd.DataFrame, exact: np.ndarray) -> None:
-            signs = self.evaluate.signs(WHITE_BOX, rows, int(name))
+            added = self.evaluate.perturbations(WHITE_BOX, rows, int(name), self.epsilons)
             photo, identity = rows.iloc[0][["photo", "identity"]]
             parts = []
             for epsilon in self.epsilons:
-                attacked = self.evaluate.attacked(exact, signs, epsilon)
+                attacked = self.evaluate.attacked(exact, added, epsilon)
                 answers = select(predictions, photo=photo, epsilon=epsilon)
                 classes = [answers[CLASS_OF[target]].item() for target in self.targets]
                 found = self._areas(logits_of, attacked, self._maps(int(name), epsilon), classes)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from gradcam_adv import metrics, validation
+from gradcam_adv.attacks.names import TITLES
 from gradcam_adv.explain.heatmaps import resize
 from gradcam_adv.files import write
 from gradcam_adv.metrics.nissim import WINDOW
@@ -31,7 +32,7 @@ from gradcam_adv.study.attacks import (
 )
 from gradcam_adv.study.columns import read_parts, read_table
 from gradcam_adv.study.stages.data import CropFaces, FindFaces
-from gradcam_adv.study.stages.evaluate import TARGETS, Evaluate
+from gradcam_adv.study.stages.evaluate import TARGETS, Evaluate, Further
 from gradcam_adv.study.stages.explain import Explain, layers_in
 from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask, SummaryTask
 from gradcam_adv.study.tables import select
@@ -243,6 +244,23 @@ class ScoreTransfer(Score):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class ScoreFurther(ScoreTransfer):
+    """The same under one of the study's further attacks."""
+
+    kind = "further_score"
+
+    evaluate: Further
+
+    @property
+    def name(self) -> str:
+        return f"{super().name}-{self.evaluate.attack}"
+
+    @property
+    def title(self) -> str:
+        return f"score {self.network} under {TITLES[self.evaluate.attack]}, {self.arm}"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ScoreLayers(_Scored):
     """NISSIM of every layer for the example photos, at the input's size.
 
@@ -326,7 +344,7 @@ class SummarizeScores(SummaryTask):
     version = 4
     names = Names(r"(excess|gain(_curves|_order)?|half_shift|mod|noise_draws|shift|vid)\.csv")
 
-    # Each network's own scores, and those under transferred attacks, if there are any.
+    # Each network's own scores, and those under transferred and further attacks, if any.
     networks: Mapping[str, tuple[Score, ...]]
     vid_epsilons: tuple[float, ...]
     seed: int
@@ -335,13 +353,13 @@ class SummarizeScores(SummaryTask):
         kinds = ("excess", "gain_curves", "half_shift", "mod", "noise_draws", "shift", "vid")
         parts: dict[str, list[pd.DataFrame]] = {kind: [] for kind in kinds}
         own = [score for score, *_ in self.networks.values()]
-        for score, *transfers in self.networks.values():  # one at a time, which bounds the memory
+        for score, *others in self.networks.values():  # one at a time, which bounds the memory
             every, unrelated = score.nissim(), score.unrelated()
             parts["gain_curves"].append(tables.gain_curves(every))
             parts["noise_draws"].append(score.noise_draws())
             parts["half_shift"].append(gain.half_shift(every, unrelated, self.seed))
             nissim = of_study(every, score.evaluate.levels)
-            nissim = pd.concat([nissim, *(task.nissim() for task in transfers)], ignore_index=True)
+            nissim = pd.concat([nissim, *(task.nissim() for task in others)], ignore_index=True)
             parts["excess"].append(tables.excess(nissim, unrelated))
             parts["mod"].append(tables.mod(nissim, unrelated, score.unrelated_attacked()))
             parts["shift"].append(tables.shift(nissim))
@@ -352,8 +370,15 @@ class SummarizeScores(SummaryTask):
         unrelated = tables.over_networks((s.unrelated() for s in own), of_pairs)
         parts["excess"].append(tables.excess(nissim, unrelated))
         by_name = {name: pd.concat(found, ignore_index=True) for name, found in parts.items()}
-        gains, order = gain.by_network((s.nissim() for s in own), self.seed)
+        gains, order = gain.by_network(map(with_further, self.networks.values()), self.seed)
         return {"gain": gains, "gain_order": order} | by_name
+
+
+def with_further(scores: tuple[Score, ...]) -> pd.DataFrame:
+    """NISSIM of a network under its own attacks and controls, and under the further ones."""
+    own, *others = scores
+    further = [score.nissim() for score in others if isinstance(score, ScoreFurther)]
+    return pd.concat([own.nissim(), *further], ignore_index=True)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
