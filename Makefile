@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 STUDY ?= studies/quick.toml
 # More options for the stages, such as ARGS="--photos DIR --weights DIR".
 ARGS ?=
+# For `make bench`: names of comparisons that are measured alone (python -m benchmarks --help).
+ONLY ?=
 
 # For `make fuzz`: descriptions of models, and damaged files of weights and of images.
 TREES ?= 10000
@@ -150,8 +152,8 @@ $(VENV)-scanners/.installed: benchmarks/scanners-constraints.txt
 	$(VENV)-scanners/bin/python -m pip install --quiet --constraint $< --requirement benchmarks/scanners.in
 	@touch $@
 
-bench: $(VENV)/.installed-test $(VENV)-torch/.installed  ## measure the ratios of docs/benchmarks.md
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.installed-test $(VENV)-torch/.installed  ## measure the ratios of docs/benchmarks.md, or print some (ONLY=nissim)
+	$(BIN)/python -m benchmarks $(ONLY)
 
 bench-ray: $(VENV)/.installed-test $(VENV)/.installed-ray  ## one and two Ray workers against this process
 	$(BIN)/python -m benchmarks.engines
