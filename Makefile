@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 STUDY ?= studies/quick.toml
 # More options for the stages, such as ARGS="--photos DIR --weights DIR".
 ARGS ?=
+# For `make bench`: names of comparisons that are measured alone (python -m benchmarks --help).
+ONLY ?=
 
 # For `make fuzz`: descriptions of models, and damaged files of weights and of images.
 TREES ?= 10000
@@ -21,7 +23,7 @@ NOTEBOOKS := $(patsubst %.py,%.ipynb,$(wildcard notebooks/*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help install data train attack evaluate explain score report reproduce readings \
-	test test-slow test-torch test-jax known fuzz torture lint hooks notebooks lab docs bench bench-gpu bench-ray bench-scanners scale dist lock resolve clean
+	test test-slow test-torch test-jax known fuzz torture lint hooks notebooks lab docs bench profile bench-gpu bench-ray bench-scanners scale dist lock resolve clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/' | expand -t 14
@@ -150,8 +152,11 @@ $(VENV)-scanners/.installed: benchmarks/scanners-constraints.txt
 	$(VENV)-scanners/bin/python -m pip install --quiet --constraint $< --requirement benchmarks/scanners.in
 	@touch $@
 
-bench: $(VENV)/.installed-test $(VENV)-torch/.installed  ## measure the ratios of docs/benchmarks.md
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.installed-test $(VENV)-torch/.installed  ## measure the ratios of docs/benchmarks.md, or print some (ONLY=nissim)
+	$(BIN)/python -m benchmarks $(ONLY)
+
+profile: $(VENV)/.installed  ## where the time of a small study goes, by stage, beside the bound of its passes
+	$(BIN)/python -m benchmarks.profiling $(ARGS)
 
 bench-ray: $(VENV)/.installed-test $(VENV)/.installed-ray  ## one and two Ray workers against this process
 	$(BIN)/python -m benchmarks.engines

@@ -1,50 +1,84 @@
-"""Run every comparison and write ``docs/benchmarks.md``. This takes minutes on two cores."""
+"""Ratios against peers: all of them into ``docs/benchmarks.md``, or some that are printed alone."""
 
 from __future__ import annotations
 
+import argparse
 import datetime
+import importlib
 import platform
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-from tqdm import tqdm
-
-from benchmarks import attacking, detecting, explaining, memory, processes, scoring, training
 from gradcam_adv import batching, machine
-from gradcam_adv.files import write
 from gradcam_adv.models import backbones
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
-COMPARISONS: list[tuple[processes.Comparison, str]] = [
-    *((explaining.against_input_gradient, network) for network in backbones.BACKBONES),
-    (explaining.against_tf_keras_vis, "resnet50"),
-    (explaining.against_tf_keras_vis, "resnet101"),
-    (explaining.against_torch_cam, "contiguous_format"),
-    (explaining.against_torch_cam, "channels_last"),
-    (attacking.against_foolbox, "resnet50"),
-    (scoring.against_scikit_image, "7"),
-    (scoring.against_scikit_image, "224"),
-    (memory.of_many_photos, "resnet101"),
-    (training.cached_features, "resnet50"),
-    (detecting.against_naive_loop, "112"),
-    (detecting.against_naive_loop, "250"),
-]
+# By name: the function of a module here, and what each of its runs is of. Modules are imported when
+# they are needed, so that help comes at once.
+COMPARISONS = {
+    "gradient": ("explaining.against_input_gradient", [*backbones.BACKBONES]),
+    "tf-keras-vis": ("explaining.against_tf_keras_vis", ["resnet50", "resnet101"]),
+    "torch-cam": ("explaining.against_torch_cam", ["contiguous_format", "channels_last"]),
+    "foolbox": ("attacking.against_foolbox", ["resnet50"]),
+    "nissim": ("scoring.against_scikit_image", ["7", "224"]),
+    "nissim-enlarged": ("scoring.enlarged_against_scikit_image", ["7", "14", "28", "56"]),
+    "memory": ("memory.of_many_photos", ["resnet101"]),
+    "heads": ("training.cached_features", ["resnet50"]),
+    "faces": ("detecting.against_naive_loop", ["112", "250"]),
+}
 
 
-def main() -> None:
-    rows = [
-        processes.alone(compare, of)
-        for compare, of in tqdm(COMPARISONS, "bench", unit="comparison", disable=None)
-    ]
-    text = page(pd.DataFrame(rows))
-    write.text(PAGE, text)
-    print(text, end="")
+def main(arguments: list[str] | None = None) -> None:
+    wanted = parsed(arguments).only
+    rows = measured(wanted or list(COMPARISONS))
+    if wanted:
+        print(rows.to_markdown(index=False, disable_numparse=True))
+    else:
+        from gradcam_adv.files import write
+
+        write.text(PAGE, text := page(rows))
+        print(text, end="")
+
+
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure ratios against peers. All of them take minutes on two cores, and then "
+        "docs/benchmarks.md is written; some are printed alone.",
+    )
+    names = ", ".join(COMPARISONS)
+    parser.add_argument("only", nargs="*", metavar="NAME", help=f"all if none is given; {names}")
+    given = parser.parse_args(arguments)
+    if unknown := sorted({*given.only} - {*COMPARISONS}):
+        parser.error(f"Expected names out of {names}. Received: {', '.join(unknown)}")
+    return given
+
+
+def measured(names: list[str]) -> pd.DataFrame:
+    """One row for each run of the comparisons of these names."""
+    import pandas as pd
+    from tqdm import tqdm
+
+    from benchmarks import processes
+
+    rows = []
+    runs = [(COMPARISONS[name][0], of) for name in names for of in COMPARISONS[name][1]]
+    for function, of in tqdm(runs, "bench", unit="comparison", disable=None):
+        module, name = function.split(".")
+        compare = getattr(importlib.import_module(f"benchmarks.{module}"), name)
+        rows.append(processes.alone(compare, of))
+    return pd.DataFrame(rows)
 
 
 def page(rows: pd.DataFrame) -> str:
     """The measured rows as a page of Markdown, with what they were measured on."""
+    from benchmarks import explaining, processes
+
     versions = machine.versions() | {"tf-keras-vis": version("tf-keras-vis")}
     system = f"{platform.system()} {platform.release()}"
     computer = f"{processes.processor()}, {machine.cores()} cores, {system}"

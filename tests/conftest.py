@@ -79,7 +79,7 @@ def photo_folder(tmp_path: Path) -> Path:
     return root
 
 
-# What TensorFlow prints when it starts; nothing turns it off.
+# What TensorFlow prints when it starts; commands hide it.
 NOTICE = re.compile(r"WARNING: All log messages before absl|[IWE]0000 ")
 
 

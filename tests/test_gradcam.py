@@ -299,6 +299,17 @@ def test_resize_is_bilinear_between_pixel_centres():
     assert resize(np.zeros((2, 3, 5, 5)), (4, 6)).shape == (2, 3, 4, 6)
 
 
+@pytest.mark.parametrize("shape", [(1, 2), (5, 3), (7, 7), (9, 20)])
+@pytest.mark.parametrize("size", [(9, 8), (24, 31), (224, 224)])
+def test_resize_is_that_of_keras(shape, size):
+    maps = np.random.default_rng(0).random((2, 3, *shape), np.float32)
+    of_keras = keras.ops.image.resize(
+        maps.reshape(6, *shape, 1), size, antialias=False, data_format="channels_last"
+    )
+    expected = keras.ops.convert_to_numpy(of_keras).reshape(2, 3, *size)
+    np.testing.assert_allclose(resize(maps, size), expected, rtol=0, atol=2e-6)
+
+
 def test_layers_that_prepare_the_pixels_have_no_heatmap():
     inputs = keras.Input((8, 8, 3))
     x = keras.ops.flip(keras.layers.Rescaling(2.0)(inputs), axis=-1)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from skimage.transform import resize as enlarged_by_scikit_image
 
 from gradcam_adv.metrics import UnrelatedPairs, deviations, mod, nissim, psnr, vid
 
@@ -14,16 +15,59 @@ maps = hnp.arrays(
 )
 
 
-@pytest.mark.parametrize("shape", [(7, 7), (8, 13), (40, 40)])
-def test_nissim_equals_scikit_image(shape):
-    rng = np.random.default_rng(0)
-    a, b = rng.random((2, 6, *shape))
+def unlike(shape):
+    """Six pairs of maps; some are alike, empty or one single value."""
+    a, b = np.random.default_rng(0).random((2, 6, *shape))
     b[3] = 0.9 * a[3]
     b[4] = 0
-    expected = [
-        (1 - structural_similarity(x, y, data_range=1)) / 2 for x, y in zip(a, b, strict=True)
+    a[5] = 0.3
+    return a, b
+
+
+def by_scikit_image(a, b):
+    return [(1 - structural_similarity(x, y, data_range=1)) / 2 for x, y in zip(a, b, strict=True)]
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (8, 13), (40, 40)])
+def test_nissim_equals_scikit_image(shape):
+    a, b = unlike(shape)
+    np.testing.assert_allclose(nissim(a, b), by_scikit_image(a, b), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 9), (5, 3), (7, 7), (24, 14)])
+@pytest.mark.parametrize("size", [(9, 9), (48, 31), (8, 14)])
+def test_nissim_of_enlarged_maps_equals_scikit_image(shape, size):
+    a, b = unlike(shape)
+    larger = [
+        [enlarged_by_scikit_image(m, size, order=1, mode="edge", anti_aliasing=False) for m in maps]
+        for maps in (a, b)
     ]
-    np.testing.assert_allclose(nissim(a, b), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(nissim(a, b, size), by_scikit_image(*larger), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [None, 24, (31, 8)])
+def test_nissim_of_a_pair_depends_on_nothing_else(size):
+    """Not on the pairs beside it, their order, the threads, or how the numbers are stored."""
+    a, b = np.random.default_rng(0).random((2, 400, 9, 11), np.float32)
+    once = nissim(a, b, size)
+    order = np.random.default_rng(1).permutation(len(a))
+    np.testing.assert_array_equal(nissim(a[order], b[order], size), once[order])
+    for i in (0, 7, 399):
+        assert nissim(a[i], b[i], size) == once[i]
+    stored = [np.asfortranarray(maps.astype(np.float64)) for maps in (a, b)]
+    np.testing.assert_array_equal(nissim(*stored, size), once)
+    for maps in stored:
+        maps.flags.writeable = False
+    np.testing.assert_array_equal(nissim(*stored, size), once)
+    np.testing.assert_array_equal(nissim(np.broadcast_to(a[0], b.shape), b, size)[0], once[0])
+
+
+def test_nissim_leaves_the_heatmaps_as_they_are():
+    a, b = np.random.default_rng(0).random((2, 3, 8, 9))
+    before = a.copy(), b.copy()
+    nissim(a, b)
+    nissim(a, b, 16)
+    np.testing.assert_array_equal((a, b), before)
 
 
 def test_nissim_takes_any_leading_dimensions():
@@ -34,10 +78,10 @@ def test_nissim_takes_any_leading_dimensions():
 
 def test_nissim_of_many_maps_is_that_of_each_pair():
     """They are compared in pieces; the borders of the first pieces are among those checked."""
-    a, b = np.random.default_rng(0).random((2, 3001, 7, 7))
+    a, b = np.random.default_rng(0).random((2, 6001, 7, 7))
     whole = nissim(a, b)
-    assert whole.shape == (3001,)
-    for first in (0, 667, 668, 669, 1336, 1337, 1338, 3000):
+    assert whole.shape == (6001,)
+    for first in (0, 2673, 2674, 2675, 5347, 5348, 5349, 6000):
         assert whole[first] == nissim(a[first], b[first])
 
 
@@ -58,7 +102,9 @@ def test_nissim_of_two_empty_maps_is_zero():
 @pytest.mark.parametrize(
     ("shape", "perturbed", "message"),
     [
-        ((2, 5, 5), np.zeros((2, 5, 5)), r"at least 7 .*Received: shape \(2, 5, 5\)"),
+        ((2, 5, 7), np.zeros((2, 5, 7)), r"compared at 7 x 7 .* or more. Received: 5 x 7"),
+        ((7,), np.zeros(7), r"shape \(..., h, w\). Received: shape \(7,\)"),
+        ((2, 0, 7), np.zeros((2, 0, 7)), r"shape \(..., h, w\). Received: shape \(2, 0, 7\)"),
         ((1, 7, 7), np.zeros((2, 7, 7)), r"one shape. Received: \(1, 7, 7\), \(2, 7, 7\)"),
         ((7, 7), np.full((7, 7), 1.5), r"perturbed heatmaps with values in \[0, 1\].* to 1.5"),
         ((7, 7), np.full((7, 7), -0.1), r"values in \[0, 1\]. Received: from -0.1"),
@@ -68,6 +114,11 @@ def test_nissim_of_two_empty_maps_is_zero():
 def test_nissim_refuses(shape, perturbed, message):
     with pytest.raises(ValueError, match=message):
         nissim(np.zeros(shape), perturbed)
+
+
+def test_nissim_refuses_a_size_below_the_window():
+    with pytest.raises(ValueError, match=r"or more. Received: 224 x 6"):
+        nissim(np.zeros((9, 9)), np.zeros((9, 9)), (224, 6))
 
 
 def test_mod_by_hand():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import pandas as pd
 
 from gradcam_adv.files import text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def say(*lines: str, err: bool = False) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gradcam_adv.bilinear import between
+
 
 def normalize(weighted_sums: np.ndarray) -> np.ndarray:
     """ReLU, then each map (..., h, w) divided by its own maximum; an empty map stays zero.
@@ -34,16 +36,20 @@ def resize(maps: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
 
     Returns:
         float32 (..., height, width), values in [0, 1].
-    """
-    import keras
 
+    Example:
+        >>> import numpy as np
+        >>> resize(np.array([[0.0, 1.0]]), (1, 4)).tolist()
+        [[0.0, 0.25, 0.75, 1.0]]
+    """
     height, width = (size, size) if isinstance(size, int) else size
-    flat = maps.reshape(-1, *maps.shape[-2:], 1).astype(np.float32)
-    # The order of axes is given, since keras.json may hold another one.
-    resized = keras.ops.convert_to_numpy(
-        keras.ops.image.resize(
-            flat, (height, width), interpolation="bilinear", data_format="channels_last"
-        )
-    )
+    resized = maps.astype(np.float32)
+    for axis, length in ((-1, width), (-2, height)):
+        first, second, share = between(maps.shape[axis], length)
+        shares = share.astype(np.float32).reshape(-1, *[1] * (-1 - axis))
+        start, end = resized.take(first, axis), resized.take(second, axis)
+        end -= start
+        end *= shares
+        resized = np.add(start, end, out=end)
     # Interpolation between values up to 1 may round to just above 1.
-    return np.clip(resized, 0, 1).reshape(*maps.shape[:-2], height, width)
+    return np.clip(resized, 0, 1, out=resized)

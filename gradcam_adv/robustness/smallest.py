@@ -15,7 +15,6 @@ from gradcam_adv.attacks.fgsm import FGSM
 from gradcam_adv.attacks.perturbations import Attack, SignPerturbations, perturb
 from gradcam_adv.batching import batch_size_for, progress_bar
 from gradcam_adv.explain.gradcam import GradCAM
-from gradcam_adv.explain.heatmaps import resize
 from gradcam_adv.graph import Layers
 from gradcam_adv.graph.flat import FlatGraph, flatten
 from gradcam_adv.graph.predictor import Predictor
@@ -196,6 +195,6 @@ def _moved(
     ):
         after = explain(pictures, classes, verbose=0)
         for layer in explain.layers:
-            pair = (resize(maps[layer], images.shape[1:3]) for maps in (before, after))
-            found[layer][name][places] = metrics.nissim(*pair)
+            shift = metrics.nissim(before[layer], after[layer], images.shape[1:3])
+            found[layer][name][places] = shift
     return found

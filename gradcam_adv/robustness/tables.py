@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from gradcam_adv import metrics
-from gradcam_adv.explain.heatmaps import is_empty, resize
+from gradcam_adv.explain.heatmaps import is_empty
 from gradcam_adv.robustness.batches import Batch, Explained
 
 
@@ -45,35 +45,37 @@ def controls_of(batch: Batch, size: str) -> pd.DataFrame:
 
 def _rows(batch: Batch, name: str, size: str, explained: Explained) -> pd.DataFrame:
     """NISSIM of one layer's heatmaps with the clean ones."""
-    pair = [e.heatmaps[name] for e in (batch.clean, explained)]
+    pair = batch.clean.heatmaps[name], explained.heatmaps[name]
     values = {"image": batch.numbers, "layer": name, "epsilon": explained.epsilon}
-    values["nissim"] = metrics.nissim(*(_at_size(maps, batch, size) for maps in pair))
+    values["nissim"] = metrics.nissim(*pair, _compared_at(batch, size))
     values["empty_clean"], values["empty_perturbed"] = map(is_empty, pair)
     return pd.DataFrame(values)
 
 
 def _unrelated(batch: Batch, name: str, size: str) -> list[pd.DataFrame]:
     """Both unrelated controls of one layer: images without an unrelated one have no row."""
-    others = [_at_size(unrelated[name], batch, size) for unrelated in batch.unrelated]
+    others = [unrelated[name] for unrelated in batch.unrelated]
     has = [i for i, maps in enumerate(others) if len(maps)]
     if not has:
         return []
-    clean = _at_size(batch.clean.heatmaps[name], batch, size)
-    between = [
-        metrics.nissim(np.broadcast_to(clean[i], others[i].shape), others[i]).mean() for i in has
-    ]
+    compared_at = _compared_at(batch, size)
+    counts = [len(others[i]) for i in has]
+    clean = np.repeat(batch.clean.heatmaps[name][has], counts, axis=0)
+    every = metrics.nissim(clean, np.concatenate([others[i] for i in has]), compared_at)
+    between = [values.mean() for values in np.split(every, np.cumsum(counts)[:-1])]
     common = {"image": batch.numbers[has], "layer": name}
     rows = [pd.DataFrame(common | {"control": "unrelated", "epsilon": 0.0, "nissim": between})]
     firsts = np.stack([others[i][0] for i in has])
     for attacked in batch.attacked:
-        of_attacked = _at_size(attacked.heatmaps[name], batch, size)[has]
-        values = {"epsilon": attacked.epsilon, "nissim": metrics.nissim(firsts, of_attacked)}
-        rows.append(pd.DataFrame(common | {"control": "unrelated_attacked"} | values))
+        values = metrics.nissim(firsts, attacked.heatmaps[name][has], compared_at)
+        of_attacked = {"control": "unrelated_attacked", "epsilon": attacked.epsilon}
+        rows.append(pd.DataFrame(common | of_attacked | {"nissim": values}))
     return rows
 
 
-def _at_size(maps: np.ndarray, batch: Batch, size: str) -> np.ndarray:
-    return maps if size == "native" else resize(maps, batch.clean.pixels.shape[1:3])
+def _compared_at(batch: Batch, size: str) -> tuple[int, ...] | None:
+    """The size for :func:`gradcam_adv.metrics.nissim`."""
+    return None if size == "native" else batch.clean.pixels.shape[1:3]
 
 
 def _of(controls: pd.DataFrame, control: str) -> pd.DataFrame:

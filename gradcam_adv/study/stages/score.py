@@ -90,7 +90,7 @@ class Score(_Scored):
     """
 
     kind = "score"
-    version = 3
+    version = 4
     file = "nissim-{}.csv"
     names = Names(r"(nissim-\d{7}|unrelated)\.csv")
 
@@ -156,19 +156,19 @@ class Score(_Scored):
             return _checked(maps[condition][:, wanted], self.network, layer, names)
 
         clean = maps_under("clean")
-        clean_at = dict(self._at_sizes(clean))
+        clean_at = {size: _at(clean, side) for size, side in self._sizes(clean)}
         parts = []
         for attack, epsilons in self.evaluate.epsilons.items():
             for epsilon in epsilons:
                 found = select(predictions, attack=attack, epsilon=epsilon)
                 found = found.set_index("photo").loc[rows["photo"]]
                 perturbed = maps_under(condition_key(attack, epsilon)) if epsilon else clean
-                for size, compared in self._at_sizes(perturbed):
-                    values = metrics.nissim(clean_at[size], compared)
+                for size, side in self._sizes(clean):
+                    values = metrics.nissim(clean, perturbed, side)
                     shifts = {}  # not where only the gain is measured
                     for_gain = attack in FOR_GAIN_ALONE or draw_of(attack) > 1
                     if epsilon in self.evaluate.levels and not for_gain:
-                        shifts = _shifts(clean_at[size], compared, faces)
+                        shifts = _shifts(clean_at[size], _at(perturbed, side), faces)
                     for i, target in enumerate(self.targets):
                         parts.append(
                             rows[["photo", "identity"]].assign(
@@ -188,11 +188,11 @@ class Score(_Scored):
         table = pd.concat(parts, ignore_index=True)
         return with_alias(table) if self.evaluate.alias else table
 
-    def _at_sizes(self, maps: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        """Heatmaps at the input's size and, if SSIM's window fits into them, at their own."""
-        yield "input", resize(maps, self.photos.image_size)
+    def _sizes(self, maps: np.ndarray) -> Iterator[tuple[str, int | None]]:
+        """The input's size and, if SSIM's window fits into the heatmaps, their own: None."""
+        yield "input", self.photos.image_size
         if min(maps.shape[-2:]) >= WINDOW:
-            yield "native", maps
+            yield "native", None
 
     def _unrelated(self) -> pd.DataFrame:
         pairs = _pairs(self.photos.test, self.seed)
@@ -220,9 +220,9 @@ class Score(_Scored):
         parts = []
         for start in range(0, len(pairs), SLICE):
             rows = pairs.iloc[start : start + SLICE]
-            others = dict(self._at_sizes(second[rows["second"]]))
-            for size, maps in self._at_sizes(first[rows["first"]]):
-                values = metrics.nissim(maps, others[size])
+            clean, others = first[rows["first"]], second[rows["second"]]
+            for size, side in self._sizes(clean):
+                values = metrics.nissim(clean, others, side)
                 for i, target in enumerate(self.targets):
                     parts.append(
                         rows[["photo", "identity", "other", "other_identity"]].assign(
@@ -269,6 +269,7 @@ class ScoreLayers(_Scored):
     """
 
     kind = "layers"
+    version = 2
     file = "layers-{}.csv"
     names = Names(r"(layers-\d{7}|unrelated)\.csv")
     length = 1
@@ -297,8 +298,8 @@ class ScoreLayers(_Scored):
             for depth, layer in enumerate(layers_in(maps)):
                 stack = np.stack([maps[f"{key}/{layer}"] for key in keys])
                 _checked(stack, self.network, layer, [f"{photo['photo']}, {key}" for key in keys])
-                clean, *attacked = resize(stack, self.photos.image_size)
-                values = metrics.nissim(np.broadcast_to(clean, np.shape(attacked)), attacked)
+                clean, attacked = np.broadcast_to(stack[0], stack[1:].shape), stack[1:]
+                values = metrics.nissim(clean, attacked, self.photos.image_size)
                 parts.append(
                     pd.DataFrame(levels, columns=["attack", "epsilon"]).assign(
                         photo=photo["photo"],
@@ -323,8 +324,8 @@ class ScoreLayers(_Scored):
             for depth, layer in enumerate(layers_in(files[0]) if len(pairs) else []):
                 stack = np.stack([maps[f"clean/{layer}"] for maps in files])
                 _checked(stack, self.network, layer, named_under("clean", examples))
-                maps = resize(stack, self.photos.image_size)
-                values = metrics.nissim(maps[pairs["first"]], maps[pairs["second"]])
+                clean, others = stack[pairs["first"]], stack[pairs["second"]]
+                values = metrics.nissim(clean, others, self.photos.image_size)
                 parts.append(
                     pairs.assign(network=self.network, depth=depth, layer=layer, nissim=values)
                 )
@@ -401,6 +402,11 @@ class SummarizeLayers(SummaryTask):
             "layers": pd.concat(found, ignore_index=True),
             "depth": pd.concat(depths, ignore_index=True),
         }
+
+
+def _at(maps: np.ndarray, side: int | None) -> np.ndarray:
+    """Heatmaps at another side; None stands for their own."""
+    return maps if side is None else resize(maps, side)
 
 
 def _shifts(
