@@ -174,7 +174,7 @@ scale: $(VENV)/.installed  ## what large studies cost (docs/scale.md), by assump
 lock: $(VENV)/.installed-lock  ## resolve setup.cfg's ranges again into constraints.txt
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-emit-options --no-header \
-		--extra torch --extra jax --extra ray \
+		--extra torch --extra jax --extra ray --extra attacks \
 		--extra test --extra lint --extra notebooks --extra docs --extra release --extra lock \
 		--output-file constraints.txt setup.cfg
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links \
