@@ -165,7 +165,8 @@ def page(study: Study, table: pd.DataFrame, peak: float) -> str:
     text = rows.to_markdown(index=False, floatfmt=".1f")
     return f"""\
 {titles}; {study.classes} people of ORL, {study.image_size} px, {machine.cores()} cores.
-Peak {peak / 1e9:.0f} GFLOP/s. Seconds; idle is the share of the cores' time that this process did not use, so run it alone.
+Peak {peak / 1e9:.0f} GFLOP/s. Numbers are seconds. Idle is the share of the cores' time that this
+process did not use, so other work beside it counts as idle.
 A first pass, in which kernels are prepared, counts as a pass.
 
 {text}
