@@ -156,13 +156,17 @@ def page(study: Study, table: pd.DataFrame, peak: float) -> str:
     idle = (table["idle"] * table["wall"]).sum() / total["wall"]
     whole = pd.DataFrame([{"stage": "all", **total, "idle": idle}])
     rows = pd.concat([table, whole], ignore_index=True)
-    rows.insert(3, "wall / bound", (rows["wall"] / rows["bound"]).where(rows["bound"] > 0))
+    ratios = zip(rows["wall"], rows["bound"], strict=True)
+    rows.insert(
+        3, "wall / bound", [f"{wall / bound:.1f}" if bound else "" for wall, bound in ratios]
+    )
     rows["idle"] = rows["idle"].map("{:.0%}".format)
     titles = ", ".join(backbones.find(network).title for network in study.networks)
-    text = rows.to_markdown(index=False, floatfmt=".1f", missingval="")
+    text = rows.to_markdown(index=False, floatfmt=".1f")
     return f"""\
 {titles}; {study.classes} people of ORL, {study.image_size} px, {machine.cores()} cores.
-Peak {peak / 1e9:.0f} GFLOP/s. Seconds; idle is the share of the cores' time that nothing used.
+Peak {peak / 1e9:.0f} GFLOP/s. Numbers are seconds. Idle is the share of the cores' time that this
+process did not use, so other work beside it counts as idle.
 A first pass, in which kernels are prepared, counts as a pass.
 
 {text}
