@@ -1,5 +1,6 @@
 """Studies of other attacks than FGSM, and of several, on networks of two layers."""
 
+import pickle
 import re
 
 import keras
@@ -261,6 +262,12 @@ def test_impossible_settings_are_refused_before_work(folder, attack, message):
     with pytest.raises(ValueError, match=message):
         pipeline.run()
     assert not (folder / "refused").exists()
+
+
+def test_a_worker_in_another_process_gets_the_attack_whole(run):
+    task = run.plan.arms["plain"].attack["vgg16"]
+    other = pickle.loads(pickle.dumps(task.sliced().begin)).__self__
+    assert (other.settings, other.sizes, other.folder) == (task.settings, task.sizes, task.folder)
 
 
 def test_an_interrupted_attack_goes_on_to_the_same_bytes(folder, run, monkeypatch):

@@ -206,6 +206,13 @@ def test_another_unit_of_epsilon_and_another_source_are_said(tmp_path):
     assert "| ResNet50 (source of the first: white-box) " in text
 
 
+def test_another_attack_is_said(tmp_path):
+    result = compared(tmp_path, replace(STUDY, attack={"pgd": {"steps": 3}, "fgsm": {}}))
+    row = result.settings.set_index("setting").loc["attack"]
+    assert row.tolist() == ["fgsm", "pgd (steps = 3), fgsm"]
+    assert "**The attacks differ**: FGSM in the first, PGD in the second." in describe(result)
+
+
 @pytest.mark.parametrize(
     ("first", "second", "same"),
     [

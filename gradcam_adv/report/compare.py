@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -283,8 +283,16 @@ def _settings(first: Run, second: Run) -> pd.DataFrame:
 
 def _flat(run: Run) -> dict[str, Any]:
     options = asdict(run.study)
+    attacks = options.pop("attack")
+    options["attack"] = tuple(map(_attack, attacks, attacks.values()))  # their order counts
     readings = {f"readings.{key}": value for key, value in options.pop("readings").items()}
     return options | readings | {f"weights of {name}": w for name, w in run.weights.items()}
+
+
+def _attack(name: str, settings: Mapping[str, Any]) -> str:
+    """Such as "pgd (steps = 20)"."""
+    said = ", ".join(f"{key} = {value}" for key, value in settings.items())
+    return f"{name} ({said})" if said else name
 
 
 def describe(comparison: Comparison) -> str:

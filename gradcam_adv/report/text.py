@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from gradcam_adv.attacks.names import TITLES
 from gradcam_adv.files.text import LINE, shown
 from gradcam_adv.models.backbones import title
 from gradcam_adv.paper import printed
@@ -203,6 +204,7 @@ TEMPLATES = jinja2.Environment(
 )
 TEMPLATES.globals |= {"ARMS": ARMS, "GLOSSARY": GLOSSARY, "printed": printed}
 TEMPLATES.filters |= {
+    "attack": TITLES.__getitem__,
     "counted": counted,
     "epsilon": "{:g}".format,
     "glance": glance,
