@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from gradcam_adv import attacks, explain, robustness, validation
+from gradcam_adv import explain, robustness, validation
 from gradcam_adv.app.images import images_of, images_of_pairs
 from gradcam_adv.app.opening import opened
 from gradcam_adv.app.options import check_output
+from gradcam_adv.attacks import names
 from gradcam_adv.batching import batch_size_for
 from gradcam_adv.data.pairs import read_pairs
 from gradcam_adv.files import read, text, write
@@ -70,7 +71,7 @@ class FolderWork:
             check_output(images, output)
         validation.check_choice("explainer", explainer, list(EXPLAINERS))
         settings = {} if steps is None else {"steps": steps}
-        attacks.check_settings(attack, settings)
+        names.check_settings(attack, settings)
         self._file = model
         self._output = output
         self._epsilons = epsilons or robustness.EPSILONS
@@ -87,8 +88,8 @@ class FolderWork:
         self._kind = explainer
         self._explainer = EXPLAINERS[explainer](self._model, layers, batch_size=batch_size)
         self._batch_size = batch_size_for(batch_size, self._model.input.shape)
-        self._attacks_by = attacks.TITLES[attack]
-        self._attack = attacks.make(attack, self._model, batch_size=self._batch_size, **settings)
+        self._attacks_by = names.TITLES[attack]
+        self._attack = names.make(attack, self._model, batch_size=self._batch_size, **settings)
         self._labels = None
         if images is None or pairs is not None:
             return

@@ -2,7 +2,7 @@ from .explanation import ExplanationAttack
 from .fgsm import FGSM
 from .from_art import AutoPGD, Square
 from .momentum import MIFGSM
-from .names import NAMES, TITLES, check_settings, make
+from .names import make
 from .noise import RandomSigns
 from .patchwise import PIFGSM
 from .perturbations import (
@@ -17,10 +17,8 @@ from .pgd import PGD
 __all__ = [
     "FGSM",
     "MIFGSM",
-    "NAMES",
     "PGD",
     "PIFGSM",
-    "TITLES",
     "Attack",
     "AutoPGD",
     "ExplanationAttack",
@@ -29,7 +27,6 @@ __all__ = [
     "ScaledPerturbations",
     "SignPerturbations",
     "Square",
-    "check_settings",
     "make",
     "perturb",
 ]
