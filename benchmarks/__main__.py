@@ -28,6 +28,7 @@ COMPARISONS = {
     "pgd-step": ("attacking.step_against_gradient", ["resnet50"]),
     "pgd-foolbox": ("attacking.pgd_against_foolbox", ["resnet50"]),
     "pgd-art": ("attacking.pgd_against_art", ["resnet50"]),
+    "explanation": ("attacking.explanation_against_pgd", ["xception", "vgg16"]),
     "nissim": ("scoring.against_scikit_image", ["7", "224"]),
     "nissim-enlarged": ("scoring.enlarged_against_scikit_image", ["7", "14", "28", "56"]),
     "memory": ("memory.of_many_photos", ["resnet101"]),

@@ -1,4 +1,4 @@
-"""FGSM and PGD at four epsilons against Foolbox and ART, and a step of PGD against a gradient."""
+"""Attacks: FGSM and PGD against Foolbox and ART, and what their steps and others' cost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks import explaining, timing
 from benchmarks.processes import Row
-from gradcam_adv.attacks import FGSM, PGD, perturb
+from gradcam_adv.attacks import FGSM, PGD, ExplanationAttack, perturb
 from gradcam_adv.attacks.gradients import MarginGradient
 from gradcam_adv.graph.flat import flatten
 from gradcam_adv.models import backbones
@@ -73,6 +73,24 @@ def step_against_gradient(network: str) -> Row:
     first = timing.seconds(ours)
     what = f"PGD of {STEPS} steps on {backbones.find(network).title} / {STEPS} input gradients"
     return timing.compare(what, ours, gradients, RUNS, "at most 1.1", first=first, faster=False)
+
+
+def explanation_against_pgd(network: str) -> Row:
+    """Ten steps of the explanation attack on the last layer, against ten of PGD."""
+    model, images = explaining.classifier(network), explaining.photos()
+    labels = np.arange(len(images))
+    moving = ExplanationAttack(model, steps=STEPS, batch_size=len(images))
+    pgd = PGD(model, steps=STEPS, batch_size=len(images))
+
+    def ours() -> None:
+        moving(images, labels, [EPSILONS[0]])
+
+    def peer() -> None:
+        pgd(images, labels, [EPSILONS[0]])
+
+    first = timing.seconds(ours)
+    what = f"explanation attack of {STEPS} steps on {backbones.find(network).title} / PGD"
+    return timing.compare(what, ours, peer, RUNS, "at most 1.3", first=first, faster=False)
 
 
 def pgd_against_foolbox(network: str) -> Row:

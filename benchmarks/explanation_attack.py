@@ -144,29 +144,42 @@ def measured(network: str, model: keras.Model, images: np.ndarray, out: Path) ->
     return pd.concat(parts, ignore_index=True)
 
 
-def summary(network: str, table: pd.DataFrame) -> pd.DataFrame:
-    """Means with 95 % intervals over people, of whom each has one photo."""
+def summary(tables: dict[str, pd.DataFrame], value: str) -> pd.DataFrame:
+    """Means of a column by network, layer, epsilon and attack, with their 95 % intervals.
+
+    These are over people, of whom each has one photo.
+    """
     lines = []
-    for (layer, attack, epsilon), rows in table.groupby(["layer", "attack", "epsilon"], sort=False):
-        moved = statistics.mean(rows["nissim"], rows["photo"])
-        kept = statistics.mean(rows["kept"], rows["photo"])
-        low, high = moved.interval(0, 1)
-        share = "" if attack == "unrelated" else shown(kept.value, statistics.share_interval(kept))
-        line = {"network": network, "layer": layer, "attack": attack}
-        line |= {"epsilon": f"{255 * epsilon:.0f}/255" if epsilon else ""}
-        line |= {"NISSIM": f"{moved.value:.3f} [{low:.3f}, {high:.3f}]", "class kept": share}
-        lines.append(line | {"empty": rows["empty"].sum()})
+    for network, table in tables.items():
+        for layer, of_layer in table.groupby("layer", sort=False):
+            unrelated = of_layer[of_layer["attack"] == "unrelated"]
+            for epsilon in EPSILONS:
+                line = {"network": network, "layer": layer, "ε": f"{255 * epsilon:.0f}/255"}
+                of_epsilon = of_layer[np.isclose(of_layer["epsilon"], epsilon)]
+                for attack, rows in of_epsilon.groupby("attack", sort=False):
+                    line[attack] = shown(rows, value)
+                if value == "nissim":
+                    line["unrelated"] = shown(unrelated, value)
+                lines.append(line)
     return pd.DataFrame(lines)
 
 
-def shown(share: float, ends: tuple[float, float]) -> str:
-    return f"{share:.0%} [{100 * ends[0]:.0f}, {100 * ends[1]:.0f}]"
+def shown(rows: pd.DataFrame, value: str) -> str:
+    found = statistics.mean(rows[value], rows["photo"])
+    if value == "nissim":
+        low, high = found.interval(0, 1)
+        return f"{found.value:.3f} [{low:.3f}, {high:.3f}]"
+    low, high = statistics.share_interval(found)
+    return f"{found.value:.0%} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 def draw_strip(
     models: dict[str, keras.Model], images: np.ndarray, names: list[str], out: Path
 ) -> None:
-    """Photo, attacked photo, map before and after, of the photos whose maps moved furthest."""
+    """Photo, attacked photo, map before and after, of photos that are answered rightly.
+
+    Of these, the ones whose maps moved furthest.
+    """
     tiles, labels, captions = [], [], []
     for network, model in models.items():
         added = np.load(out / f"{network}.npy")
@@ -175,7 +188,8 @@ def draw_strip(
         maps = [next(iter(explain(pixels).values())) for pixels in (images, attacked)]
         before, after = (resize(values, SIDE) for values in maps)
         answers = [model.predict(pixels, verbose=0).argmax(axis=1) for pixels in (images, attacked)]
-        moved = np.where(answers[0] == answers[1], metrics.nissim(before, after), 0)
+        right = (answers[0] == np.arange(len(names))) & (answers[1] == answers[0])
+        moved = np.where(right, metrics.nissim(before, after), 0)
         for photo in np.argsort(-moved)[: SHOWN // len(models)]:
             pixels = images[photo], attacked[photo]
             tiles.append([*pixels, *overlay([pixels[0]] * 2, [before[photo], after[photo]])])
@@ -184,7 +198,7 @@ def draw_strip(
             captions.append([said[0], said[1], "", f"NISSIM {moved[photo]:.2f}"])
     columns = ["photo", "attacked, ε = 1/255", "heatmap before", "heatmap after"]
     figure = sheet(np.array(tiles), labels, columns, "The answer stays, the heatmap goes", captions)
-    figure.savefig(out / "explanation_attack.png", dpi=100)
+    figure.savefig(out / "explanation_attack.webp", dpi=90, bbox_inches="tight")
 
 
 def main() -> None:
@@ -194,13 +208,17 @@ def main() -> None:
     paths, _, purposes = listed(folder)
     images = photos.decode_all([paths[i] for i in np.flatnonzero(purposes == 2)], SIDE)
     names = [paths[i].parent.name for i in np.flatnonzero(purposes == 2)]
-    models, tables = {}, []
+    models: dict[str, keras.Model] = {}
+    tables: dict[str, pd.DataFrame] = {}
     for network in NETWORKS:
-        models[network] = trained(network, folder, own, out)
-        tables.append(summary(network, measured(network, models[network], images, out)))
-        print(tables[-1].to_markdown(index=False), flush=True)
+        models[network] = model = trained(network, folder, own, out)
+        right = predict_logits(model, images).argmax(axis=1) == np.arange(len(images))
+        answers = pd.DataFrame({"right": right, "photo": np.arange(len(images))})
+        print(f"{network}: {shown(answers, 'right')} of the photos are answered rightly")
+        tables[network] = measured(network, model, images, out)
+        for value in ("nissim", "kept", "empty"):
+            print(value, summary(tables, value).to_markdown(index=False), sep="\n", flush=True)
     draw_strip(models, images, names, out)
-    print(pd.concat(tables).to_markdown(index=False))
 
 
 if __name__ == "__main__":
