@@ -430,7 +430,10 @@ def test_another_attack_has_its_name_on_the_page(folder, tmp_path):
     ("options", "message"),
     [
         (["--steps", "3"], "Expected settings of fgsm out of none. Received: steps"),
-        (["--attack", "square", "--steps", "3"], "settings of square out of queries, seed. Received: st"),
+        (
+            ["--attack", "square", "--steps", "3"],
+            "settings of square out of queries, seed. Received: st",
+        ),
         (["--attack", "cw"], "cw.*is not one of.*fgsm.*pgd"),
     ],
 )
