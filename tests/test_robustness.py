@@ -10,6 +10,7 @@ from skimage.metrics import structural_similarity
 
 from gradcam_adv import (
     FGSM,
+    PGD,
     GradCAM,
     RandomSigns,
     dissimilarity,
@@ -522,3 +523,11 @@ def test_refuses(small_cnn, images, message):
 def test_refuses_images(small_cnn, images, change, message):
     with pytest.raises(ValueError, match=message):
         measure(small_cnn, change(images))
+
+
+def test_a_targeted_attack_needs_the_classes_to_move_to(small_cnn, images, labels):
+    attack = PGD(small_cnn, steps=2, targeted=True, batch_size=4)
+    with pytest.raises(ValueError, match="Expected labels, the classes to move to, .*none"):
+        measure(small_cnn, images, attack=attack)
+    result = measure(small_cnn, images, labels, attack=attack, controls=False)
+    assert (result.images["logit"] > result.images["logit_clean"]).mean() > 0.5

@@ -9,27 +9,24 @@ from typing import Any
 from gradcam_adv import validation
 from gradcam_adv.attacks.perturbations import Attack
 
-# By name, the module and the class. Only the one that is asked for is imported.
-_CLASSES = {
-    "fgsm": ("fgsm", "FGSM"),
-    "pgd": ("pgd", "PGD"),
-    "mi-fgsm": ("momentum", "MIFGSM"),
-    "pi-fgsm": ("patchwise", "PIFGSM"),
-    "explanation": ("explanation", "ExplanationAttack"),
-    "autopgd": ("from_art", "AutoPGD"),
-    "square": ("from_art", "Square"),
+# By name, the module, the class and the title. Only the module that is asked for is imported.
+_KNOWN = {
+    "fgsm": ("fgsm", "FGSM", "FGSM"),
+    "pgd": ("pgd", "PGD", "PGD"),
+    "mi-fgsm": ("momentum", "MIFGSM", "MI-FGSM"),
+    "pi-fgsm": ("patchwise", "PIFGSM", "PI-FGSM"),
+    "explanation": ("explanation", "ExplanationAttack", "explanation attack"),
+    "autopgd": ("from_art", "AutoPGD", "AutoPGD"),
+    "square": ("from_art", "Square", "Square"),
 }
-NAMES = tuple(_CLASSES)
-TITLES = {
-    **{"fgsm": "FGSM", "pgd": "PGD", "mi-fgsm": "MI-FGSM", "pi-fgsm": "PI-FGSM"},
-    **{"explanation": "explanation attack", "autopgd": "AutoPGD", "square": "Square"},
-}
+NAMES = tuple(_KNOWN)
+TITLES = {name: title for name, (_, _, title) in _KNOWN.items()}
 
 
 def attack_class(name: str) -> type[Any]:
     """The class of an attack; ValueError for a name that is none of NAMES."""
     validation.check_choice("attack", name, NAMES)
-    module, of = _CLASSES[name]
+    module, of, _ = _KNOWN[name]
     found: type[Any] = getattr(importlib.import_module(f"gradcam_adv.attacks.{module}"), of)
     return found
 

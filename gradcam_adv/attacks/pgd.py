@@ -11,7 +11,7 @@ epsilon is FGSM.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,8 +23,12 @@ from gradcam_adv.graph.flat import FlatGraph
 class PGD(Iterative):
     """PGD on one model, in L-infinity or L2.
 
-    Arguments and errors are those of :class:`gradcam_adv.attacks.iterative.Iterative`. A step has
-    2.5 epsilon / steps if no other length is given, so that every point of the ball can be reached.
+    Args:
+        model: any classifier that :func:`gradcam_adv.flatten` takes.
+        random_start: whether to start at a random point of the ball.
+        settings: as of :class:`gradcam_adv.attacks.iterative.Iterative`, as the errors are. A step
+            has 2.5 epsilon / steps if no other length is given, so that every point of the ball can
+            be reached.
 
     Example:
         >>> import keras, numpy as np
@@ -39,29 +43,9 @@ class PGD(Iterative):
     _title = "PGD"
 
     def __init__(
-        self,
-        model: keras.Model | FlatGraph,
-        *,
-        norm: Literal["linf", "l2"] = "linf",
-        steps: int = 10,
-        step_size: float | None = None,
-        random_start: bool = True,
-        restarts: int = 1,
-        targeted: bool = False,
-        seed: int = 0,
-        batch_size: int | None = None,
+        self, model: keras.Model | FlatGraph, *, random_start: bool = True, **settings: Any
     ) -> None:
-        super().__init__(
-            model,
-            norm=norm,
-            steps=steps,
-            step_size=step_size,
-            random_start=random_start,
-            restarts=restarts,
-            targeted=targeted,
-            seed=seed,
-            batch_size=batch_size,
-        )
+        super().__init__(model, random_start=random_start, **settings)
 
     def _usual_step(self) -> float:
         return 2.5 / self.steps

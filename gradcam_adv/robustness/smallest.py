@@ -12,7 +12,7 @@ import pandas as pd
 
 from gradcam_adv import metrics, validation
 from gradcam_adv.attacks.fgsm import FGSM
-from gradcam_adv.attacks.perturbations import Attack, SignPerturbations, perturb
+from gradcam_adv.attacks.perturbations import Attack, perturb
 from gradcam_adv.batching import batch_size_for, progress_bar
 from gradcam_adv.explain.gradcam import GradCAM
 from gradcam_adv.graph import Layers
@@ -122,7 +122,7 @@ def _attacked(attack: Attack, images: np.ndarray, labels: np.ndarray) -> Attacke
     once = attack(images, labels, [1.0]) if isinstance(attack, FGSM) else None
 
     def attacked(places: np.ndarray, epsilons: np.ndarray) -> np.ndarray:
-        if isinstance(once, SignPerturbations):
+        if once is not None:
             sizes = epsilons[:, None, None, None].astype(np.float32)
             return perturb(images[places], sizes * once.signs[places])
         found = np.empty((len(places), *images.shape[1:]), np.float32)
