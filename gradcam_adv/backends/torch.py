@@ -53,7 +53,8 @@ def differentiate(forward: Forward, images: Any) -> tuple[list[Any], list[list[A
     last = len(scores) - 1
     by_score = [_gradients(score, tensors, retain_graph=i < last) for i, score in enumerate(scores)]
     # Detached, since nothing more is differentiated.
-    return [tensor.detach() for tensor in tensors], by_score, rest.detach()
+    tensors, rest = keras.tree.map_structure(lambda tensor: tensor.detach(), (tensors, rest))
+    return tensors, by_score, rest
 
 
 def _gradients(score: Any, tensors: list[Any], *, retain_graph: bool) -> list[Any]:
