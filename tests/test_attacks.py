@@ -83,7 +83,7 @@ def test_pi_fgsm_equals_the_formulas_in_numpy(small_cnn, images, labels):
         around = np.zeros(images.shape)
         for down, right in [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]:
             around += padded[:, down : down + 24, right : right + 24] / 8
-        passed_on = length * np.sign(np.where(np.abs(around) < 1e-9, 0, around))
+        passed_on = length * np.sign(np.where(np.abs(around) < 3e-8, 0, around))
         a += passed_on
         x = np.clip(x + length * np.sign(gradient) + passed_on, images - epsilon, images + epsilon)
         x = np.clip(x, 0, 1).astype(np.float32)
@@ -286,9 +286,10 @@ def test_an_image_whose_gradient_is_not_finite_is_named(linear):
 
 @given(
     arrays.arrays(np.float32, (2, 3, 3, 2), elements=st.floats(-1, 1, width=32)),
-    st.floats(0, 1, width=32),
+    st.floats(2**-20, 1, width=32),
 )
 def test_stored_perturbations_are_near_and_never_larger(values, epsilon):
+    values = np.where(np.abs(values) < 1e-30, 0, values)  # float32 has fewer digits there
     given_ = {0.1: values, 0.2: np.float32(epsilon) * np.sign(values)}
     stored = ScaledPerturbations.of(given_)
     assert stored.steps.dtype == np.int8
@@ -298,8 +299,8 @@ def test_stored_perturbations_are_near_and_never_larger(values, epsilon):
         assert restored.dtype == np.float32
         assert (np.abs(restored) <= np.abs(exact)).all()
         largest = np.abs(exact).max(axis=(1, 2, 3), keepdims=True)
-        assert (np.abs(restored - exact) <= largest / 127 * 1.001 + 1e-44).all()
-    np.testing.assert_allclose(stored[0.2], given_[0.2], rtol=1e-6, atol=1e-37)
+        assert (np.abs(restored - exact) <= largest / 127 * 1.001).all()
+    np.testing.assert_allclose(stored[0.2], given_[0.2], rtol=1e-6)
     with pytest.raises(KeyError):
         stored[0.3]
 

@@ -71,7 +71,8 @@ class PIFGSM(Iterative):
             added = added + step
             excess = np.sign(added) * np.maximum(np.abs(added) - np.float32(epsilon), 0)
             around = ndimage.correlate(excess, _AROUND, mode="constant")
-            passed_on = length * np.sign(around)
+            # What neighbours cancel is 0 but for rounding, whose sign says nothing.
+            passed_on = length * np.sign(np.where(np.abs(around) > 1e-6 * epsilon, around, 0))
             added = added + passed_on
             return perturbations + step + passed_on
 
