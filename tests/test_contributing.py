@@ -75,6 +75,7 @@ CLAIMS = (
     *CLAIMS,
     Claim(
         name="most_fail",
+        title="Most photos fail",
         says="Every network fails on most photos.",
         place="nowhere",
         rule="Every network is wrong on more than half.",

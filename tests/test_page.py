@@ -14,6 +14,7 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
+from gradcam_adv.paper.claims import CLAIMS
 from gradcam_adv.plots import overlays, style
 from gradcam_adv.report import contents, embedding, page, viewer
 from gradcam_adv.report.overview import Card, Number
@@ -89,7 +90,8 @@ def claim(number: int) -> dict:
     }
     return {
         "name": f"claim_{number}",
-        "says": f"{number}: with the faces aligned and cropped all networks fail in the same way.",
+        "title": CLAIMS[number].title,
+        "says": CLAIMS[number].says,
         "place": "section 4",
         "rule": "It falls.",
         "cells": dict.fromkeys(("paper", "plain", "aligned"), cell),
@@ -117,8 +119,7 @@ def values() -> dict:
             arm: [card(name, arm) for name in ("resnet50", "vgg16")] for arm in ("plain", "aligned")
         },
         "arms": {"plain": plain, "aligned": plain},
-        # As many as the matrix has to hold.
-        "claims": list(map(claim, range(30))),
+        "claims": list(map(claim, range(len(CLAIMS)))),
     }
 
 
@@ -342,7 +343,9 @@ def ends(tab, *selectors: str) -> dict[str, float]:
 def test_the_first_screen_answers_without_scrolling(first):
     shown = ends(first, *FIRST_SCREEN, ".controls", ".plot", ".matrix tr", ".matrix p")
     assert max(shown.values()) <= 800, shown
-    assert first.locator(".matrix tbody tr:visible").count() == 30
+    assert first.locator(".matrix tbody tr:visible").count() == len(CLAIMS)
+    cut = "all => all.filter(one => one.scrollWidth > one.clientWidth).map(one => one.innerText)"
+    assert first.eval_on_selector_all(".matrix tbody th", cut) == []
     assert first.locator(".strip canvas:visible").count() == 4
     assert first.locator(".numbers:visible").count() == 1
     assert "ε = 0.02" in first.inner_text(".said:visible")
@@ -354,6 +357,13 @@ def test_the_first_screen_of_a_phone(first):
     first.set_viewport_size({"width": 390, "height": 844})
     shown = ends(first, *FIRST_SCREEN)
     assert max(shown.values()) <= 844, shown
+    # The tabs stay in sight wherever one has scrolled to, and so does the caveat.
+    first.evaluate("() => { location.hash = 'claims'; }")
+    first.wait_for_selector("#claims.shown")
+    first.evaluate("window.scrollTo(0, 400)")
+    assert first.evaluate("window.scrollY") == 400
+    assert first.locator("nav").bounding_box()["y"] > 750
+    assert first.locator(".banner").bounding_box()["y"] == 0
 
 
 @pytest.mark.browser
@@ -418,6 +428,36 @@ def test_each_tab_shows_its_section_alone(first):
         assert first.is_visible(".banner")
     first.go_back()
     first.wait_for_selector("#claims.shown")
+
+
+@pytest.mark.browser
+def test_the_results_begin_with_a_link_to_each_of_their_parts(first):
+    first.click("nav a[href='#results']")
+    first.wait_for_selector("#results.shown")
+    links = first.locator("#results .contents a:visible")
+    parts = first.locator("#results h4:visible")
+    assert links.all_inner_texts() == parts.all_inner_texts() != []
+    links.last.click()
+    first.wait_for_function("() => location.hash.startsWith('#results-plain-')")
+    assert parts.last.bounding_box()["y"] < 800
+
+
+@pytest.mark.browser
+def test_a_map_in_which_nothing_speaks_for_the_class_is_called_empty(chromium, tmp_path):
+    own = network("resnet50", [(3, 3)], 0, count=1)
+    (usual,) = own.photos
+    empty, _ = viewer.encode_maps([np.zeros((3, 3))])
+    levels = (
+        dataclasses.replace(level, maps=empty) if level.attack == "noise" else level
+        for level in usual.levels
+    )
+    own = dataclasses.replace(own, photos=(dataclasses.replace(usual, levels=tuple(levels)),))
+    shown = [viewer.Shown("plain", (own,))]
+    page.write_page(tmp_path / "report.html", values(), shown, tmp_path)
+    tab = open_page(chromium, tmp_path / "report.html")
+    captions = tab.locator("#viewer-pictures figcaption").all_inner_texts()
+    assert [text for text in captions if "(empty)" in text] == ["Heatmap with noise (empty)"]
+    tab.close()
 
 
 @pytest.mark.browser

@@ -58,6 +58,7 @@ class Claim:
 
     Attributes:
         name: of the claim in tables and code.
+        title: in a few words, at most 47 characters, which is what fits on the first screen.
         says: the claim, in this project's words.
         place: where the paper says it.
         rule: when the claim holds on a run and when it does not; :attr:`full_rule` adds what all
@@ -72,6 +73,7 @@ class Claim:
     """
 
     name: str
+    title: str
     says: str
     place: str
     rule: str
@@ -107,6 +109,7 @@ def _also_own_attack(claim: Claim, not_printed: str) -> tuple[Claim, Claim]:
     own = replace(
         claim,
         name=f"{claim.name}_own_attack",
+        title=f"{claim.title} (own attack)",
         says=f"Under their own attacks: {claim.says}",
         find=functools.partial(claim.find, attack=WHITE_BOX),
         on_paper=f"{not_printed} under the white-box attack",
@@ -122,6 +125,7 @@ _NO_FACES = "measure of where on the face heatmaps are"
 CLAIMS = (
     Claim(
         name="accuracy_falls",
+        title="Accuracy falls as ε grows",
         says="The accuracy of every network falls as ε grows.",
         place="section 4.2, Tables 1 and 2",
         rule="Every network is right on fewer photos at the largest ε than on the clean ones."
@@ -137,6 +141,7 @@ CLAIMS = (
     ),
     Claim(
         name="transfer",
+        title="The attack fools other networks",
         says="The attack made on one network fools the others, too.",
         place="sections 4.1 and 4.2, Tables 1 and 2",
         rule="Every network but the attack's source is right on fewer photos at the largest ε "
@@ -151,6 +156,7 @@ CLAIMS = (
     ),
     Claim(
         name="white_box",
+        title="The attack fools its own network",
         says="The attack made on a network itself fools every network.",
         place="sections 4.2 and 4.3.1",
         rule="Every network is right on fewer photos at the largest ε of the attack made on itself "
@@ -162,6 +168,7 @@ CLAIMS = (
     *_also_own_attack(
         Claim(
             name="wide_fail_more",
+            title="Wide networks fail more than deep",
             says="Wide networks fail more than deep ones as ε grows.",
             place="sections 4.2 and 5, Tables 1 and 2",
             rule="From the clean photos to the largest ε the accuracy of the wide networks falls "
@@ -180,6 +187,7 @@ CLAIMS = (
     *_also_own_attack(
         Claim(
             name="vgg16_fails_least",
+            title="VGG16 fails least",
             says="VGG16 is the least likely to fail.",
             place="section 4.4: 'Since the shift was smaller, the model was less likely to fail'",
             rule="From the clean photos to the largest ε the accuracy of every other network falls "
@@ -196,6 +204,7 @@ CLAIMS = (
     ),
     Claim(
         name="preprocessing_helps",
+        title="Aligning the faces helps every network",
         says="Aligning and cropping the faces gives every network some benefit.",
         place="section 4.2, Tables 1 and 2",
         rule="On the photos of both arms every network is right more often with the faces "
@@ -211,6 +220,7 @@ CLAIMS = (
     ),
     Claim(
         name="preprocessing_keeps_trend",
+        title="Aligned, networks fail in the same way",
         says="With the faces aligned and cropped the networks fail in the same way.",
         place="section 4.2, Tables 1 and 2",
         rule="In both arms every network's accuracy falls from the clean photos to the largest ε, "
@@ -228,6 +238,7 @@ CLAIMS = (
     ),
     Claim(
         name="focus_shifts",
+        title="The focus of every network shifts",
         says="The focus of every network shifts under attack.",
         place="abstract, sections 4.3.2 and 5, Table 3",
         rule="Every network's NISSIM under the attack, mean over ε > 0, is above that under random "
@@ -238,6 +249,7 @@ CLAIMS = (
     ),
     Claim(
         name="mod_rises",
+        title="MOD rises as ε grows",
         says="MOD rises as ε grows.",
         place="section 4.4, Table 3",
         rule="Every network's MOD is greater at the largest ε than at the smallest above 0 (from "
@@ -252,6 +264,7 @@ CLAIMS = (
     ),
     Claim(
         name="shifts_left",
+        title="Distributions shift to the left",
         says="As ε grows, the distributions of all networks but VGG16 shift to the left.",
         place="section 4.4, Figure 4: 'the distribution for the other models is scattered and "
         "shifts to the left'",
@@ -268,6 +281,7 @@ CLAIMS = (
     *_also_own_attack(
         Claim(
             name="wide_shift_more",
+            title="Focus of wide networks shifts more",
             says="The focus of wide networks shifts more than that of deep ones.",
             place="sections 4.5 and 5, Table 3",
             rule="NISSIM, mean over ε > 0, is on average greater with wide networks than with deep "
@@ -286,6 +300,7 @@ CLAIMS = (
     *_also_own_attack(
         Claim(
             name="vgg16_shifts_least",
+            title="VGG16's focus shifts least",
             says="VGG16's focus shifts least.",
             place="section 4.4, Table 3",
             rule="Every other network's NISSIM, mean over ε > 0, is above VGG16's.",
@@ -301,6 +316,7 @@ CLAIMS = (
     ),
     Claim(
         name="resnet101_shifts_least",
+        title="ResNet101's focus shifts least (own attack)",
         says="Under its own attack ResNet101's focus shifts least.",
         place="section 4.3.1, Figure 8: 'some observable region shifts, but overall much less'",
         rule="Every other network's NISSIM under its own attack, mean over ε > 0, is above "
@@ -313,6 +329,7 @@ CLAIMS = (
     ),
     Claim(
         name="inceptionv3_shifts_most",
+        title="InceptionV3's shifts most (own attack)",
         says="Under its own attack InceptionNet v3's focus shifts most.",
         place="section 4.3.1, Figure 9: 'the overall shifting is much higher for this model'",
         rule="InceptionNet v3's NISSIM under its own attack, mean over ε > 0, is above every other "
@@ -325,6 +342,7 @@ CLAIMS = (
     ),
     Claim(
         name="inceptionv3_inverts",
+        title="InceptionV3's focus is partly inverted",
         says="As ε grows, InceptionNet v3's focus is partly inverted.",
         place="section 4.3.1, Figure 9: 'we even see focus regions getting inverted'",
         rule="At the largest ε of the attack made on it more of InceptionNet v3's heatmaps "
@@ -337,6 +355,7 @@ CLAIMS = (
     *_also_own_attack(
         Claim(
             name="vgg16_most_stable",
+            title="VGG16 has the lowest VID",
             says="VGG16 is the most stable network: it has the lowest VID.",
             place="sections 4.4 and 5, Figure 4",
             rule="Every other network's VID is above VGG16's.",
@@ -350,6 +369,7 @@ CLAIMS = (
     *_also_own_attack(
         Claim(
             name="vgg16_mod_most_stable",
+            title="VGG16 has the lowest VID of MOD",
             says="VGG16 is the most stable network: it has the lowest VID of MOD.",
             place="sections 4.4 and 5, Table 3",
             rule="VID of MOD, the standard deviation of MOD over ε, is greater for every other "
@@ -366,6 +386,7 @@ CLAIMS = (
     ),
     Claim(
         name="shift_goes_with_failure",
+        title="Photos that shift more fail more",
         says="The more the heatmaps of a photo differ, the more likely the network fails on it.",
         place="sections 4.4 and 5",
         rule="For every network, of two photos right when clean the one that fails at an ε has the "
@@ -377,6 +398,7 @@ CLAIMS = (
     ),
     Claim(
         name="mod_goes_with_failure",
+        title="Greater MOD, more accuracy lost",
         says="Where MOD is greater, more accuracy is lost.",
         place="section 4.4: 'the more the examples differ, the more likely the model will fail'",
         rule="Over all networks and ε > 0, MOD and the fall in accuracy have a correlation above "
@@ -393,6 +415,7 @@ CLAIMS = (
     ),
     Claim(
         name="deep_better_at_similar_shift",
+        title="For a similar shift deep does better",
         says="For a similar shift deep networks do better than wide ones.",
         place="sections 4.4 and 4.5",
         rule="Among photos right when clean, wide networks fail more often than deep ones within "
@@ -410,6 +433,7 @@ CLAIMS = (
     ),
     Claim(
         name="regions_drop_and_join",
+        title="Parts of the region drop out, others join",
         says="Parts of the region of attention drop out, and others join.",
         place="sections 1 and 4.5: 'the participation is discarded in decision making, and some "
         "other parts start playing a role'",
@@ -421,6 +445,7 @@ CLAIMS = (
     ),
     Claim(
         name="regions_resize",
+        title="The region expands or shrinks",
         says="The region of attention expands or shrinks.",
         place="sections 4.3.1 and 4.5: 'participation region expands or shrinks'",
         rule="The area of every network's region changes by more doublings or halvings under the "
@@ -431,6 +456,7 @@ CLAIMS = (
     ),
     Claim(
         name="background_highlighted",
+        title="Background gets highlighted",
         says="Background gets highlighted under attack.",
         place="sections 4.3.1 (XceptionNet) and 4.5: 'sometimes backgrounds get highlighted'",
         rule="A greater share of every network's heat is outside the face under the attack, mean "
@@ -442,6 +468,7 @@ CLAIMS = (
     ),
     Claim(
         name="inceptionv3_on_forehead",
+        title="InceptionV3 looks at the forehead",
         says="InceptionNet v3 looks at the forehead rather than the face.",
         place="section 4.3.1, Figure 9: 'the focus was more on forehead than face'",
         rule="On clean photos InceptionNet v3's heatmaps are on average hotter in the part of the "
@@ -452,6 +479,7 @@ CLAIMS = (
     ),
     Claim(
         name="focus_unpredictable",
+        title="Where the focus moves is unpredictable",
         says="Where the focus moves cannot be predicted.",
         place="sections 1 and 4.5",
         rule="For every network the mean of the directions in which the focus moves at the largest "

@@ -51,6 +51,7 @@ GLOSSARY = {
 NOISE_ROW = "– random-sign noise"
 UNRELATED = "unrelated photos"
 
+_HEADING = re.compile(r'<h4 id="([\w-]+)">(.*?)</h4>', re.DOTALL)
 _MARKUP = re.compile(r"[\\`*|~]|<(?=[\w/!?])|\](?=[(\[:])|&(?=#|\w+;)|(?<!\w)_|_(?!\w)")
 
 
@@ -117,6 +118,11 @@ def records(rows: pd.DataFrame | Sequence[Mapping[Any, Any]]) -> list[dict[str, 
     """A table as rows of text that all have the same columns, with a dash where nothing is."""
     cells = pd.DataFrame(rows).fillna("–").map(lambda cell: shown(cell, LINE))
     return [dict(zip(map(str, cells), row, strict=True)) for row in cells.itertuples(index=False)]
+
+
+def headings(body: str) -> list[tuple[str, str]]:
+    """Anchor and content of each fourth-level heading in a part of the page."""
+    return _HEADING.findall(body)
 
 
 def slug(text: str) -> str:
@@ -208,6 +214,7 @@ TEMPLATES.filters |= {
     "counted": counted,
     "epsilon": "{:g}".format,
     "glance": glance,
+    "headings": headings,
     "matrix": matrix,
     "network": title,
     "shown": shown,

@@ -38,6 +38,7 @@ def of_claims(arms: Mapping[Arm, ArmPlan], verdicts: pd.DataFrame) -> list[dict[
         found.append(
             {
                 "name": claim.name,
+                "title": claim.title,
                 "says": claim.says,
                 "place": claim.place,
                 "rule": claim.full_rule,
