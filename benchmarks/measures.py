@@ -1,9 +1,9 @@
 """Which measure tells an attack from noise: the comparison of docs/measures.md, on true networks.
 
-``python -m benchmarks.measures PHOTOS WEIGHTS OUT`` trains heads for the people in PHOTOS, one folder
-each, on the ImageNet bases in WEIGHTS, makes all heatmaps of one photo of each person, and prints the
-tables in docs/results.md. OUT gets the networks and the heatmaps; what is there already is not made
-again.
+``python -m benchmarks.measures PHOTOS WEIGHTS OUT`` trains heads for the people in PHOTOS, one
+folder each, on the ImageNet bases in WEIGHTS, makes all heatmaps of one photo of each person, and
+prints the tables in docs/results.md. OUT gets the networks and the heatmaps; what is there already
+is not made again.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from gradcam_adv.graph.flat import flatten
 from gradcam_adv.models import classifiers
 
 NETWORKS = ("vgg16", "xception")
+# Photos of each person: to train, to choose the epoch, to attack.
+SPLIT = (5, 1, 1)
 EPSILONS = (0.002, 0.01, 0.05)
 # Seeds of the noise; the first is compared with the attack, both with each other.
 DRAWS = (0, 1)
@@ -81,10 +83,10 @@ def main() -> None:
     folder, own, out = (Path(argument) for argument in sys.argv[1:4])
     backends.configure(machine.cores())
     out.mkdir(parents=True, exist_ok=True)
-    paths, _, purposes = listed(folder)
+    paths, _, purposes = listed(folder, SPLIT)
     images = photos.decode_all([paths[i] for i in np.flatnonzero(purposes == 2)], SIDE)
     for network in NETWORKS:
-        model = trained(network, folder, own, out)
+        model = trained(network, folder, own, out, SPLIT)
         make_maps(model, out / f"{network}.keras", images, out / network)
 
 
