@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
+from gradcam_adv import statistics
 from gradcam_adv.paper import draws, facts, printed, roles
 from gradcam_adv.paper.distance import distances, fitting
 from gradcam_adv.paper.draws import Photos
@@ -130,6 +131,10 @@ def test_the_variance_is_subtracted_from_the_squares():
     arm = draws.Draws(cells, {})
     found = distances({"default": {"plain": arm}}, "resnet50", 100)
     assert found["distance"].item() == pytest.approx(0, abs=1e-6)
+    # The draws are around the distance: their squares, 0.02 on average, less 0.02.
+    around = np.sqrt(np.maximum((0.1 + chance) ** 2 - 0.02, 0))
+    ends = statistics.percentile_interval(around[:, None], 100)
+    assert found[["low", "high"]].iloc[0].tolist() == pytest.approx([end[0] for end in ends])
 
 
 @pytest.mark.parametrize(

@@ -313,10 +313,10 @@ def test_without_a_common_epsilon_no_reading_is_the_nearest(no_common_epsilon, t
 
 def test_the_readings_that_fit_come_with_the_nearest_first():
     found = pd.DataFrame(
-        {"reading": ["a", "b", "c", "d"], "distance": [0.3, 0.2, 0.1, 0.4],
-         "near": [True, False, True, False]}
+        {"reading": ["a", "b", "c", "d"], "distance": [0.3, 0.2, 0.0, 0.0],
+         "p": [0.5, 0.01, 0.6, 1.0], "near": [True, False, True, True]}
     )  # fmt: skip
-    assert fitting(found) == ["c", "a"]
+    assert fitting(found) == ["d", "c", "a"]
 
 
 def test_readings_differ_by_their_numbers_not_by_the_order_of_their_rows():

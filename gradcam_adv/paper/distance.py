@@ -108,7 +108,14 @@ def _root(squares: np.ndarray) -> np.ndarray:
     return np.sqrt(np.maximum(squares, 0))
 
 
+def by_distance(distances: pd.DataFrame) -> pd.DataFrame:
+    """The nearest first; of several at 0 the one with the largest p, whose square is the least."""
+    return distances.sort_values(
+        ["distance", "p"], ascending=[True, False], kind="stable", ignore_index=True
+    )
+
+
 def fitting(distances: pd.DataFrame) -> list[str]:
     """The nearest reading and those that cannot be told apart from it, by distance; maybe none."""
     near = distances[distances["near"] & distances["distance"].notna()]
-    return list(near.sort_values("distance", kind="stable")["reading"])
+    return list(by_distance(near)["reading"])

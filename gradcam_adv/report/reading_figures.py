@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
-from gradcam_adv.paper.distance import fitting
+from gradcam_adv.paper.distance import by_distance, fitting
 from gradcam_adv.paper.readings import DEFAULT, differing
 from gradcam_adv.plots import style
 from gradcam_adv.report import drawing
@@ -64,11 +64,11 @@ def write_all(
 
 def of_distances(distances: pd.DataFrame) -> Figure:
     """How far each reading is from the paper, the nearest on top; filled: a reading that fits."""
-    table = distances.sort_values("distance", kind="stable", ignore_index=True)
+    table = by_distance(distances)
     names, fits = list(table["reading"]), table["reading"].isin(fitting(table))
     default = names.index(DEFAULT)
     height = 1.9 + _FOOT + 0.27 * len(names)
-    figure, axes = plt.subplots(1, 3, figsize=(11, height), sharey=True)
+    figure, axes = plt.subplots(1, 3, figsize=(13, height), sharey=True)
     for axis, (value, label) in zip(axes, _DISTANCES, strict=True):
         if value == "distance":
             axis.hlines(table.index, table["low"], table["high"], color=style.PAPER, linewidth=1.2)

@@ -11,7 +11,7 @@ import pandas as pd
 from gradcam_adv.models.backbones import titles
 from gradcam_adv.paper import facts, judge, printed, roles
 from gradcam_adv.paper.claims import CLAIMS
-from gradcam_adv.paper.distance import fitting
+from gradcam_adv.paper.distance import by_distance, fitting
 from gradcam_adv.paper.readings import DEFAULT, beside_default, changes, deciding, differing
 from gradcam_adv.report.text import (
     by_epsilon,
@@ -123,7 +123,7 @@ def _distances(distances: pd.DataFrame) -> list[dict[str, str]]:
             "p": _digits(row.p, 3),
             "Fits": "yes" if row.near else "no",
         }
-        for row in rows_of(distances.sort_values("distance", kind="stable"))
+        for row in rows_of(by_distance(distances))
     ]
 
 
