@@ -68,7 +68,7 @@ def of_distances(distances: pd.DataFrame) -> Figure:
     names, fits = list(table["reading"]), table["reading"].isin(fitting(table))
     default = names.index(DEFAULT)
     height = 1.9 + _FOOT + 0.27 * len(names)
-    figure, axes = plt.subplots(1, 3, figsize=(13, height), sharey=True)
+    figure, axes = plt.subplots(1, 3, figsize=(11, height), sharey=True)
     for axis, (value, label) in zip(axes, _DISTANCES, strict=True):
         if value == "distance":
             axis.hlines(table.index, table["low"], table["high"], color=style.PAPER, linewidth=1.2)
