@@ -51,10 +51,12 @@ PGD_STEPS = 10
 SHOWN = 4
 
 
-def listed(folder: Path) -> tuple[list[Path], np.ndarray, np.ndarray]:
+def listed(
+    folder: Path, split: tuple[int, int, int] = SPLIT
+) -> tuple[list[Path], np.ndarray, np.ndarray]:
     """Photos, the person on each, and what it is for: 0 to train, 1 to validate, 2 to attack."""
     paths, people, purposes = [], [], []
-    purpose = np.repeat([0, 1, 2], SPLIT)
+    purpose = np.repeat([0, 1, 2], split)
     for person, own in enumerate(sorted(path for path in folder.iterdir() if path.is_dir())):
         drawn = np.random.default_rng(person).permutation(sorted(own.iterdir()))
         paths += [Path(path) for path in drawn[: len(purpose)]]
@@ -63,11 +65,13 @@ def listed(folder: Path) -> tuple[list[Path], np.ndarray, np.ndarray]:
     return paths, np.array(people), np.array(purposes)
 
 
-def trained(network: str, folder: Path, own: Path, out: Path) -> keras.Model:
+def trained(
+    network: str, folder: Path, own: Path, out: Path, split: tuple[int, int, int] = SPLIT
+) -> keras.Model:
     path = out / f"{network}.keras"
     if not path.exists():
         base = bases.build(network, SIDE, weights.resolve(own, [network])[network])
-        paths, people, purposes = listed(folder)
+        paths, people, purposes = listed(folder, split)
         train, validation = (np.flatnonzero(purposes == purpose) for purpose in (0, 1))
         model, _ = training.train(
             base,

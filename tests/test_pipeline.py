@@ -770,6 +770,7 @@ epsilons = [0.1]
 examples = 1
 arms = ["plain"]
 layers = "last"
+measure = "region"
 [readings]
 epsilon_unit = "network"
 pooling = "flatten"
@@ -793,6 +794,7 @@ def test_other_readings_have_their_effects(tmp_path):
     text = (folder / TINY / "report.html").read_text()
     assert "epsilon_unit = network" in text
     assert "heatmap_size = native" in text
+    assert "REGION, NOT NISSIM" in text
     # 0.1 of VGG16's own unit is a tenth of an 8-bit step, so rounding to PNG removes it.
     psnr = table(folder, "psnr").query("epsilon == 0.1")
     assert np.isinf(psnr["psnr"]).all()
@@ -804,6 +806,14 @@ def test_other_readings_have_their_effects(tmp_path):
     predicted = predict_logits(model, clean).argmax(axis=1)
     signs = FGSM(model)(clean, predicted, [0.1]).signs
     assert (np.load(made(folder, "plain/attack/vgg16") / "0000000.npy") == signs).mean() > 0.999
+    # The measure between unrelated photos, whose pixels were rounded for the networks.
+    maps = resize(GradCAM(model)(clean)["block5_conv3"], 112)
+    at = {photo: i for i, photo in enumerate(rows["photo"])}
+    pairs = table(folder, "unrelated").query("target == 'clean' and size == 'input'")
+    both = (maps[[at[photo] for photo in pairs[column]]] for column in ("photo", "other"))
+    expected = metrics.region_distance(*both)
+    np.testing.assert_allclose(pairs["nissim"], expected, atol=0.02)
+    assert expected.mean() > 0.1
 
 
 def test_status_of_a_finished_run_and_of_one_with_an_edited_table(run, tmp_path):

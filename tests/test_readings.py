@@ -11,13 +11,17 @@ import pytest
 from tabs import Tab, tab
 
 from gradcam_adv.files import write
-from gradcam_adv.paper import judge, printed, readings
+from gradcam_adv.paper import facts, judge, printed, readings
 from gradcam_adv.paper.claims import CLAIMS
+from gradcam_adv.paper.distance import fitting
+from gradcam_adv.paper.draws import Photos, photos_of
+from gradcam_adv.paper.evidence import Evidence, Run
 from gradcam_adv.paper.readings import DEFAULT, Outcome
 from gradcam_adv.plots import style
 from gradcam_adv.report import reading_figures, reading_sections
 from gradcam_adv.study import tables
 from gradcam_adv.study.columns import read_table
+from gradcam_adv.study.config import parse
 
 FIVE = list(printed.TABLE_1.columns)
 TWO = ["vgg16", "xception"]
@@ -60,8 +64,19 @@ def arm_tables(accuracy, mod, *, margin=0.01, psnr=40.0, unchanged=0, vid=0.05):
     }
 
 
+def photos(accuracy: pd.DataFrame, mod: pd.DataFrame, people: int = 3) -> Photos:
+    """One photo of each person, all with the means themselves, so that chance adds nothing."""
+    index = pd.MultiIndex.from_product([range(people), ["photo"]], names=["identity", "photo"])
+
+    def wide(table: pd.DataFrame) -> pd.DataFrame:
+        means = table.rename_axis("epsilon").unstack().rename_axis(["network", "epsilon"])
+        return pd.DataFrame([means.to_numpy()] * people, index, means.index)
+
+    return Photos(wide(accuracy), wide(mod))
+
+
 def tables_of(outcomes, source=printed.SOURCE):
-    return readings.tables(outcomes, source)
+    return readings.tables(outcomes, source, seed=0)
 
 
 def verdicts(**by_claim: str) -> pd.DataFrame:
@@ -79,12 +94,21 @@ def outcome(
     name=DEFAULT, accuracy=printed.TABLE_1, mod=printed.TABLE_3, judged=None, networks=None, **more
 ):
     networks = FIVE if networks is None else networks
-    of_arm = arm_tables(accuracy[networks], mod[networks], **more)
-    return Outcome(name, {"plain": of_arm}, verdicts() if judged is None else judged)
+    arms = {"plain": (accuracy[networks], mod[networks])}
+    return of_arms(name, arms, judged, **more)
 
 
-def of_readings(*outcomes: Outcome) -> pd.DataFrame:
-    return readings.distances(readings.curves(outcomes), printed.SOURCE).set_index("reading")
+def of_arms(name, arms, judged=None, **more) -> Outcome:
+    """By arm, accuracies and MOD."""
+    made = {arm: arm_tables(*numbers, **more) for arm, numbers in arms.items()}
+    judged = verdicts() if judged is None else judged
+    return Outcome(name, made, judged, {arm: photos(*numbers) for arm, numbers in arms.items()})
+
+
+def of_readings(*outcomes: Outcome, source=printed.SOURCE) -> pd.DataFrame:
+    made = tables_of(outcomes, source)
+    orders = made["readings_orders"].drop_duplicates("reading")
+    return made["readings_distances"].merge(orders, on="reading").set_index("reading")
 
 
 def attacked(table: pd.DataFrame) -> pd.DataFrame:
@@ -99,30 +123,38 @@ def with_ratios(change, table=printed.TABLE_1, clean=0.8):
     return changed * clean
 
 
+BOTH = {
+    "plain": (printed.TABLE_1, printed.TABLE_3),
+    "aligned": (printed.TABLE_2, printed.TABLE_3),
+}
+
+
 def test_the_papers_own_tables_have_distance_0_in_both_arms():
-    own = {
-        "plain": arm_tables(printed.TABLE_1, printed.TABLE_3),
-        "aligned": arm_tables(printed.TABLE_2, printed.TABLE_3),
-    }
-    made = readings.curves([Outcome(DEFAULT, own, verdicts())])
-    found = readings.distances(made, printed.SOURCE)
-    assert found["arm"].tolist() == ["plain", "aligned"]
-    distances = ["accuracy_distance", "mod_distance", "mod_shape_distance"]
-    np.testing.assert_allclose(found[distances], 0, atol=1e-12)
-    np.testing.assert_allclose(found[["accuracy_tau", "mod_tau"]], 1)
-    assert found[["accuracy_within", "mod_within"]].to_numpy().tolist() == [[20, 20]] * 2
-    assert (found["levels"] == 4).all()
-    assert (found[["accuracy_networks", "mod_networks"]] == 5).all(axis=None)
+    made = tables_of([of_arms(DEFAULT, BOTH)])
+    (row,) = made["readings_distances"].to_dict("records")
+    assert [row[f"{what}distance"] for what in ("", "accuracy_", "mod_")] == pytest.approx([0] * 3)
+    # Tables 1, 2 and 3, each of five networks at four epsilons.
+    assert (row["cells"], row["accuracy_cells"], row["mod_cells"]) == (60, 40, 20)
+    orders = made["readings_orders"]
+    assert orders["arm"].tolist() == ["plain", "aligned"]
+    np.testing.assert_allclose(orders[["accuracy_tau", "mod_tau"]], 1)
+    assert (orders["levels"] == 4).all()
     for what in ("accuracy", "mod"):
-        assert (found[f"{what}_order"] == found[f"{what}_order_paper"]).all()
+        assert (orders[f"{what}_order"] == orders[f"{what}_order_paper"]).all()
     # Of the paper's falls only those of the two ResNets change places with preprocessing.
-    plain, aligned = found["accuracy_order_paper"]
+    plain, aligned = orders["accuracy_order_paper"]
     assert plain == "VGG16 < ResNet50 < ResNet101 < XceptionNet < InceptionNet v3"
     assert aligned == "VGG16 < ResNet101 < ResNet50 < XceptionNet < InceptionNet v3"
 
 
+def test_the_papers_own_tables_show_all_facts():
+    found = tables_of([of_arms(DEFAULT, BOTH)])["readings_facts"]
+    assert found["fact"].tolist() == [fact.name for fact in facts.FACTS]
+    assert (found["verdict"] == "yes").all()
+
+
 def test_curves_by_hand():
-    found = readings.curves([outcome(networks=TWO, unchanged=7)])
+    found = readings.curves([outcome(networks=TWO, unchanged=7)], printed.SOURCE)
     assert (found["reading"] == DEFAULT).all()
     assert len(found) == 10
     row = found[(found["network"] == "xception") & (found["epsilon"] == 0.05)].iloc[0]
@@ -152,24 +184,30 @@ def test_distance_of_accuracy_is_of_the_ratio_to_the_clean_one():
     assert of_readings(one)["accuracy_distance"].tolist() == pytest.approx([math.sqrt(0.045)])
 
 
-def test_a_common_factor_of_mod_does_not_change_its_shape():
-    found = of_readings(outcome(), outcome(UNIT, mod=3 * printed.TABLE_3)).loc[UNIT]
-    assert found["mod_shape_distance"] == pytest.approx(0)
-    mean_square = (attacked(printed.TABLE_3) ** 2).to_numpy().mean()
-    assert found["mod_distance"] == pytest.approx(2 * math.sqrt(mean_square))
-    assert found["mod_tau"] == pytest.approx(1)
+def test_the_distance_of_all_cells_by_hand():
+    # Of one network 4 ratios are off by 0.3 and 4 MOD by 0.1: the mean square is 0.05.
+    one = outcome(
+        networks=["vgg16"],
+        accuracy=with_ratios(lambda ratio: ratio - 0.3),
+        mod=printed.TABLE_3 + 0.1,
+    )
+    row = of_readings(one).iloc[0]
+    assert row["distance"] == pytest.approx(math.sqrt(0.05))
+    assert (row["accuracy_distance"], row["mod_distance"]) == pytest.approx((0.3, 0.1))
+    assert row["mod_order"] == "VGG16"
+    assert math.isnan(row["mod_tau"])
+    assert math.isnan(row["accuracy_tau"])
 
 
-def test_distance_of_the_shape_of_mod_by_hand():
-    # One network and MODs of 1, 1, 1, 3 in tenths: multiples of their mean of 2/3, 2/3, 2/3, 2.
-    mod = pd.DataFrame({"vgg16": [0, 0.1, 0.1, 0.1, 0.3]}, index=printed.TABLE_3.index)
-    of_paper = attacked(printed.TABLE_3)["vgg16"]
-    expected = np.array([2 / 3, 2 / 3, 2 / 3, 2]) - of_paper / of_paper.mean()
-    found = of_readings(outcome(networks=["vgg16"], mod=mod)).iloc[0]
-    assert found["mod_shape_distance"] == pytest.approx(math.sqrt((expected**2).mean()))
-    assert found["mod_order"] == "VGG16"
-    assert math.isnan(found["mod_tau"])
-    assert math.isnan(found["accuracy_tau"])
+def test_each_arms_mod_counts_half():
+    # 8 ratios are right. MOD is off by 0.2 in one arm: of 12 cells 4 have a mean square of 0.02.
+    arms = {
+        "plain": (printed.TABLE_1[["vgg16"]], printed.TABLE_3[["vgg16"]] + 0.2),
+        "aligned": (printed.TABLE_2[["vgg16"]], printed.TABLE_3[["vgg16"]]),
+    }
+    row = of_readings(of_arms(DEFAULT, arms)).iloc[0]
+    assert row["distance"] == pytest.approx(math.sqrt(4 * 0.02 / 12))
+    assert row["mod_distance"] == pytest.approx(math.sqrt(0.02))
 
 
 def test_the_reversed_order_of_networks_has_a_tau_of_minus_one():
@@ -205,7 +243,6 @@ def test_equal_networks_are_equal_in_the_order():
     every = of_readings(outcome(mod=printed.TABLE_3 * 0)).iloc[0]
     assert " = ".join(["VGG16", "ResNet50"]) in every["mod_order"]
     assert math.isnan(every["mod_tau"])
-    assert math.isnan(every["mod_shape_distance"])
 
 
 def test_a_network_right_on_no_clean_photo_is_left_out_of_all_readings_of_its_arm():
@@ -213,41 +250,25 @@ def test_a_network_right_on_no_clean_photo_is_left_out_of_all_readings_of_its_ar
     none = with_ratios(lambda ratio: ratio - 0.1).assign(xception=[0, 0, 0, 0, 0.01])
     lower = with_ratios(lambda ratio: ratio.assign(xception=ratio["xception"] - 0.5))
     both = [
-        Outcome(
+        of_arms(
             name,
             {
-                "plain": arm_tables(accuracy[TWO], printed.TABLE_3[TWO]),
-                "aligned": arm_tables(printed.TABLE_2[TWO], printed.TABLE_3[TWO]),
+                "plain": (accuracy[TWO], printed.TABLE_3[TWO]),
+                "aligned": (printed.TABLE_2[TWO], printed.TABLE_3[TWO]),
             },
-            verdicts(),
         )
         for name, accuracy in ((DEFAULT, lower), (UNIT, none))
     ]
-    table = readings.curves(both)
+    made = tables_of(both)
+    table, found = made["readings"], made["readings_distances"].set_index("reading")
     assert table.loc[table["ratio"].isna(), ["reading", "arm", "network"]].drop_duplicates(
     ).to_numpy().tolist() == [[UNIT, "plain", "xception"]]  # fmt: skip
-    found = readings.distances(table, printed.SOURCE).set_index(["reading", "arm"])
-    assert found["accuracy_networks"].to_dict() == {
-        (DEFAULT, "plain"): 1, (DEFAULT, "aligned"): 2, (UNIT, "plain"): 1, (UNIT, "aligned"): 2,
-    }  # fmt: skip
-    assert (found["mod_networks"] == 2).all()
-    assert found.loc[(DEFAULT, "plain"), "accuracy_distance"] == pytest.approx(0)
-    assert found.loc[(UNIT, "plain"), "accuracy_distance"] == pytest.approx(0.1)
-    text = section(tables_of(both)).text
-    assert "accuracy of 1, since the others are right on no clean photo" in text
-
-
-def test_the_papers_numbers_within_the_intervals_are_counted():
-    # Off by 0.02 at two epsilons and by 0.005 at two; intervals of 0.01 on each side.
-    mod = attacked(printed.TABLE_3) + np.array([[0.02], [0.005], [0.005], [0.02]])
-    mod = pd.concat([printed.TABLE_3.iloc[:1], mod])
-    assert of_readings(outcome(mod=mod)).iloc[0]["mod_within"] == 10
-    # With a clean accuracy of 0.5 a ratio that is off by 0.015 is an accuracy off by 0.0075.
-    halved = with_ratios(lambda ratio: ratio + 0.015, clean=0.5)
-    assert of_readings(outcome(accuracy=halved)).iloc[0]["accuracy_within"] == 20
-    assert of_readings(outcome(accuracy=1.8 * halved)).iloc[0]["accuracy_within"] == 0
-    unknown = of_readings(outcome(margin=math.nan)).iloc[0]
-    assert unknown[["accuracy_within", "mod_within"]].isna().all()
+    # Of VGG16 in both arms, and of Xception in the aligned one; those are as printed.
+    assert (found["accuracy_cells"] == 12).all()
+    assert (found["mod_cells"] == 8).all()
+    expected = [0, math.sqrt(4 * 0.1**2 / 12)]
+    assert found["accuracy_distance"].tolist() == pytest.approx(expected)
+    assert "20: 12 of accuracy" in section(made).below("How near").text
 
 
 def at_levels(table: pd.DataFrame, *levels: float) -> pd.DataFrame:
@@ -260,11 +281,13 @@ def at_levels(table: pd.DataFrame, *levels: float) -> pd.DataFrame:
 def test_epsilons_that_the_paper_does_not_print_are_not_compared():
     accuracy, mod = (at_levels(t, 0.0, 0.02, 0.05) for t in (printed.TABLE_1, printed.TABLE_3))
     mod.loc[0.02] = 0.4
-    table = readings.curves([outcome(accuracy=accuracy, mod=mod)])
+    made = tables_of([outcome(accuracy=accuracy, mod=mod)])
+    table = made["readings"]
     at_two = table[table["epsilon"] == 0.02]
     assert at_two[["paper_accuracy", "paper_ratio", "paper_mod"]].isna().all(axis=None)
-    found = readings.distances(table, printed.SOURCE).iloc[0]
-    assert (found["levels"], found["mod_distance"]) == (1, pytest.approx(0))
+    found = made["readings_distances"].iloc[0]
+    assert (found["mod_cells"], found["mod_distance"]) == (5, pytest.approx(0))
+    assert made["readings_orders"]["levels"].item() == 1
 
 
 @pytest.fixture
@@ -278,22 +301,27 @@ def test_without_a_common_epsilon_no_reading_is_the_nearest(no_common_epsilon, t
     back = through_files(no_common_epsilon, tmp_path)
     found = back["readings_distances"]
     assert found["mod_distance"].isna().all()
-    assert readings.nearest(found, "mod_distance") == []
+    assert fitting(found) == []
     parts = section(back)
-    assert "0 levels; MOD of 0 networks" in parts.below("How near").text
-    assert parts.below("How near").cells(UNIT)[1:] == ["–"] * 5
+    assert "The paper prints no numbers at the ε of this run" in parts.text
+    assert "(0: 0 of accuracy" in parts.below("How near").text
+    assert parts.below("How near").cells(UNIT)[:5] == ["–"] * 5
     assert parts.below("The order").cells(UNIT)[1:] == ["–"] * 4
     arguments = {"caveat": "ORL", "source": "resnet50"}
     reading_figures.write_all(back["readings"], found, tmp_path, **arguments)
 
 
-def test_readings_at_equal_distances_are_equally_near():
-    found = pd.DataFrame({"reading": ["a", "b", "c"], "mod_distance": [0.2, 0.1 + 1e-12, 0.1]})
-    assert readings.nearest(found, "mod_distance") == ["b", "c"]
+def test_the_readings_that_fit_come_with_the_nearest_first():
+    found = pd.DataFrame(
+        {"reading": ["a", "b", "c", "d"], "distance": [0.3, 0.2, 0.0, 0.0],
+         "p": [0.5, 0.01, 0.6, 1.0], "near": [True, False, True, True]}
+    )  # fmt: skip
+    assert fitting(found) == ["d", "c", "a"]
 
 
 def test_readings_differ_by_their_numbers_not_by_the_order_of_their_rows():
-    table = readings.curves([outcome(margin=math.nan), outcome(UNIT, margin=math.nan)])
+    both = [outcome(margin=math.nan), outcome(UNIT, margin=math.nan)]
+    table = readings.curves(both, printed.SOURCE)
     columns = ["accuracy", "low", "mod"]
     shuffled = pd.concat([table[:25], table[25:].sample(frac=1, random_state=0)])
     assert readings.differing(shuffled, columns) == []
@@ -349,7 +377,8 @@ def test_tables_come_back_from_their_files(tmp_path):
     # One network, so no tau; PSNR infinite at 0; and names that look like a gap or a number.
     names = [DEFAULT, "NA", "007"]
     made = tables_of([outcome(name, networks=["vgg16"]) for name in names])
-    assert list(made) == ["readings", "readings_distances", "readings_verdicts"]
+    kinds = ["", "_distances", "_facts", "_orders", "_verdicts"]
+    assert list(made) == [f"readings{kind}" for kind in kinds]
     for name, table in through_files(made, tmp_path).items():
         pd.testing.assert_frame_equal(table, made[name], check_dtype=False)
         assert table["reading"].unique().tolist() == names
@@ -442,13 +471,7 @@ def test_the_page_names_the_choice_that_decides_the_order():
 
 
 def section(made: dict[str, pd.DataFrame], other_data=True, source="resnet50") -> Tab:
-    shown = reading_sections.section(
-        made["readings"],
-        made["readings_distances"],
-        made["readings_verdicts"],
-        other_data=other_data,
-        source=source,
-    )
+    shown = reading_sections.section(made, other_data=other_data, source=source)
     return tab("readings", readings=shown, captions={"plain": "ORL", "aligned": "ORL"})
 
 
@@ -481,11 +504,18 @@ def test_the_section_on_claims(found):
 def test_the_section_on_distances_and_orders(found):
     parts = section(found)
     near = parts.below("How near")
-    assert near.cells(UNIT) == ["plain", "0.0000", "20 of 20", "0.1250", *near.cells(PAIR)[4:]]
-    assert near.cells("as the study says") == [
-        "plain", "0.2500", "0 of 20", "0.0000", "0.0000", "20 of 20",
-    ]  # fmt: skip
-    assert "Photos as they are: 4 levels; MOD of 5 networks, accuracy of 5" in near.text
+    # 20 cells are off by 0.25, or by 0.125, and 20 by nothing.
+    own = ["0.1768 [0.1768, 0.1768]", "0.2500", "0.0000", "0.0884 [0.0884, 0.0884]", "0.000", "no"]
+    assert near.cells("as the study says") == own
+    fits = ["0.0884 [0.0884, 0.0884]", "0.0000", "0.1250", "0.0000 [0.0000, 0.0000]", "1.000"]
+    assert near.cells(UNIT) == near.cells(PAIR) == [*fits, "yes"]
+    assert "(40: 20 of accuracy as a ratio to the clean accuracy, 20 of MOD" in near.text
+    assert (
+        f"The nearest to the paper is {UNIT} (0.0884 [0.0884, 0.0884]), but 1 of the other 3 "
+        f"readings cannot be told apart from it on these photos: {PAIR}. "
+        "Of the paper's 4 facts this run can judge 4; clearly shown are all of these by "
+        f"{UNIT}; {PAIR}."
+    ) in parts.text
     order = parts.below("The order")
     assert "two networks" not in order.text
     paper_row = order.cells("The paper")
@@ -494,28 +524,32 @@ def test_the_section_on_distances_and_orders(found):
     assert order.cells(UNIT)[2::2] == ["1.00", "1.00"]
 
 
-def test_white_box_curves_are_not_compared_with_transfer_curves():
-    swapped = printed.TABLE_3.assign(vgg16=0.0, resnet50=1.0)
-    made = tables_of([outcome(mod=swapped)], "vgg16")
-    found = made["readings_distances"].iloc[0]
-    # VGG16 is the source here, ResNet50 the paper's; the other three are as printed.
-    assert (found["mod_networks"], found["mod_distance"]) == (3, 0)
-    assert (found["accuracy_networks"], found["networks"]) == (3, 5)
-    assert found["mod_order"].startswith("VGG16 < ")
-    assert found["mod_order"].endswith(" < ResNet50")
-    assert tables_of([outcome(mod=swapped)])["readings_distances"]["mod_distance"].item() > 0.1
-    assert readings.unlike("resnet50") == []
-    assert "Distances are without" not in section(tables_of([outcome()])).text
-    how_near = section(made, source="vgg16").below("How near").text
-    assert "Distances are without VGG16, " in how_near
-    assert "and ResNet50, " in how_near
-    assert "MOD of 3 networks" in how_near
+def test_networks_are_compared_in_their_roles():
+    # The paper's source is ResNet50; three networks get its attack from outside its family.
+    others = ["vgg16", "inceptionv3", "xception"]
+    mod = printed.TABLE_3.assign(vgg16=printed.TABLE_3["resnet50"])
+    for network in ("resnet50", "resnet101"):
+        mod[network] = printed.TABLE_3[others].mean(axis=1)
+    ratios = printed.TABLE_1 / printed.TABLE_1.loc[0.0]
+    accuracy = ratios.assign(vgg16=ratios["resnet50"])
+    for network in ("resnet50", "resnet101"):
+        accuracy[network] = ratios[others].mean(axis=1)
+    made = tables_of([outcome(mod=mod, accuracy=accuracy)], "vgg16")
+    (row,) = made["readings_distances"].to_dict("records")
+    assert (row["cells"], row["distance"]) == (40, pytest.approx(0))
+    assert made["readings_orders"]["mod_tau"].item() == pytest.approx(1)
+    assert tables_of([outcome(mod=mod)])["readings_distances"]["mod_distance"].item() > 0.05
+    text = section(made, source="vgg16").below("How near").text
+    assert "VGG16 has another role here" in text
+    assert "networks in that role: ResNet50." in text
+    assert "networks in that role: VGG16, InceptionNet v3, XceptionNet." in text
+    assert "another role" not in section(tables_of([outcome()])).text
 
 
 def test_the_section_warns_that_the_order_of_two_networks_says_little():
     swapped = printed.TABLE_3.rename(columns={"vgg16": "xception", "xception": "vgg16"})
     made = tables_of([outcome(networks=TWO), outcome(UNIT, networks=TWO, mod=swapped)])
-    found = made["readings_distances"]
+    found = made["readings_orders"]
     assert found["mod_tau"].tolist() == pytest.approx([1, -1])
     assert "With two networks tau is 1 or -1" in section(made).below("The order").text
 
@@ -572,21 +606,17 @@ def test_the_section_on_psnr_has_one_row_per_perturbed_set():
 
 
 def test_both_arms_make_a_tab_with_unique_anchors(tmp_path):
-    both = {
-        "plain": arm_tables(printed.TABLE_1[TWO], printed.TABLE_3[TWO]),
-        "aligned": arm_tables(printed.TABLE_2[TWO], printed.TABLE_3[TWO], psnr=41.0),
-    }
-    made = tables_of([Outcome(name, both, verdicts()) for name in (DEFAULT, UNIT)])
+    both = {arm: (accuracy[TWO], mod[TWO]) for arm, (accuracy, mod) in BOTH.items()}
+    made = tables_of([of_arms(name, both) for name in (DEFAULT, UNIT)])
     own = made["readings"], made["readings_distances"]
+    own[0].loc[own[0]["arm"] == "aligned", "psnr"] = 41.0
     reading_figures.write_all(*own, tmp_path, caveat="ORL", source="vgg16")
-    shown = reading_sections.section(
-        *own, made["readings_verdicts"], other_data=True, source="resnet50"
-    )
+    shown = reading_sections.section(made, other_data=True, source="resnet50")
     captions = {"plain": "ORL", "aligned": "ORL"}
     page = tab("readings", tmp_path, readings=shown, captions=captions)
     assert page.html.count("<img") == 3
     anchors = re.findall(r'id="([^"]+)"', page.html)
-    assert len(anchors) == len(set(anchors)) == 5
+    assert len(anchors) == len(set(anchors)) == 6
     _, aligned = (block for block in page.blocks if block.heading.startswith("PSNR of"))
     assert aligned.cells("as the study says")[1] == "41.00"
 
@@ -597,52 +627,62 @@ def labels(axis) -> list[str]:
 
 def test_the_figure_of_distances(found):
     figure = reading_figures.of_distances(found["readings_distances"])
-    left, right = figure.axes
-    # The nearest in accuracy first; equal ones in the order of the table.
-    names = [label.get_text() for label in left.get_yticklabels()]
+    every, left, right = figure.axes
+    # The nearest first; equal ones in the order of the table.
+    names = [label.get_text() for label in every.get_yticklabels()]
     assert names == [UNIT, PAIR, "as the study says", "vid_levels = all"]
-    assert [label.get_fontweight() for label in left.get_yticklabels()].index("bold") == 2
-    for axis, distances in ((left, [0.25, 0, 0.25, 0]), (right, [0, 0.125, 0, 0.125])):
-        offsets = axis.collections[0].get_offsets()
+    assert [label.get_fontweight() for label in every.get_yticklabels()].index("bold") == 2
+    assert figure.get_suptitle() == (
+        f"Nearest to the paper: {UNIT} and 1 more that cannot be told apart"
+    )
+    for axis, distances in ((left, [0.25, 0.25, 0, 0]), (right, [0, 0, 0.125, 0.125])):
+        others, fits = axis.collections
+        offsets = np.concatenate([others.get_offsets(), fits.get_offsets()])
         np.testing.assert_allclose(offsets[:, 0], distances, atol=1e-12)
-        np.testing.assert_allclose(offsets[:, 1], [2, 0, 3, 1])
+        np.testing.assert_allclose(offsets[:, 1], [2, 3, 0, 1])
+        assert not np.array_equal(others.get_facecolor(), fits.get_facecolor())
         assert axis.get_xlim()[0] < 0 < axis.get_xlim()[1]
-    assert left.get_ylim() == (3.5, -0.5)
+    assert every.get_ylim() == (3.5, -0.5)
     shown = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert shown == ["Photos as they are", "the paper's curve"]
+    assert shown == ["farther from the paper than the nearest", "fits", "the paper"]
 
 
-def test_the_figure_of_distances_tells_the_arms_apart(found):
-    own = found["readings_distances"]
-    figure = reading_figures.of_distances(pd.concat([own, own.assign(arm="aligned")]))
-    plain, aligned = figure.axes[0].collections
-    assert (plain.get_offsets()[:, 1] < aligned.get_offsets()[:, 1]).all()
-    assert not np.array_equal(plain.get_facecolor(), aligned.get_facecolor())
-    assert len(plain.get_paths()[0].vertices) != len(aligned.get_paths()[0].vertices)
+def test_the_interval_of_a_distance_is_drawn(found):
+    table = found["readings_distances"].assign(low=0.05, high=0.5)
+    axis = reading_figures.of_distances(table).axes[0]
+    ends = [segment[:, 0].tolist() for segment in axis.collections[0].get_segments()]
+    assert ends == [[0.05, 0.5]] * 4
+    assert axis.get_xlim()[1] > 0.5
 
 
 def test_the_figure_of_curves(found):
-    # In the other arm, which is not drawn, another reading is the nearest.
+    # The other arm is not drawn.
     table, distances = found["readings"], found["readings_distances"]
-    away = distances.assign(arm="aligned", accuracy_distance=0.0, mod_distance=[0.5, -1, 0.5, 0.5])
     figure = reading_figures.of_curves(
-        pd.concat([table.assign(arm="aligned", ratio=0.5), table]),
-        pd.concat([away, distances]),
-        "plain",
-        "resnet50",
+        pd.concat([table.assign(arm="aligned", ratio=0.5), table]), distances, "plain", "resnet50"
     )
     upper, lower = figure.axes[:5], figure.axes[5:]
     assert [axis.get_title() for axis in upper] == [
         "VGG16", "ResNet50\n(source: white-box)", "ResNet101", "InceptionNet v3", "XceptionNet",
     ]  # fmt: skip
     # vid_levels changes neither curve; of two equally near readings the first is named.
+    band = "a reading that fits, 95 % interval"
     assert labels(upper[-1]) == [
-        "the paper", "as the study says", f"the nearest: {UNIT}", "another epsilon_unit",
+        "the paper", "as the study says", f"the nearest: {UNIT}", band, "another epsilon_unit",
     ]  # fmt: skip
     assert labels(lower[-1]) == [
-        "the paper", "as the study says, the nearest", "another epsilon_unit",
+        "the paper", "as the study says", f"the nearest: {UNIT}", band, "another epsilon_unit",
         "noise, as the study says", "unrelated photos, as the study says",
+        "noise, the nearest", "unrelated photos, the nearest",
     ]  # fmt: skip
+    # Of the two readings that fit, from the table's own ends.
+    bands = [area for area in upper[0].collections if area.get_label() == band]
+    own = table.query("reading == @UNIT and network == 'vgg16' and epsilon == 0.1").iloc[0]
+    for area in bands:
+        points = area.get_paths()[0].vertices
+        ends = sorted(set(points[points[:, 0] == 0.1, 1].round(9)))
+        assert ends == pytest.approx([own["ratio_low"], own["ratio_high"]])
+    assert len(bands) == 2
     lines = {line.get_label(): line for line in upper[0].lines}
     ratio = (printed.TABLE_1 / printed.TABLE_1.iloc[0])["vgg16"].to_numpy()
     np.testing.assert_allclose(lines["the paper"].get_ydata(), ratio)
@@ -663,8 +703,7 @@ def test_the_nearest_readings_mod_is_drawn_with_its_own_controls(found):
         mod_noise=table["mod_noise"].where(table["reading"] != UNIT, 0.25),
         unrelated=table["unrelated"].where(table["reading"] != UNIT, 0.45),
     )
-    distances = found["readings_distances"].assign(mod_distance=[0.5, 0.1, 0.5, 0.5])
-    figure = reading_figures.of_curves(table, distances, "plain", "resnet50")
+    figure = reading_figures.of_curves(table, found["readings_distances"], "plain", "resnet50")
     lines = {line.get_label(): line for line in figure.axes[5].lines}
     assert set(lines["noise, the nearest"].get_ydata()) == {0.25}
     assert set(lines["unrelated photos, the nearest"].get_ydata()) == {0.45}
@@ -713,16 +752,25 @@ def test_the_tables_of_a_real_run_are_accepted():
         for network, attack, epsilon in keys
         for i in range(4)
     ]  # fmt: skip
-    photos = pd.DataFrame(rows)
+    every = pd.DataFrame(rows)
     unrelated = pd.DataFrame({"identity": ["i0"], "other_identity": ["i1"], "nissim": [0.5]})
     unrelated = unrelated.assign(network="vgg16", target="predicted", size="input")
     of_arm = {
-        "accuracy": tables.accuracy(photos),
-        "psnr": tables.psnr(photos),
-        "mod": tables.mod(photos, unrelated, photos),
-        "vid": tables.vid(photos, (0.0, 0.1)),
+        "accuracy": tables.accuracy(every),
+        "psnr": tables.psnr(every),
+        "mod": tables.mod(every, unrelated, every),
+        "vid": tables.vid(every, (0.0, 0.1)),
     }
-    made = tables_of([Outcome(DEFAULT, {"plain": of_arm}, verdicts())])
+    run = Run({"plain": Evidence(every, every)}, parse({"name": "x"}), {})
+    made = tables_of([Outcome(DEFAULT, {"plain": of_arm}, verdicts(), photos_of(run))])
+    # A ratio of 0.75 and a MOD of 0.2, less what chance adds to squares of means of four people.
+    found = made["readings_distances"].iloc[0]
+    ratio = (printed.TABLE_1 / printed.TABLE_1.loc[0.0]).loc[0.1, "vgg16"]
+    variance = 0.75 * 0.25 / 4
+    assert found["cells"] == 2
+    expected = math.sqrt((ratio - 0.75) ** 2 - variance)
+    assert found["accuracy_distance"] == pytest.approx(expected, abs=0.02)
+    assert found["mod_distance"] == pytest.approx(0.2 - printed.TABLE_3.loc[0.1, "vgg16"])
     row = made["readings"].set_index("epsilon").loc[0.1]
     expected = {"photos": 4, "accuracy": 0.75, "ratio": 0.75, "mod": 0.2, "mod_noise": 0.2,
                 "unrelated": 0.5, "psnr": 20, "unchanged": 0, "vid": 0.1, "vid_noise": 0.1,

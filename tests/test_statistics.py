@@ -474,3 +474,46 @@ def covered(interval):
         (low, high), truth = interval(np.random.default_rng(run), 40 + run % 11)
         hits += low <= truth <= high
     return hits / RUNS
+
+
+def test_p_of_the_least_of_two_is_that_of_their_difference():
+    many = 10**9  # groups, so that nothing is stretched
+    chance = np.random.default_rng(0).normal(size=(20000, 2))
+    for first in (1.0, 2.5, 4.0):
+        # The difference has the variance 2; two-sided, since either may be the least.
+        expected = 2 * scipy.stats.norm.sf(first / np.sqrt(2))
+        found = statistics.least_p([first, 0.0], chance, many)
+        assert found[1] == 1
+        assert found[0] == pytest.approx(expected, abs=0.01)
+
+
+def test_with_few_groups_p_of_the_least_is_larger():
+    chance = np.random.default_rng(0).normal(size=(20000, 2))
+    few, many = (statistics.least_p([2.5, 0.0], chance, groups)[0] for groups in (5, 10**9))
+    assert few > 1.5 * many
+
+
+def test_values_that_are_the_same_in_every_draw_stay_together():
+    chance = np.random.default_rng(0).normal(size=(2000, 1))
+    other = np.random.default_rng(1).normal(size=(2000, 1))
+    draws = np.hstack([chance, chance, other])
+    near = statistics.least_p([0.1, 0.1, 0.0], draws, 100)
+    far = statistics.least_p([9.0, 9.0, 0.0], draws, 100)
+    assert near[0] == near[1] > 0.9
+    assert far.tolist() == [0, 0, 1]
+    # Apart in every draw by the same, however little that is.
+    surely = statistics.least_p([0.0, 0.01], np.hstack([chance, 0.01 + chance]), 100)
+    assert surely.tolist() == [1, 0]
+    assert (statistics.least_p([0.2, 0.2], np.hstack([chance, chance]), 100) == 1).all()
+    assert np.isnan(statistics.least_p([0.1, 0.2], np.empty((0, 2)), 1)).all()
+
+
+def test_the_set_of_the_least_leaves_none_of_equal_values_out_too_often():
+    """In at most 5 of 100 cases one of five with equal true values is left out."""
+    cases, people = 150, 45
+    kept = 0
+    for seed in range(cases):
+        values = np.random.default_rng(seed).normal(size=(5, people))
+        draws = statistics.resampled_means(values, np.arange(people), seed)
+        kept += (statistics.least_p(values.mean(axis=1), draws, people) >= 0.05).all()
+    assert 0.91 <= kept / cases <= 0.99

@@ -286,6 +286,7 @@ REFUSED = [
     ({"image_size": 224.0}, "image_size as a whole number"),
     ({"epochs": True}, "epochs as a whole number"),
     ({"precision": "half"}, "precision as one of float32, mixed_float16, mixed_bfloat16"),
+    ({"measure": "ssim"}, "measure as one of nissim, spearman, top, region"),
     ({"batch_size": 0}, "batch_size as a whole number, 1 or more"),
     ({"split": [0.8, 0.1]}, "split as three positive shares"),
     ({"split": [0.8, 0.2, 0.0]}, "split as three positive shares"),

@@ -136,6 +136,16 @@ def test_which_tasks_depend_on_each_reading(planned):
     assert dependent(heatmap_size="native") == set()
 
 
+def test_only_scores_depend_on_the_measure_and_by_default_they_are_as_before(planned):
+    first = planned(parse())
+    found = differing(first, planned(parse(measure="hog")))
+    assert kinds(found) == {"score", "transfer_score", "layers"}
+    assert "score/vgg16" in found
+    scores = [task for task in first.values() if hasattr(task, "measure")]
+    assert scores
+    assert not any("measure" in task.inputs for task in scores)
+
+
 def test_photos_and_features_do_not_depend_on_the_seed_of_the_heads(planned):
     own = parse()
     found = differing(planned(own), planned(dataclasses.replace(own, seeds=(1,))))

@@ -70,6 +70,20 @@ def test_the_table_of_readings_has_the_study_and_every_reading(run):
     assert own.loc[("default", 0.1), "psnr"] == pytest.approx(20, abs=1)
 
 
+def test_every_reading_has_a_distance_and_facts(run):
+    found = table(run, "readings_distances").set_index("reading")
+    assert len(found) == 16
+    # VGG16 at the one epsilon that the paper prints, compared with the paper's source, ResNet50.
+    assert (found["cells"] == 2).all()
+    own = table(run, "readings").set_index(["reading", "epsilon"])
+    assert own.loc[("default", 0.1), "paper_mod"] == 0.292002
+    assert found["near"].any()
+    assert (found["farther"] >= 0).all()
+    facts = table(run, "readings_facts")
+    assert facts.groupby("fact").size().tolist() == [16] * 4
+    assert (facts["verdict"] == "not judged").all()  # there is no other network
+
+
 def test_readings_share_the_tasks_that_they_do_not_change(run):
     # Of the study, and of preprocessing = unit.
     assert len(done(run, "plain/features/vgg16")) == 2

@@ -60,6 +60,12 @@ def judge_all(arms: Mapping[Arm, ArmPlan]) -> pd.DataFrame:
 
 def judge_plan(arms: Mapping[Arm, ArmPlan], *, variation: bool = False) -> pd.DataFrame:
     """Every claim on a run that is done; on a variation by the attacks that all of them have."""
+    run = run_of(arms, variation=variation)
+    return judge(run.arms, run.study, run.origins)
+
+
+def run_of(arms: Mapping[Arm, ArmPlan], *, variation: bool = False) -> Run:
+    """What a run that is done measured; of a variation under the attacks that all of them have."""
     found = {}
     for arm, plan in arms.items():
         # One network at a time: of a large study only the needed rows fit into memory.
@@ -72,7 +78,7 @@ def judge_plan(arms: Mapping[Arm, ArmPlan], *, variation: bool = False) -> pd.Da
         found[arm] = Evidence(predictions, nissim)
     first = next(iter(arms.values()))
     origins = {network: weights.origin for network, weights in first.weights.items()}
-    return judge(found, first.study, origins)
+    return Run(found, first.study, origins)
 
 
 def judge_paper() -> pd.DataFrame:

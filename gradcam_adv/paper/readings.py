@@ -1,7 +1,8 @@
-"""Other readings of the paper: their curves, how near they come to its tables, their verdicts.
+"""Other readings of the paper: their curves, orders of the networks, and verdicts.
 
 A reading is the study with one of the choices that the paper leaves open made otherwise, or two.
-All numbers are about the black-box attack.
+All numbers are about the black-box attack. How near a reading comes to the paper's tables is in
+:mod:`gradcam_adv.paper.distance`, the facts that it has to show in :mod:`gradcam_adv.paper.facts`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import pandas as pd
 import scipy.stats
 
 from gradcam_adv.models.backbones import title
-from gradcam_adv.paper import judge, printed
+from gradcam_adv.paper import distance, draws, facts, judge, printed, roles
+from gradcam_adv.paper.draws import Photos
 from gradcam_adv.study.attacks import BLACK_BOX, NOISE
 from gradcam_adv.study.config import Arm
 from gradcam_adv.study.tables import select
@@ -37,31 +39,37 @@ class Outcome:
         tables: by arm, accuracy, psnr, mod and vid of :mod:`gradcam_adv.study.tables`, the last two
             of one target and size.
         verdicts: on the run, of all arms.
+        photos: by arm, what the tables are means of.
     """
 
     name: str
     tables: Mapping[Arm, Mapping[str, pd.DataFrame]]
     verdicts: pd.DataFrame
+    photos: Mapping[Arm, Photos]
 
 
-def tables(outcomes: Sequence[Outcome], source: str) -> dict[str, pd.DataFrame]:
-    """All tables about the readings, by name: curves, distances and verdicts.
+def tables(outcomes: Sequence[Outcome], source: str, seed: int) -> dict[str, pd.DataFrame]:
+    """All tables about the readings, by name: curves, orders, distances, facts and verdicts.
 
     Args:
         outcomes: the study as it is, then its other readings.
         source: the network on which the black-box attack was made.
+        seed: of the draws of people.
     """
-    found = curves(outcomes)
+    found = curves(outcomes, source)
+    drawn, people = draws.draw({outcome.name: outcome.photos for outcome in outcomes}, seed)
     verdicts = [outcome.verdicts.assign(reading=outcome.name) for outcome in outcomes]
     columns = ["reading", *outcomes[0].verdicts.columns]
     return {
         "readings": found,
-        "readings_distances": distances(found, source),
+        "readings_distances": distance.distances(drawn, source, people),
+        "readings_facts": facts.judge(drawn, found, source),
+        "readings_orders": orders(found),
         "readings_verdicts": pd.concat(verdicts, ignore_index=True)[columns],
     }
 
 
-def curves(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+def curves(outcomes: Sequence[Outcome], source: str) -> pd.DataFrame:
     """Every reading's numbers by epsilon, with the paper's beside them.
 
     Returns:
@@ -69,21 +77,23 @@ def curves(outcomes: Sequence[Outcome]) -> pd.DataFrame:
         divided by that at epsilon 0; NaN if that is 0), ratio_low, ratio_high; mod, mod_low,
         mod_high, mod_noise (of random signs), unrelated (of unrelated photos); psnr (infinite if no
         photo was changed), unchanged (number of unchanged photos); paper_accuracy, paper_ratio,
-        paper_mod (NaN if the paper prints none); vid, vid_low, vid_high, vid_noise (one value for
-        all epsilons). The paper does not say on which set it computed MOD, so it stands in both
-        arms.
+        paper_mod, of the network in the same role (:mod:`gradcam_adv.paper.roles`; NaN if the paper
+        prints none); vid, vid_low, vid_high, vid_noise (one value for all epsilons). The paper does
+        not say on which set it computed MOD, so it stands in both arms.
     """
     parts = []
     for outcome in outcomes:
         for arm, of_arm in outcome.tables.items():
-            curve = _curve(of_arm, printed.ACCURACIES[arm].table)
+            curve = _curve(of_arm, printed.ACCURACIES[arm].table, source)
             curve.insert(0, "reading", outcome.name)
             curve.insert(1, "arm", arm)
             parts.append(curve)
     return pd.concat(parts, ignore_index=True)
 
 
-def _curve(of_arm: Mapping[str, pd.DataFrame], printed_accuracy: pd.DataFrame) -> pd.DataFrame:
+def _curve(
+    of_arm: Mapping[str, pd.DataFrame], printed_accuracy: pd.DataFrame, source: str
+) -> pd.DataFrame:
     """One arm's numbers under the black-box attack, one row per network and epsilon."""
     accuracy, mod, psnr, vid = (
         select(of_arm[name], attack=BLACK_BOX) for name in ("accuracy", "mod", "psnr", "vid")
@@ -97,43 +107,29 @@ def _curve(of_arm: Mapping[str, pd.DataFrame], printed_accuracy: pd.DataFrame) -
         psnr[[*CONDITION, "psnr", "unchanged"]], on=CONDITION, validate="one_to_one"
     )
     of_paper = {
-        "paper_accuracy": printed_accuracy.unstack(),
-        "paper_ratio": (printed_accuracy / printed_accuracy.loc[0.0]).unstack(),
-        "paper_mod": printed.TABLE_3.unstack(),
+        "paper_accuracy": printed_accuracy,
+        "paper_ratio": printed_accuracy / printed_accuracy.loc[0.0],
+        "paper_mod": printed.TABLE_3,
     }
-    table = table.join(pd.DataFrame(of_paper), on=CONDITION)
+    networks = table["network"].unique()
+    by_role = {name: roles.in_paper(t, networks, source).unstack() for name, t in of_paper.items()}
+    table = table.join(pd.DataFrame(by_role).rename_axis(CONDITION), on=CONDITION)
     vid = vid.rename(columns={"low": "vid_low", "high": "vid_high"}).set_index("network")
     noise = select(of_arm["vid"], attack=NOISE).set_index("network")["vid"]
     vid = vid[["vid", "vid_low", "vid_high"]].assign(vid_noise=noise)
     return table.join(vid, on="network", validate="many_to_one")
 
 
-def unlike(source: str) -> list[str]:
-    """The networks with a white-box attack here and a transfer attack in the paper, or inversely.
+def orders(readings: pd.DataFrame) -> pd.DataFrame:
+    """The networks in the order of what they lose, and of MOD, under each reading and in the paper.
 
-    Their curves differ for that reason alone, so distances leave them out.
-    """
-    return [] if source == printed.SOURCE else [source, printed.SOURCE]
-
-
-def distances(readings: pd.DataFrame, source: str) -> pd.DataFrame:
-    """How far each reading's curves are from the paper's.
-
-    A distance is a root mean square over networks and the epsilons above 0 that the paper prints;
-    0 is the paper's own curve. A network that is right on no clean photo under one reading has no
-    ratio there; the accuracy then leaves it out under all readings of the arm, so that all
-    distances are over the same networks. Networks of :func:`unlike` are left out of distances but
-    not of orders.
+    Means over the epsilons above 0 that the paper prints.
 
     Returns:
-        One row per reading and arm: levels (number of epsilons compared), networks (number in the
-        orders); accuracy_networks (number compared), accuracy_distance (of the ratio to the clean
-        accuracy), accuracy_within (number of cells in which the paper's ratio lies in the 95 %
-        interval); accuracy_order (networks by the share of accuracy that they lose, mean over
-        epsilons, least first), accuracy_order_paper, accuracy_tau (Kendall's, between the two). The
-        same for MOD: mod_networks, mod_distance, mod_within, mod_order, mod_order_paper, mod_tau;
-        and mod_shape_distance, of MOD divided by its mean over all cells. NaN if there is nothing
-        to compute from.
+        One row per reading and arm: levels (number of epsilons), networks; accuracy_order (networks
+        by the share of accuracy that they lose, least first; without those that are right on no
+        clean photo), accuracy_order_paper, accuracy_tau (Kendall's, between the two); mod_order,
+        mod_order_paper, mod_tau. NaN if there is nothing to compute from.
     """
     compared = readings[(readings["epsilon"] > 0) & readings["paper_mod"].notna()]
     found = []
@@ -142,38 +138,17 @@ def distances(readings: pd.DataFrame, source: str) -> pd.DataFrame:
         rows = select(of_arm, reading=reading)
         without = of_arm.loc[of_arm["ratio"].isna(), "network"]
         known = rows[~rows["network"].isin(without)]
-        accuracy, mod = (table[~table["network"].isin(unlike(source))] for table in (known, rows))
-        shape = mod["mod"] / mod["mod"].mean() - mod["paper_mod"] / mod["paper_mod"].mean()
         found.append(
             {
                 "reading": reading,
                 "arm": arm,
                 "levels": rows["epsilon"].nunique(),
                 "networks": rows["network"].nunique(),
-                "accuracy_networks": accuracy["network"].nunique(),
-                "accuracy_distance": _root_mean_square(accuracy["ratio"] - accuracy["paper_ratio"]),
-                "accuracy_within": _within(
-                    accuracy["ratio_low"], accuracy["paper_ratio"], accuracy["ratio_high"]
-                ),
                 **_orders("accuracy", 1 - known["ratio"], 1 - known["paper_ratio"], known),
-                "mod_networks": mod["network"].nunique(),
-                "mod_distance": _root_mean_square(mod["mod"] - mod["paper_mod"]),
-                "mod_shape_distance": _root_mean_square(shape),
-                "mod_within": _within(mod["mod_low"], mod["paper_mod"], mod["mod_high"]),
                 **_orders("mod", rows["mod"], rows["paper_mod"], rows),
             }
         )
     return pd.DataFrame(found)
-
-
-def _root_mean_square(differences: pd.Series) -> float:
-    return float((differences**2).mean() ** 0.5)
-
-
-def _within(low: pd.Series, value: pd.Series, high: pd.Series) -> float:
-    if not low.notna().all() or low.empty:
-        return math.nan
-    return float(((low <= value) & (value <= high)).sum())
 
 
 def _orders(
@@ -219,26 +194,19 @@ def in_order(tau: pd.Series) -> pd.Series:
     return tau > 1 - ALIKE
 
 
-def deciding(distances: pd.DataFrame, value: str) -> list[str]:
+def deciding(orders: pd.DataFrame, value: str) -> list[str]:
     """The choices that all readings with a tau of 1 make, and no other reading makes.
 
-    Such as ["epsilon_unit = network"], maybe none. ``distances`` are of one arm; ``value`` is
+    Such as ["epsilon_unit = network"], maybe none. ``orders`` are of one arm; ``value`` is
     accuracy_tau or mod_tau.
     """
-    alike = in_order(distances[value])
+    alike = in_order(orders[value])
     as_printed, others = (
-        [set(name.split(", ")) for name in distances.loc[rows, "reading"]]
-        for rows in (alike, ~alike)
+        [set(name.split(", ")) for name in orders.loc[rows, "reading"]] for rows in (alike, ~alike)
     )
     if not as_printed or not others:
         return []
     return sorted(set.intersection(*as_printed) - set.union(*others))
-
-
-def nearest(distances: pd.DataFrame, value: str) -> list[str]:
-    """The readings with the least ``value``, such as "mod_distance"; none if that is unknown."""
-    near = distances[value] <= distances[value].min() + ALIKE
-    return list(distances.loc[near, "reading"])
 
 
 def differing(readings: pd.DataFrame, columns: list[str]) -> list[str]:

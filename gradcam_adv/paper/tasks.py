@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from gradcam_adv.files import write
-from gradcam_adv.paper import judge, readings, seeds
+from gradcam_adv.paper import draws, judge, readings, seeds
 from gradcam_adv.runs.engines import Engine
 from gradcam_adv.runs.records import Names
 from gradcam_adv.runs.tasks import Task, not_an_input
@@ -86,7 +86,7 @@ def _per_photo(plan: ArmPlan) -> dict[str, pd.DataFrame]:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CompareReadings(Task):
-    """Curves, distances and verdicts over the readings; the first is the study as it is.
+    """Curves, distances, facts and verdicts over the readings; the first is the study as it is.
 
     Attributes:
         summaries: as of :func:`summaries_of`.
@@ -95,23 +95,24 @@ class CompareReadings(Task):
 
     kind = "readings"
     stage = "score"
-    version = 2
-    names = Names(r"readings(_distances|_verdicts)?\.csv")
+    version = 3
+    names = Names(r"readings(_distances|_facts|_orders|_verdicts)?\.csv")
 
     summaries: Mapping[str, SummaryTask]
     by_name: Mapping[str, Arms] = not_an_input()
 
     def make(self, engine: Engine) -> list[Path]:
-        found = [
-            readings.Outcome(
-                name,
-                {arm: _summary(plan) for arm, plan in arms.items()},
-                judge.judge_plan(arms, variation=True),
-            )
-            for name, arms in self.by_name.items()
-        ]
-        first = next(iter(self.by_name[readings.DEFAULT].values()))
-        return write.tables(self.folder, **readings.tables(found, first.study.source))
+        found = [_outcome(name, arms) for name, arms in self.by_name.items()]
+        study = next(iter(self.by_name[readings.DEFAULT].values())).study
+        tables = readings.tables(found, study.source, study.seed)
+        return write.tables(self.folder, **tables)
+
+
+def _outcome(name: str, arms: Arms) -> readings.Outcome:
+    run = judge.run_of(arms, variation=True)
+    verdicts = judge.judge(run.arms, run.study, run.origins)
+    tables = {arm: _summary(plan) for arm, plan in arms.items()}
+    return readings.Outcome(name, tables, verdicts, draws.photos_of(run))
 
 
 def _summary(plan: ArmPlan) -> dict[str, pd.DataFrame]:

@@ -73,9 +73,8 @@ def of_run(
         gains = plan.headline(common["seeds_gain"])
         values["seeds"] = seeds.section(study.seeds, across, counts, gains, study.source)
     if "readings" in common:
-        of_readings = (common[f"readings{name}"] for name in ("", "_distances", "_verdicts"))
         values["readings"] = reading_sections.section(
-            *of_readings, other_data=study.other_data, source=study.source
+            common, other_data=study.other_data, source=study.source
         )
     if seconds is not None:
         values["info"] = about.section(plan, common, summaries, seconds)

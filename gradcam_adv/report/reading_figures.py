@@ -11,7 +11,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
-from gradcam_adv.paper.readings import DEFAULT, differing, nearest
+from gradcam_adv.paper.distance import by_distance, fitting
+from gradcam_adv.paper.readings import DEFAULT, differing
 from gradcam_adv.plots import style
 from gradcam_adv.report import drawing
 from gradcam_adv.report.reading_sections import reading_title
@@ -24,16 +25,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PALETTE = sns.color_palette("colorblind")
-# Marker and filling of each arm's points.
-_OF_ARM = {"plain": ("o", style.PAPER), "aligned": ("s", "white")}
 # The readings but the study's own are coloured by the choice that they make differently: not in
 # the colours of the attack, of noise or of unrelated photos.
 _OTHERS = [_PALETTE[i] for i in (2, 4, 5, 6, 8, 9)]
-# The two panels and rows: column, the paper's, the distance, label.
+# The two rows of curves: column, the paper's, label. Columns with _low and _high are the ends.
 _SHOWN = (
-    ("ratio", "paper_ratio", "accuracy_distance", "accuracy / clean accuracy"),
-    ("mod", "paper_mod", "mod_distance", "MOD (mean NISSIM)"),
+    ("ratio", "paper_ratio", "accuracy / clean accuracy"),
+    ("mod", "paper_mod", "MOD (mean NISSIM)"),
 )
+# The panels of distances: column, label.
+_DISTANCES = (
+    ("distance", "all cells, 95 % interval"),
+    ("accuracy_distance", "accuracy / clean accuracy"),
+    ("mod_distance", "MOD (mean NISSIM)"),
+)
+_BAND = "a reading that fits, 95 % interval"
 # Space for the label of both horizontal axes, in inches.
 _FOOT = 0.2
 
@@ -43,7 +49,12 @@ def write_all(
 ) -> list[Path]:
     """Draw readings_distances and, for each arm, readings_curves_ARM as PNG and SVG; the files.
 
-    Arguments as for :func:`gradcam_adv.report.reading_sections.section`.
+    Args:
+        readings: of :func:`gradcam_adv.paper.readings.curves`.
+        distances: of :func:`gradcam_adv.paper.distance.distances`.
+        folder: of the figures.
+        caveat: below each figure.
+        source: the network on which the black-box attack was made.
     """
     drawn = {"readings_distances": of_distances(distances)}
     for arm in readings["arm"].unique():
@@ -52,50 +63,48 @@ def write_all(
 
 
 def of_distances(distances: pd.DataFrame) -> Figure:
-    """How far each reading's accuracy and MOD are from the paper's, the nearest reading on top."""
-    values = [value for _, _, value, _ in _SHOWN]
-    means = distances.groupby("reading", sort=False)[values].mean()
-    order = list(means.sort_values(values, kind="stable").index)
-    default = order.index(DEFAULT)
-    arms = list(distances["arm"].unique())
-    height = 1.9 + _FOOT + 0.27 * len(order)
-    figure, axes = plt.subplots(1, 2, figsize=(11, height), sharey=True)
-    for axis, (_, _, value, label) in zip(axes, _SHOWN, strict=True):
-        for place, arm in enumerate(arms):
-            of_arm = select(distances, arm=arm)
-            marker, colour = _OF_ARM[arm]
-            # Side by side, so that equal distances do not cover each other.
-            offset = 0.3 * (place - (len(arms) - 1) / 2)
+    """How far each reading is from the paper, the nearest on top; filled: a reading that fits."""
+    table = by_distance(distances)
+    names, fits = list(table["reading"]), table["reading"].isin(fitting(table))
+    default = names.index(DEFAULT)
+    height = 1.9 + _FOOT + 0.27 * len(names)
+    figure, axes = plt.subplots(1, 3, figsize=(11, height), sharey=True)
+    for axis, (value, label) in zip(axes, _DISTANCES, strict=True):
+        if value == "distance":
+            axis.hlines(table.index, table["low"], table["high"], color=style.PAPER, linewidth=1.2)
+        for filled, rows in table.groupby(fits):
+            colour = style.PAPER if filled else "white"
             axis.scatter(
-                of_arm[value], of_arm["reading"].map(order.index) + offset, marker=marker,
-                color=colour, edgecolor=style.PAPER, s=28, zorder=3, label=ARMS[arm],
+                rows[value], rows.index, color=colour, edgecolor=style.PAPER, s=28, zorder=3,
+                label="fits" if filled else "farther from the paper than the nearest",
             )  # fmt: skip
         axis.axhspan(default - 0.5, default + 0.5, color="0.88", zorder=0)
-        axis.axvline(0, color="black", linestyle="--", linewidth=1.5, label="the paper's curve")
+        axis.axvline(0, color="black", linestyle="--", linewidth=1.5, label="the paper")
         # With space left of 0 for the paper's line.
-        largest = distances[value].max() if distances[value].max() > 0 else 1.0
+        shown = [value, "high"] if value == "distance" else [value]
+        largest = float(table[shown].max().max())
+        largest = largest if largest > 0 else 1.0
         axis.set_xlim(-0.03 * largest, 1.06 * largest)
-        axis.locator_params(axis="x", nbins=5)
+        axis.locator_params(axis="x", nbins=4)
         axis.grid(axis="x", alpha=0.3)
         axis.set_title(label, fontsize=10)
     axes[0].set_yticks(
-        range(len(order)), list(map(reading_title, order)), fontsize=9, parse_math=False
+        range(len(names)), list(map(reading_title, names)), fontsize=9, parse_math=False
     )
     axes[0].get_yticklabels()[default].set_fontweight("bold")
-    axes[0].set_ylim(len(order) - 0.5, -0.5)
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
     heading = "How near each reading comes to the paper"
-    near = [nearest(means.reset_index(), value) for value in values]
-    if all(near):
-        by_accuracy, by_mod = (reading_title(names[0]) for names in near)
-        heading = f"Nearest to the paper: by accuracy {by_accuracy}, by MOD {by_mod}"
+    if fits.any():
+        others = f" and {fits.sum() - 1} more that cannot be told apart" if fits.sum() > 1 else ""
+        heading = f"Nearest to the paper: {reading_title(names[0])}{others}"
     figure.suptitle(heading, fontsize=12, parse_math=False)
     figure.legend(
         *axes[0].get_legend_handles_labels(), fontsize=9, loc="upper center", frameon=False,
-        bbox_to_anchor=(0.5, 1 - 0.32 / height), ncols=len(arms) + 1,
+        bbox_to_anchor=(0.5, 1 - 0.32 / height), ncols=3,
     )  # fmt: skip
-    compared = f"{distances['mod_networks'].min()} of {distances['networks'].max()} networks"
+    compared = f"{table['cells'].max()} cells of Tables 1 to 3"
     figure.text(
-        0.5, _FOOT / height, f"distance (root mean square over {compared} and ε > 0)", fontsize=9,
+        0.5, _FOOT / height, f"distance (root mean square over {compared})", fontsize=9,
         ha="center", va="bottom",
     )  # fmt: skip
     figure.tight_layout(rect=(0, (_FOOT + 0.15) / height, 1, 1 - 0.3 / height))
@@ -105,20 +114,21 @@ def of_distances(distances: pd.DataFrame) -> Figure:
 def of_curves(readings: pd.DataFrame, distances: pd.DataFrame, arm: Arm, source: str) -> Figure:
     """Ratio of accuracy and MOD against epsilon: one column per network, one line per reading.
 
-    Readings with the study's own numbers are not drawn. Noise and unrelated photos are those of
-    the study and of the nearest reading; the tables have all others.
+    The paper's curve is over the band of each reading that fits. Readings with the study's own
+    numbers are not drawn. Noise and unrelated photos are those of the study and of the nearest
+    reading; the tables have all others.
     """
     readings = select(readings, arm=arm).sort_values("epsilon", kind="stable")
-    distances = select(distances, arm=arm)
+    fits = fitting(distances)
+    near = fits[0] if fits else ""
     networks = list(readings["network"].unique())
     width, height = 4.2 + 2.4 * len(networks), 6.4 + _FOOT
     figure, axes = drawing.panels(networks, source, (width, height), rows=2)
     # A colour for each choice that changes a curve.
-    differ = map(_choice, differing(readings, [value for value, _, _, _ in _SHOWN]))
+    differ = map(_choice, differing(readings, [value for value, _, _ in _SHOWN]))
     colours = dict(zip(dict.fromkeys(differ), itertools.cycle(_OTHERS), strict=False))
     as_it_says = reading_title(DEFAULT)
-    for row, (value, printed, distance, label) in zip(axes, _SHOWN, strict=True):
-        near = (nearest(distances, distance) or [""])[0]
+    for row, (value, printed, label) in zip(axes, _SHOWN, strict=True):
         apart = differing(readings, [value])
         for axis, network in zip(row, networks, strict=True):
             of_network = select(readings, network=network)
@@ -129,7 +139,11 @@ def of_curves(readings: pd.DataFrame, distances: pd.DataFrame, arm: Arm, source:
                     look["label"] = f"the nearest: {reading}"
                 line = select(of_network, reading=reading)
                 axis.plot(line["epsilon"], line[value], color=colours[_choice(reading)], **look)
+                if reading in fits:
+                    _band(axis, line, value, colours[_choice(reading)])
             default = select(of_network, reading=DEFAULT)
+            if DEFAULT in fits:
+                _band(axis, default, value, style.ATTACK)
             axis.plot(
                 default["epsilon"], default[value], color=style.ATTACK, linewidth=2.4, marker="o",
                 markersize=4, zorder=4,
@@ -157,6 +171,11 @@ def of_curves(readings: pd.DataFrame, distances: pd.DataFrame, arm: Arm, source:
     return figure
 
 
+def _band(axis: Axes, line: pd.DataFrame, value: str, colour: Any) -> None:
+    ends = line[f"{value}_low"], line[f"{value}_high"]
+    axis.fill_between(line["epsilon"], *ends, color=colour, alpha=0.2, linewidth=0, label=_BAND)
+
+
 def _choice(reading: str) -> str:
     """The first choice that a reading makes differently, such as "epsilon_unit"."""
     return reading.split(" = ")[0]
@@ -176,7 +195,8 @@ def _controls(axis: Axes, table: pd.DataFrame, whose: str, marker: str) -> None:
 def _legend(axis: Axes) -> None:
     """To the right: the paper, the study, the nearest reading, and each other kind once."""
     handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-    first = [name for name in handles if not name.startswith(("another", "noise", "unrelated"))]
+    last = ("another", "noise", "unrelated", _BAND)
+    first = [name for name in handles if not name.startswith(last)]
     order = [*reversed(first), *(name for name in handles if name not in first)]
     axis.legend(
         [handles[name] for name in order],

@@ -1,23 +1,18 @@
-"""The report on the readings of the paper: what depends on each, and how near it comes."""
+"""The report on the readings of the paper: which fit, what depends on each, their numbers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from gradcam_adv.paper import judge, printed
+from gradcam_adv.models.backbones import titles
+from gradcam_adv.paper import facts, judge, printed, roles
 from gradcam_adv.paper.claims import CLAIMS
-from gradcam_adv.paper.readings import (
-    DEFAULT,
-    beside_default,
-    changes,
-    deciding,
-    differing,
-    unlike,
-)
+from gradcam_adv.paper.distance import by_distance, fitting
+from gradcam_adv.paper.readings import DEFAULT, beside_default, changes, deciding, differing
 from gradcam_adv.report.text import (
     by_epsilon,
     by_value,
@@ -34,30 +29,34 @@ from gradcam_adv.study.tables import select
 PAPER = "The paper"
 
 
-def section(
-    readings: pd.DataFrame,
-    distances: pd.DataFrame,
-    verdicts: pd.DataFrame,
-    *,
-    other_data: bool,
-    source: str,
-) -> dict[str, Any]:
+def section(tables: Mapping[str, pd.DataFrame], *, other_data: bool, source: str) -> dict[str, Any]:
     """What the page shows of the tables of :func:`gradcam_adv.paper.readings.tables`."""
+    readings, distances, orders, verdicts, judged = (
+        tables[f"readings{name}"] for name in ("", "_distances", "_orders", "_verdicts", "_facts")
+    )
     named = [marked_source(network, source) for network in readings["network"]]
     return dict(
         other_data=other_data,
         source=source,
         readings=list(map(reading_title, readings["reading"].unique())),
+        answer=[_nearest(distances), _showing_facts(judged)],
         depending=_depending(verdicts),
         claims=_claims(verdicts),
-        left_out=unlike(source),
-        compared=list(rows_of(distances.drop_duplicates("arm"))),
+        compared=distances.iloc[0].to_dict(),
+        otherwise={
+            network: titles(others)
+            for network in readings["network"].unique()
+            if (others := roles.counterparts(network, source)) != [network]
+        },
         distances=_distances(distances),
-        two_networks=(distances["networks"] == 2).any(),
-        orders=_orders(distances),
+        facts=[fact.says for fact in facts.FACTS],
+        not_judged=sorted(set(select(judged, verdict=facts.NOT_JUDGED)["detail"])),
+        judged=_facts(judged),
+        two_networks=(orders["networks"] == 2).any(),
+        orders=_orders(orders),
         deciding=[
             (arm, what, [reading_title(choice) for choice in choices])
-            for arm, table in by_value(distances, "arm")
+            for arm, table in by_value(orders, "arm")
             for what, value in (("accuracy lost", "accuracy_tau"), ("MOD", "mod_tau"))
             if (choices := deciding(table, value))
         ],
@@ -66,6 +65,38 @@ def section(
             for arm, of_arm in by_value(readings.assign(title=named), "arm")
         },
     )
+
+
+def _nearest(distances: pd.DataFrame) -> str:
+    """Which reading is the nearest to the paper, and which cannot be told apart from it."""
+    fits = fitting(distances)
+    if not fits:
+        return "The paper prints no numbers at the ε of this run, so no reading can be compared."
+    (row,) = rows_of(select(distances, reading=fits[0]))
+    named, *others = map(reading_title, fits)
+    how_far = interval(row.distance, row.low, row.high)
+    if not others:
+        return (
+            f"Of {len(distances)} readings {named} is clearly the nearest to the paper ({how_far})."
+        )
+    return (
+        f"The nearest to the paper is {named} ({how_far}), but {len(others)} of the other "
+        f"{len(distances) - 1} readings cannot be told apart from it on these photos: "
+        f"{'; '.join(others)}."
+    )
+
+
+def _showing_facts(judged: pd.DataFrame) -> str:
+    """Which readings show all the facts that could be judged."""
+    clear = judged[judged["verdict"] != facts.NOT_JUDGED]
+    if clear.empty:
+        return "None of the paper's four facts can be judged on this run."
+    count = f"Of the paper's {len(facts.FACTS)} facts this run can judge {clear['fact'].nunique()}"
+    all_shown = (clear["verdict"] == facts.YES).groupby(clear["reading"], sort=False).all()
+    showing = [reading_title(str(name)) for name in all_shown.index[all_shown]]
+    if not showing:
+        return f"{count}, and no reading clearly shows all of these."
+    return f"{count}; clearly shown are all of these by {'; '.join(showing)}."
 
 
 def _claims(verdicts: pd.DataFrame) -> list[dict[str, str]]:
@@ -82,28 +113,35 @@ def _claims(verdicts: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _distances(distances: pd.DataFrame) -> list[dict[str, str]]:
-    def within(count: float, networks: int, levels: int) -> str:
-        return "–" if math.isnan(count) else f"{count:.0f} of {networks * levels}"
-
     return [
         {
             "Reading": reading_title(row.reading),
-            "Arm": row.arm,
-            "Accuracy: distance": number(row.accuracy_distance),
-            "Accuracy: paper within": within(
-                row.accuracy_within, row.accuracy_networks, row.levels
-            ),
-            "MOD: distance": number(row.mod_distance),
-            "MOD: distance of shape": number(row.mod_shape_distance),
-            "MOD: paper within": within(row.mod_within, row.mod_networks, row.levels),
+            "Distance": interval(row.distance, row.low, row.high),
+            "Of accuracy": number(row.accuracy_distance),
+            "Of MOD": number(row.mod_distance),
+            "Farther than the nearest": interval(row.farther, row.farther_low, row.farther_high),
+            "p": _digits(row.p, 3),
+            "Fits": "yes" if row.near else "no",
         }
-        for row in rows_of(distances)
+        for row in rows_of(by_distance(distances))
     ]
 
 
-def _orders(distances: pd.DataFrame) -> list[dict[str, str]]:
+def _facts(judged: pd.DataFrame) -> list[dict[str, str]]:
+    """One row per reading, with a cell for each fact, numbered from 1."""
+    names = [fact.name for fact in facts.FACTS]
     rows = []
-    for arm, table in by_value(distances, "arm"):
+    for reading, table in by_value(judged, "reading"):
+        rows.append({"Reading": reading_title(reading)})
+        for row in rows_of(table):
+            detail = "" if row.verdict == facts.NOT_JUDGED else f" ({row.detail})"
+            rows[-1][f"Fact {names.index(row.fact) + 1}"] = f"{row.verdict}{detail}"
+    return rows
+
+
+def _orders(orders: pd.DataFrame) -> list[dict[str, str]]:
+    rows = []
+    for arm, table in by_value(orders, "arm"):
         papers = table[["accuracy_order_paper", "mod_order_paper"]].iloc[0]
         rows.append({"Reading": PAPER, "Arm": arm, "Accuracy lost": papers.iloc[0], "tau": "–"})
         rows[-1] |= {"MOD": papers.iloc[1], "tau of MOD": "–"}

@@ -62,10 +62,11 @@ def caveat(plan: ArmPlan) -> str:
     if plan.arm == "aligned":
         how = f"faces aligned by MTCNN, margin {options.margin:g}"
     precision = "" if options.precision == "float32" else f"{options.precision.upper()}; "
+    measure = "" if options.measure == "nissim" else f"{options.measure.upper()}, NOT NISSIM; "
     return (
         f"{data(plan)}, {how}, {table['identity'].nunique()} people, {len(table)} photos, "
         f"{len(plan.photos.test)} in the test set; {options.image_size} px; "
-        f"{precision}{bases(plan)}"
+        f"{precision}{measure}{bases(plan)}"
     )
 
 

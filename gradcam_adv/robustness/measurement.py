@@ -19,10 +19,12 @@ from gradcam_adv.explain.explainer import Explainer, Targets
 from gradcam_adv.explain.gradcam import GradCAM
 from gradcam_adv.graph import Layers
 from gradcam_adv.graph.flat import FlatGraph, flatten
+from gradcam_adv.metrics.measures import Measure
 from gradcam_adv.metrics.nissim import WINDOW
 from gradcam_adv.robustness import given, tables
 from gradcam_adv.robustness.batches import attacked_batches
 from gradcam_adv.robustness.clean import accuracy
+from gradcam_adv.robustness.comparison import comparison
 
 # The paper's levels of attack.
 EPSILONS = (0.01, 0.05, 0.075, 0.1)
@@ -84,6 +86,7 @@ def dissimilarity(
     attack: Attack | None = None,
     explainer: Explainer | None = None,
     targets: Targets | Literal["clean"] = None,
+    measure: str | Measure = "nissim",
     size: Literal["input", "native"] = "input",
     controls: bool = True,
     noise_epsilons: Sequence[float] = NOISE_EPSILONS,
@@ -111,6 +114,9 @@ def dissimilarity(
         explainer: None for ``GradCAM(model, layers)``.
         targets: what is explained on an attacked image: as for :class:`gradcam_adv.GradCAM`, or
             "clean" for the class predicted for the clean image.
+        measure: of how unlike two heatmaps are: "nissim", another one out of
+            ``gradcam_adv.metrics.MEASURES``, or a function of two batches of heatmaps, (N, h, w),
+            that gives (N,), in [0, 1]. Its values stand where the results say NISSIM and MOD.
         size: at which heatmaps are compared: the "input"'s, or each layer's own ("native"), at
             least 7 x 7.
         controls: also measure random noise, the mirrored perturbation and unrelated images, beside
@@ -122,8 +128,8 @@ def dissimilarity(
         verbose: "auto" (a bar where there is a terminal), 0 or 1, as in Keras.
 
     Raises:
-        ValueError: a model, images, labels, layers or epsilons that can't be used, or layers
-            smaller than SSIM's window at their native size.
+        ValueError: a model, images, labels, layers, epsilons or a measure that can't be used, or
+            layers smaller than SSIM's window at their native size.
 
     Example:
         >>> import keras, numpy as np
@@ -142,6 +148,7 @@ def dissimilarity(
     """
     graph = flatten(model)
     validation.check_choice("size", size, ("input", "native"))
+    compare = comparison(measure)
     if explainer is not None and layers is not None:
         raise ValueError(
             f"Expected layers with the default explainer only. Received: layers = {layers!r} and "
@@ -175,8 +182,8 @@ def dissimilarity(
             batch_size=batch_size,
         ):
             shown.append(tables.images_of(batch))
-            scores.append(tables.nissim_of(batch, size))
-            of_controls.append(tables.controls_of(batch, size))
+            scores.append(tables.nissim_of(batch, size, compare))
+            of_controls.append(tables.controls_of(batch, size, compare))
             bar.update(len(batch.numbers))
     nissim, measured = (pd.concat(parts, ignore_index=True) for parts in (scores, of_controls))
     # A name that the model does not have gets its place among the explainer's layers.

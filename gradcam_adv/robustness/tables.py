@@ -8,6 +8,7 @@ import pandas as pd
 from gradcam_adv import metrics
 from gradcam_adv.explain.heatmaps import is_empty
 from gradcam_adv.robustness.batches import Batch, Explained
+from gradcam_adv.robustness.comparison import Comparison
 
 
 def images_of(batch: Batch) -> pd.DataFrame:
@@ -24,35 +25,38 @@ def images_of(batch: Batch) -> pd.DataFrame:
     return pd.concat(rows)
 
 
-def nissim_of(batch: Batch, size: str) -> pd.DataFrame:
+def nissim_of(batch: Batch, size: str, compare: Comparison = metrics.nissim) -> pd.DataFrame:
     """The rows of :attr:`gradcam_adv.Dissimilarity.nissim` for a batch, without depth."""
     return pd.concat(
-        _rows(batch, name, size, explained)
+        _rows(batch, name, size, explained, compare)
         for name in batch.clean.heatmaps
         for explained in batch.attacked
     )
 
 
-def controls_of(batch: Batch, size: str) -> pd.DataFrame:
+def controls_of(batch: Batch, size: str, compare: Comparison = metrics.nissim) -> pd.DataFrame:
     """The rows of :attr:`gradcam_adv.Dissimilarity.controls` for a batch, without depth."""
     rows = [pd.DataFrame(columns=["image", "layer", "control", "epsilon", "nissim"])]
     for name in batch.clean.heatmaps:
         for control, explained in (("noise", batch.noise), ("mirrored", batch.mirrored)):
-            rows += [_rows(batch, name, size, one).assign(control=control) for one in explained]
-        rows += _unrelated(batch, name, size)
+            made = (_rows(batch, name, size, one, compare) for one in explained)
+            rows += [table.assign(control=control) for table in made]
+        rows += _unrelated(batch, name, size, compare)
     return pd.concat(rows[1:] or rows)[rows[0].columns]
 
 
-def _rows(batch: Batch, name: str, size: str, explained: Explained) -> pd.DataFrame:
-    """NISSIM of one layer's heatmaps with the clean ones."""
+def _rows(
+    batch: Batch, name: str, size: str, explained: Explained, compare: Comparison
+) -> pd.DataFrame:
+    """NISSIM, or what stands for it, of one layer's heatmaps with the clean ones."""
     pair = batch.clean.heatmaps[name], explained.heatmaps[name]
     values = {"image": batch.numbers, "layer": name, "epsilon": explained.epsilon}
-    values["nissim"] = metrics.nissim(*pair, _compared_at(batch, size))
+    values["nissim"] = compare(*pair, _compared_at(batch, size))
     values["empty_clean"], values["empty_perturbed"] = map(is_empty, pair)
     return pd.DataFrame(values)
 
 
-def _unrelated(batch: Batch, name: str, size: str) -> list[pd.DataFrame]:
+def _unrelated(batch: Batch, name: str, size: str, compare: Comparison) -> list[pd.DataFrame]:
     """Both unrelated controls of one layer: images without an unrelated one have no row."""
     others = [unrelated[name] for unrelated in batch.unrelated]
     has = [i for i, maps in enumerate(others) if len(maps)]
@@ -61,20 +65,20 @@ def _unrelated(batch: Batch, name: str, size: str) -> list[pd.DataFrame]:
     compared_at = _compared_at(batch, size)
     counts = [len(others[i]) for i in has]
     clean = np.repeat(batch.clean.heatmaps[name][has], counts, axis=0)
-    every = metrics.nissim(clean, np.concatenate([others[i] for i in has]), compared_at)
+    every = compare(clean, np.concatenate([others[i] for i in has]), compared_at)
     between = [values.mean() for values in np.split(every, np.cumsum(counts)[:-1])]
     common = {"image": batch.numbers[has], "layer": name}
     rows = [pd.DataFrame(common | {"control": "unrelated", "epsilon": 0.0, "nissim": between})]
     firsts = np.stack([others[i][0] for i in has])
     for attacked in batch.attacked:
-        values = metrics.nissim(firsts, attacked.heatmaps[name][has], compared_at)
+        values = compare(firsts, attacked.heatmaps[name][has], compared_at)
         of_attacked = {"control": "unrelated_attacked", "epsilon": attacked.epsilon}
         rows.append(pd.DataFrame(common | of_attacked | {"nissim": values}))
     return rows
 
 
 def _compared_at(batch: Batch, size: str) -> tuple[int, ...] | None:
-    """The size for :func:`gradcam_adv.metrics.nissim`."""
+    """The size for a comparison."""
     return None if size == "native" else batch.clean.pixels.shape[1:3]
 
 

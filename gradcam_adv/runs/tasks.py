@@ -31,6 +31,14 @@ def counted_as(identity: Callable[[Any], Any], *, travels: bool = True) -> Any:
     return dataclasses.field(metadata={"identity": identity, "travels": travels})
 
 
+def later(default: Any) -> Any:
+    """An input that a kind of task got later; it counts only where it is not ``default``.
+
+    So what was made before it was there stays valid.
+    """
+    return dataclasses.field(default=default, metadata={"later": True})
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Task(abc.ABC):
     """A piece of a run. A kind of task is a subclass, declared in one place.
@@ -148,8 +156,9 @@ def _fields_as_json(value: Any, tasks: list[Task]) -> dict[str, Any]:
     """The inputs among the fields of a dataclass, by name; ``tasks`` gets the tasks in them."""
     found = {}
     for field in dataclasses.fields(value):
-        if field.metadata.get("is_input", True):
-            content = getattr(value, field.name)
+        content = getattr(value, field.name)
+        as_before = field.metadata.get("later") and content == field.default
+        if field.metadata.get("is_input", True) and not as_before:
             identity = field.metadata.get("identity")
             found[field.name] = identity(content) if identity else _as_json(content, tasks)
     return found

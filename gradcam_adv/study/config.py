@@ -97,6 +97,8 @@ class Study:
         threat_models: who is attacked beside the networks that get the black-box attack:
             "white-box" (each network by its own attack; only variations of a study leave it out)
             and "transfer" (each network by that of each other network, at the largest epsilon).
+        measure: of how unlike two heatmaps are: "nissim"; "spearman", "top", "region",
+            "jensen_shannon", "earth_mover" or "hog" stand in its place in all tables and figures.
         layers: which layers are explained for the example photos: "all", "conv", "blocks", "last",
             a list of these or of indices, or a table of network = list, which may also hold names
             of layers.
@@ -132,6 +134,7 @@ class Study:
     attack: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"fgsm": {}})
     source: str = "resnet50"
     threat_models: tuple[ThreatModel, ...] = get_args(ThreatModel)
+    measure: str = "nissim"
     layers: Layers | dict[str, Layers] = "all"
     examples: int = 4
     batch_size: int | None = None
@@ -397,6 +400,12 @@ def _readings(key: str, value: object) -> Readings:
     return Readings(**value)
 
 
+def _measure(key: str, value: object) -> str:
+    from gradcam_adv.metrics import MEASURES  # which takes its time to import
+
+    return _one_of(key, value, tuple(MEASURES))
+
+
 def _at_least(minimum: int) -> Callable[[str, object], int]:
     return lambda key, value: _integer(key, value, minimum)
 
@@ -426,6 +435,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     # One of the networks, which is checked with them.
     "source": lambda _, value: value,
     "threat_models": _threat_models,
+    "measure": _measure,
     "layers": _layers,
     "examples": _at_least(1),
     "batch_size": _at_least(1),

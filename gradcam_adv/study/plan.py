@@ -290,6 +290,7 @@ def _plan_arm(
         scoring = of[network] | {
             "faces": faces,
             "explained_class": readings.explained_class,
+            "measure": study.measure,
             "seed": seed,
         }
         unit = unit_of(study, network)
@@ -335,7 +336,9 @@ def _plan_arm(
                 layers=study.layers_of(network),
                 examples=study.examples,
             )
-            layers[network] = ScoreLayers(**of[network], explain=explain[network], seed=seed)
+            layers[network] = ScoreLayers(
+                **of[network], explain=explain[network], measure=study.measure, seed=seed
+            )
             if study.insertion_epsilons:
                 insertion[network] = Insertion(
                     **of[network],

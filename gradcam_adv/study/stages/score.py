@@ -17,8 +17,10 @@ from gradcam_adv.attacks.names import TITLES
 from gradcam_adv.explain.heatmaps import resize
 from gradcam_adv.files import write
 from gradcam_adv.metrics.nissim import WINDOW
+from gradcam_adv.robustness.comparison import Comparison, comparison
 from gradcam_adv.runs.engines import SLICE, Engine, WriteSlice
 from gradcam_adv.runs.records import Names
+from gradcam_adv.runs.tasks import later
 from gradcam_adv.study import gain, tables
 from gradcam_adv.study.attacks import (
     BLACK_BOX,
@@ -44,11 +46,17 @@ class _Scored(NetworkTask, SlicedTask):
 
     Attributes:
         seed: of the pairs of unrelated photos.
+        measure: whose values stand in the place of NISSIM.
     """
 
     stage = "score"
 
     seed: int
+    measure: str = later("nissim")
+
+    @property
+    def compare(self) -> Comparison:
+        return comparison(self.measure)
 
     @abc.abstractmethod
     def _unrelated(self) -> pd.DataFrame:
@@ -164,7 +172,7 @@ class Score(_Scored):
                 found = found.set_index("photo").loc[rows["photo"]]
                 perturbed = maps_under(condition_key(attack, epsilon)) if epsilon else clean
                 for size, side in self._sizes(clean):
-                    values = metrics.nissim(clean, perturbed, side)
+                    values = self.compare(clean, perturbed, side)
                     shifts = {}  # not where only the gain is measured
                     for_gain = attack in FOR_GAIN_ALONE or draw_of(attack) > 1
                     if epsilon in self.evaluate.levels and not for_gain:
@@ -222,7 +230,7 @@ class Score(_Scored):
             rows = pairs.iloc[start : start + SLICE]
             clean, others = first[rows["first"]], second[rows["second"]]
             for size, side in self._sizes(clean):
-                values = metrics.nissim(clean, others, side)
+                values = self.compare(clean, others, side)
                 for i, target in enumerate(self.targets):
                     parts.append(
                         rows[["photo", "identity", "other", "other_identity"]].assign(
@@ -299,7 +307,7 @@ class ScoreLayers(_Scored):
                 stack = np.stack([maps[f"{key}/{layer}"] for key in keys])
                 _checked(stack, self.network, layer, [f"{photo['photo']}, {key}" for key in keys])
                 clean, attacked = np.broadcast_to(stack[0], stack[1:].shape), stack[1:]
-                values = metrics.nissim(clean, attacked, self.photos.image_size)
+                values = self.compare(clean, attacked, self.photos.image_size)
                 parts.append(
                     pd.DataFrame(levels, columns=["attack", "epsilon"]).assign(
                         photo=photo["photo"],
@@ -325,7 +333,7 @@ class ScoreLayers(_Scored):
                 stack = np.stack([maps[f"clean/{layer}"] for maps in files])
                 _checked(stack, self.network, layer, named_under("clean", examples))
                 clean, others = stack[pairs["first"]], stack[pairs["second"]]
-                values = metrics.nissim(clean, others, self.photos.image_size)
+                values = self.compare(clean, others, self.photos.image_size)
                 parts.append(
                     pairs.assign(network=self.network, depth=depth, layer=layer, nissim=values)
                 )
