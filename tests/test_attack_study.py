@@ -2,6 +2,8 @@
 
 import pickle
 import re
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -177,6 +179,9 @@ def test_the_page_says_what_was_compared(run, summary, tmp_path):
         assert "noise ≤ FGSM, white-box: " in shown and "FGSM ≤ PGD, black-box: " in shown
     assert "The attacks compared: the bracket" in page
     assert "Does the attack do what attacks do?" in page
+    # PGD, the study's attack, adds no signs.
+    assert "mirrored signs" not in page and "of one size in every pixel" not in page
+    assert page.count("mirrored perturbation") == page.count("another photo&#39;s perturbation") > 0
 
 
 def test_the_figures_of_the_attack(run, summary):
@@ -248,6 +253,21 @@ def test_other_settings_make_another_attack(folder):
     assert made() != made(steps=11)
     seeds = [planned(folder, attack="pgd", seed=seed).plan.arms["plain"].attack for seed in (3, 4)]
     assert [own["vgg16"].settings["seed"] for own in seeds] == [3, 4]
+
+
+def test_the_plan_of_any_attack_needs_no_keras(folder):
+    """Else status, and a run that is done, would wait for it."""
+    names = ["pgd", "mi-fgsm", "pi-fgsm", "explanation", "autopgd", "square"]
+    script = (
+        "import pathlib, sys; from gradcam_adv.app import Pipeline; from gradcam_adv.study import config\n"
+        f"study = config.parse({STUDY | {'attack': {name: {'seed': 3} for name in names}}})\n"
+        "plan = Pipeline(study, pathlib.Path('runs'), pathlib.Path('models')).plan\n"
+        "print(*(task.attack for task in plan.tasks if hasattr(task, 'attack')))\n"
+        "assert 'keras' not in sys.modules\n"
+    )
+    command = [sys.executable, "-c", script]
+    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+    assert set(found.split()) == set(names)
 
 
 @pytest.mark.parametrize(
