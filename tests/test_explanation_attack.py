@@ -239,6 +239,20 @@ def test_maps_move_further_than_under_other_attacks_and_every_class_stays(networ
     assert ours["as_asked"].loc[0.1] > ours["as_asked"].loc[0.02]
 
 
+def test_in_l2_maps_move_further_than_under_pgd_and_no_norm_exceeds_epsilon(network, blobs):
+    epsilon = 0.05
+    attack = ExplanationAttack(network, norm="l2", steps=10, batch_size=4)
+    added = attack(blobs, [0] * len(blobs), [epsilon])
+    norms = np.sqrt(np.square(added[epsilon], dtype=np.float64).mean(axis=(1, 2, 3)))
+    assert (norms <= epsilon).all() and norms.mean() > 0.9 * epsilon
+    assert np.abs(added[epsilon]).max() > 1.5 * epsilon  # so this is no ball of L-infinity
+    classes = predict_logits(network, blobs).argmax(axis=1)
+    theirs = attack.success(blobs, PGD(network, norm="l2")(blobs, classes, [epsilon]))
+    ours = attack.success(blobs, added)
+    assert ours["class_kept"].all()
+    assert ours["nissim"].mean() > 1.5 * theirs["nissim"].mean()
+
+
 def test_an_empty_map_is_not_kept(grey):
     """It is far from any other, and says nothing: the map of a black photo, which is the photo."""
     objective = ExplanationAttack(brightness(-1))._objective(grey, np.array([0]))
