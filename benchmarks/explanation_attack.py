@@ -3,7 +3,7 @@
 ``python -m benchmarks.explanation_attack PHOTOS WEIGHTS OUT [NETWORK...]`` trains heads for the
 people in PHOTOS, a folder or "orl" as in a study, on the ImageNet bases in WEIGHTS. It attacks one
 photo of each person that was not trained on, and prints the tables in docs/results.md. OUT gets the
-networks, their tables and a strip of pictures; what is there already is not made again.
+networks and their tables; what is there already is not made again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from gradcam_adv.files import write
 from gradcam_adv.graph.flat import flatten
 from gradcam_adv.graph.layers import block_ends
 from gradcam_adv.models import bases, classifiers, training, weights
-from gradcam_adv.plots import overlay, sheet
 
 NETWORKS = ("xception", "vgg16")
 SIDE = 224
@@ -50,7 +49,6 @@ EPSILONS = (1 / 255, 4 / 255)
 STEPS = 12
 LAYERS = ("last", "middle")
 PGD_STEPS = 10
-SHOWN = 4
 
 
 def listed(source: str) -> pd.DataFrame:
@@ -153,8 +151,6 @@ def measured(network: str, model: keras.Model, images: np.ndarray, out: Path) ->
         perturbations = attack(images, classes, EPSILONS)
         reached = attack.success(images, perturbations)
         print(network, name, reached.groupby("epsilon").mean().round(3), sep="\n", flush=True)
-        if name == layers[0]:
-            write.array(out / f"{network}.npy", perturbations[EPSILONS[0]])
         yield from rows("explanation attack", perturbations, name)
 
     def stored(what: str, make: Iterator[pd.DataFrame]) -> pd.DataFrame:
@@ -197,34 +193,6 @@ def shown(rows: pd.DataFrame, value: str) -> str:
     return f"{found.value:.0%} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
-def draw_strip(
-    models: dict[str, keras.Model], images: np.ndarray, names: list[str], out: Path
-) -> None:
-    """Photo, attacked photo, map before and after, of photos that are answered rightly.
-
-    Of these, the ones whose maps moved furthest.
-    """
-    tiles, labels, captions = [], [], []
-    for network, model in models.items():
-        added = np.load(out / f"{network}.npy")
-        attacked = perturb(images, added)
-        explain = GradCAM(model)
-        maps = [next(iter(explain(pixels).values())) for pixels in (images, attacked)]
-        before, after = (resize(values, SIDE) for values in maps)
-        answers = [model.predict(pixels, verbose=0).argmax(axis=1) for pixels in (images, attacked)]
-        right = (answers[0] == np.arange(len(names))) & (answers[1] == answers[0])
-        moved = np.where(right, metrics.nissim(before, after), 0)
-        for photo in np.argsort(-moved)[: SHOWN // len(models)]:
-            pixels = images[photo], attacked[photo]
-            tiles.append([*pixels, *overlay([pixels[0]] * 2, [before[photo], after[photo]])])
-            labels.append(network)
-            said = [names[answer[photo]].replace("_", " ") for answer in answers]
-            captions.append([said[0], said[1], "", f"NISSIM {moved[photo]:.2f}"])
-    columns = ["photo", "attacked, ε = 1/255", "heatmap before", "heatmap after"]
-    figure = sheet(np.array(tiles), labels, columns, "The answer stays, the heatmap goes", captions)
-    figure.savefig(out / "explanation_attack.webp", dpi=90, bbox_inches="tight")
-
-
 def main() -> None:
     source, own, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     backends.configure(machine.cores())
@@ -232,17 +200,15 @@ def main() -> None:
     people = listed(source)
     attacked = people[people["purpose"] == "attack"]
     images = photos.decode_all(attacked["path"], SIDE)
-    models: dict[str, keras.Model] = {}
     tables: dict[str, pd.DataFrame] = {}
     for network in sys.argv[4:] or NETWORKS:
-        models[network] = model = trained(network, people, own, out)
+        model = trained(network, people, own, out)
         right = predict_logits(model, images).argmax(axis=1) == np.arange(len(images))
         answers = pd.DataFrame({"right": right, "photo": np.arange(len(images))})
         print(f"{network}: {shown(answers, 'right')} of the photos are answered rightly")
         tables[network] = measured(network, model, images, out)
         for value in ("nissim", "kept", "empty"):
             print(value, summary(tables, value).to_markdown(index=False), sep="\n", flush=True)
-    draw_strip(models, images, attacked["name"].tolist(), out)
 
 
 if __name__ == "__main__":
