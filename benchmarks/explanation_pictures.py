@@ -31,6 +31,7 @@ from gradcam_adv import (
 )
 from gradcam_adv.data import photos
 from gradcam_adv.explain import resize
+from gradcam_adv.models import backbones
 from gradcam_adv.plots import overlay, sheet
 
 EPSILON = EPSILONS[0]
@@ -64,7 +65,7 @@ def main() -> None:
         for row, photo in enumerate(first):
             maps = overlay([clean[row]] * 2, [before[row], after[row]])
             tiles.append([clean[row], moved[row], *maps])
-            labels.append(network)
+            labels.append(backbones.title(network))
             texts = [f"answer: {of[row]}" for of in said]
             captions.append([*texts, "", f"NISSIM {distances[row]:.2f}"])
             print(network, names[photo], *texts, captions[-1][-1])

@@ -274,7 +274,8 @@ def test_the_plan_of_any_attack_needs_no_keras(folder):
     """Else status, and a run that is done, would wait for it."""
     names = ["pgd", "mi-fgsm", "pi-fgsm", "explanation", "autopgd", "square"]
     script = (
-        "import pathlib, sys; from gradcam_adv.app import Pipeline; from gradcam_adv.study import config\n"
+        "import pathlib, sys; from gradcam_adv.app import Pipeline\n"
+        "from gradcam_adv.study import config\n"
         f"study = config.parse({STUDY | {'attack': {name: {'seed': 3} for name in names}}})\n"
         "plan = Pipeline(study, pathlib.Path('runs'), pathlib.Path('models')).plan\n"
         "print(*(task.attack for task in plan.tasks if hasattr(task, 'attack')))\n"
