@@ -1,9 +1,9 @@
-"""The explanation attack on true networks, beside noise, FGSM and PGD: how far maps can be moved.
+"""The explanation attack on true networks, beside noise, FGSM, PGD and random search.
 
-``python -m benchmarks.explanation_attack PHOTOS WEIGHTS OUT`` trains heads for the people in
-PHOTOS, one folder each, on the ImageNet bases in WEIGHTS. It attacks one photo of each person that
-was not trained on, and prints the table in docs/results.md. OUT gets the networks, a table for each
-of them and a strip of pictures; what is there already is not made again.
+``python -m benchmarks.explanation_attack PHOTOS WEIGHTS OUT [NETWORK...]`` trains heads for the
+people in PHOTOS, a folder or "orl" as in a study, on the ImageNet bases in WEIGHTS. It attacks one
+photo of each person that was not trained on, and prints the tables in docs/results.md. OUT gets the
+networks and their tables; what is there already is not made again.
 """
 
 from __future__ import annotations
@@ -30,53 +30,53 @@ from gradcam_adv import (
     statistics,
 )
 from gradcam_adv.attacks.perturbations import Perturbations
-from gradcam_adv.data import photos
+from gradcam_adv.data import photos, sources
 from gradcam_adv.explain import resize
 from gradcam_adv.explain.heatmaps import is_empty
 from gradcam_adv.files import write
 from gradcam_adv.graph.flat import flatten
 from gradcam_adv.graph.layers import block_ends
 from gradcam_adv.models import bases, classifiers, training, weights
-from gradcam_adv.plots import overlay, sheet
 
 NETWORKS = ("xception", "vgg16")
 SIDE = 224
-# Photos of each person: to train, to choose the epoch, to attack.
-SPLIT = (10, 2, 1)
+# Photos of each person: to train at most, to choose the epoch, to attack.
+TRAINED, VALIDATED, ATTACKED = 10, 2, 1
+# People with fewer photos are left out.
+MIN_PHOTOS = 10
 EPOCHS = 60
 EPSILONS = (1 / 255, 4 / 255)
 STEPS = 12
 LAYERS = ("last", "middle")
 PGD_STEPS = 10
-SHOWN = 4
 
 
-def listed(
-    folder: Path, split: tuple[int, int, int] = SPLIT
-) -> tuple[list[Path], np.ndarray, np.ndarray]:
-    """Photos, the person on each, and what it is for: 0 to train, 1 to validate, 2 to attack."""
-    paths, people, purposes = [], [], []
-    purpose = np.repeat([0, 1, 2], split)
-    for person, own in enumerate(sorted(path for path in folder.iterdir() if path.is_dir())):
-        drawn = np.random.default_rng(person).permutation(sorted(own.iterdir()))
-        paths += [Path(path) for path in drawn[: len(purpose)]]
-        people += [person] * len(purpose)
-        purposes += purpose.tolist()
-    return paths, np.array(people), np.array(purposes)
+def listed(source: str, train: int = TRAINED, validate: int = VALIDATED) -> pd.DataFrame:
+    """Columns path, name, person (a number) and purpose: "train", "validate" or "attack"."""
+    listing = sources.list_photos(source, classes=None, min_photos=MIN_PHOTOS, seed=0)
+    parts = []
+    for person, (name, own) in enumerate(listing.files.groupby("identity")):
+        drawn = np.random.default_rng(person).permutation(own["photo"])
+        drawn = drawn[: train + validate + ATTACKED]
+        counts = (len(drawn) - validate - ATTACKED, validate, ATTACKED)
+        purposes = np.repeat(["train", "validate", "attack"], counts)
+        paths = [listing.root / photo for photo in drawn]
+        columns = {"path": paths, "name": name, "person": person, "purpose": purposes}
+        parts.append(pd.DataFrame(columns))
+    return pd.concat(parts, ignore_index=True)
 
 
-def trained(
-    network: str, folder: Path, own: Path, out: Path, split: tuple[int, int, int] = SPLIT
-) -> keras.Model:
+def trained(network: str, people: pd.DataFrame, own: Path, out: Path) -> keras.Model:
     path = out / f"{network}.keras"
     if not path.exists():
         base = bases.build(network, SIDE, weights.resolve(own, [network])[network])
-        paths, people, purposes = listed(folder, split)
-        train, validation = (np.flatnonzero(purposes == purpose) for purpose in (0, 1))
+        train, validation = (
+            np.flatnonzero(people["purpose"] == purpose) for purpose in ("train", "validate")
+        )
         model, _ = training.train(
             base,
-            photos.decode_all(paths, SIDE),
-            people,
+            photos.decode_all(people["path"], SIDE),
+            people["person"].to_numpy(),
             train=train,
             validation=validation,
             epochs=EPOCHS,
@@ -128,13 +128,29 @@ def measured(network: str, model: keras.Model, images: np.ndarray, out: Path) ->
         for name in layers:
             yield from unrelated(name)
 
+    def random_search() -> Iterator[pd.DataFrame]:
+        """Random signs, as often as the explanation attack asks the network; the best are kept."""
+        draws = pd.concat(
+            [
+                of_draw
+                for seed in range(STEPS + 1)
+                for of_draw in rows(
+                    "random search", RandomSigns(seed)(images, None, EPSILONS), *layers
+                )
+            ],
+            ignore_index=True,
+        )
+        # If no draw is as asked, the photo stays as it is.
+        refused = ~draws["kept"] | draws["empty"]
+        draws.loc[refused, ["nissim", "kept", "empty"]] = [0.0, True, False]
+        best = draws.groupby(["layer", "epsilon", "photo"], sort=False)["nissim"].idxmax()
+        yield draws.loc[best]
+
     def explanation(name: str) -> Iterator[pd.DataFrame]:
         attack = ExplanationAttack(graph, name, steps=STEPS)
         perturbations = attack(images, classes, EPSILONS)
         reached = attack.success(images, perturbations)
         print(network, name, reached.groupby("epsilon").mean().round(3), sep="\n", flush=True)
-        if name == layers[0]:
-            write.array(out / f"{network}.npy", perturbations[EPSILONS[0]])
         yield from rows("explanation attack", perturbations, name)
 
     def stored(what: str, make: Iterator[pd.DataFrame]) -> pd.DataFrame:
@@ -143,7 +159,7 @@ def measured(network: str, model: keras.Model, images: np.ndarray, out: Path) ->
             write.table(path, pd.concat(make, ignore_index=True))
         return pd.read_csv(path)
 
-    parts = [stored("others", others())]
+    parts = [stored("others", others()), stored("random", random_search())]
     parts += [stored(what, explanation(name)) for what, name in zip(LAYERS, layers, strict=True)]
     return pd.concat(parts, ignore_index=True)
 
@@ -177,52 +193,22 @@ def shown(rows: pd.DataFrame, value: str) -> str:
     return f"{found.value:.0%} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
-def draw_strip(
-    models: dict[str, keras.Model], images: np.ndarray, names: list[str], out: Path
-) -> None:
-    """Photo, attacked photo, map before and after, of photos that are answered rightly.
-
-    Of these, the ones whose maps moved furthest.
-    """
-    tiles, labels, captions = [], [], []
-    for network, model in models.items():
-        added = np.load(out / f"{network}.npy")
-        attacked = perturb(images, added)
-        explain = GradCAM(model)
-        maps = [next(iter(explain(pixels).values())) for pixels in (images, attacked)]
-        before, after = (resize(values, SIDE) for values in maps)
-        answers = [model.predict(pixels, verbose=0).argmax(axis=1) for pixels in (images, attacked)]
-        right = (answers[0] == np.arange(len(names))) & (answers[1] == answers[0])
-        moved = np.where(right, metrics.nissim(before, after), 0)
-        for photo in np.argsort(-moved)[: SHOWN // len(models)]:
-            pixels = images[photo], attacked[photo]
-            tiles.append([*pixels, *overlay([pixels[0]] * 2, [before[photo], after[photo]])])
-            labels.append(network)
-            said = [names[answer[photo]].replace("_", " ") for answer in answers]
-            captions.append([said[0], said[1], "", f"NISSIM {moved[photo]:.2f}"])
-    columns = ["photo", "attacked, ε = 1/255", "heatmap before", "heatmap after"]
-    figure = sheet(np.array(tiles), labels, columns, "The answer stays, the heatmap goes", captions)
-    figure.savefig(out / "explanation_attack.webp", dpi=90, bbox_inches="tight")
-
-
 def main() -> None:
-    folder, own, out = (Path(argument) for argument in sys.argv[1:4])
+    source, own, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     backends.configure(machine.cores())
     out.mkdir(parents=True, exist_ok=True)
-    paths, _, purposes = listed(folder)
-    images = photos.decode_all([paths[i] for i in np.flatnonzero(purposes == 2)], SIDE)
-    names = [paths[i].parent.name for i in np.flatnonzero(purposes == 2)]
-    models: dict[str, keras.Model] = {}
+    people = listed(source)
+    attacked = people[people["purpose"] == "attack"]
+    images = photos.decode_all(attacked["path"], SIDE)
     tables: dict[str, pd.DataFrame] = {}
-    for network in NETWORKS:
-        models[network] = model = trained(network, folder, own, out)
+    for network in sys.argv[4:] or NETWORKS:
+        model = trained(network, people, own, out)
         right = predict_logits(model, images).argmax(axis=1) == np.arange(len(images))
         answers = pd.DataFrame({"right": right, "photo": np.arange(len(images))})
         print(f"{network}: {shown(answers, 'right')} of the photos are answered rightly")
         tables[network] = measured(network, model, images, out)
         for value in ("nissim", "kept", "empty"):
             print(value, summary(tables, value).to_markdown(index=False), sep="\n", flush=True)
-    draw_strip(models, images, names, out)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Which measure tells an attack from noise: the comparison of docs/measures.md, on true networks.
 
-``python -m benchmarks.measures PHOTOS WEIGHTS OUT`` trains heads for the people in PHOTOS, one
-folder each, on the ImageNet bases in WEIGHTS, makes all heatmaps of one photo of each person, and
+``python -m benchmarks.measures PHOTOS WEIGHTS OUT`` trains heads for the people in PHOTOS, a
+folder or "orl" as in a study, on the ImageNet bases in WEIGHTS, makes all heatmaps of one photo of each person, and
 prints the tables in docs/results.md. OUT gets the networks and the heatmaps; what is there already
 is not made again.
 """
@@ -37,8 +37,8 @@ from gradcam_adv.robustness.comparison import comparison
 from gradcam_adv.study.tables import select
 
 NETWORKS = ("vgg16", "xception")
-# Photos of each person: to train, to choose the epoch, to attack.
-SPLIT = (5, 1, 1)
+# Photos of each person: to train, to choose the epoch; one more is attacked.
+TRAINED, VALIDATED = 5, 1
 EPSILONS = (0.002, 0.01, 0.05)
 # Seeds of the noise; the first is compared with the attack, both with each other.
 DRAWS = (0, 1)
@@ -200,13 +200,14 @@ def controls(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def main() -> None:
-    folder, own, out = (Path(argument) for argument in sys.argv[1:4])
+    own, out = (Path(argument) for argument in sys.argv[2:4])
     backends.configure(machine.cores())
     out.mkdir(parents=True, exist_ok=True)
-    paths, _, purposes = listed(folder, SPLIT)
-    images = photos.decode_all([paths[i] for i in np.flatnonzero(purposes == 2)], SIDE)
+    people = listed(sys.argv[1], TRAINED, VALIDATED)
+    attacked = people[people["purpose"] == "attack"]
+    images = photos.decode_all(attacked["path"], SIDE)
     for network in NETWORKS:
-        model = trained(network, folder, own, out, SPLIT)
+        model = trained(network, people, own, out)
         make_maps(model, out / f"{network}.keras", images, out / network)
     every = [scores(out / network).assign(network=network) for network in NETWORKS]
     table = pd.concat(every, ignore_index=True)

@@ -2,6 +2,8 @@
 
 import pickle
 import re
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -17,6 +19,7 @@ from gradcam_adv.files import read
 from gradcam_adv.graph.flat import flatten
 from gradcam_adv.models import backbones, bases, training
 from gradcam_adv.report import attacks, early, figures, overview, report, sections
+from gradcam_adv.runs import engines
 from gradcam_adv.study import config, perturbed_set, sanity
 from gradcam_adv.study.stages.attack import ScaledAttack
 from gradcam_adv.study.tables import select
@@ -24,10 +27,11 @@ from gradcam_adv.study.tables import select
 STUDY = {
     "name": "tiny", "photos": "people", "image_size": 72, "networks": ["vgg16", "xception"],
     "source": "vgg16", "weights": "random", "epochs": 1, "epsilons": [0.02, 0.1],
-    "gain_epsilons": [0.01], "noise_epsilons": [0.3], "control_epsilons": [0.05],
+    "gain_epsilons": [0.01], "noise_epsilons": [0.3], "noise_draws": 2,
+    "control_epsilons": [0.05],
     "examples": 1, "arms": ["plain"], "layers": "last",
 }  # fmt: skip
-SEVERAL = {"pgd": {"steps": 2, "random_start": False}, "fgsm": {}}
+SEVERAL = {"pgd": {"steps": 2}, "fgsm": {}}
 
 
 def tiny_base(name, image_size, weights, *, preprocessing="own", seed=0):
@@ -41,7 +45,7 @@ def tiny_base(name, image_size, weights, *, preprocessing="own", seed=0):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with photos; networks are tiny, and not trained."""
+    """A folder with photos; networks are tiny and not trained, and test photos in two slices."""
     folder = tmp_path_factory.mktemp("attacks")
     for person, name in enumerate(("ann", "bob", "cem")):
         for number in range(12):
@@ -49,6 +53,7 @@ def folder(tmp_path_factory):
     history = pd.DataFrame({"epoch": [1], "loss": [0.5], "val_loss": [0.5]})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bases, "build", tiny_base)
+        patch.setattr(engines, "SLICE", 2)
         patch.setattr(bases, "calibrate_batch_norm", lambda *_, **__: None)
         patch.setattr(training, "train_head", lambda *_, **__: history)
         patch.chdir(folder)
@@ -82,7 +87,8 @@ def test_a_stored_attack_is_the_attack_itself_in_a_byte_each(run):
     pixels, labels = plan.photos.pixels(test), test["label"].to_numpy()
     model = load_model(plan.train["vgg16"].outside)
     epsilons = {"vgg16": 0.1 / 255, "xception": 0.1 / 2}
-    expected = PGD(model, steps=2, random_start=False)(pixels, labels, [*epsilons.values()])
+    expected = PGD(model, steps=2)(pixels, labels, [*epsilons.values()])
+    assert len(plan.attack["vgg16"].paths()) == 2
     for network, size in epsilons.items():
         evaluate = plan.evaluate[network]
         added = evaluate.perturbations("black-box", test, 0, [0.1])[size]
@@ -119,6 +125,7 @@ def test_zero_gradients_are_those_of_the_clean_photo(run, summary):
     gradient, _ = MarginGradient(graph, 8)(plan.photos.pixels(test), test["label"].to_numpy())
     share = (gradient == 0).mean(axis=(1, 2, 3))
     np.testing.assert_allclose(plan.attack["xception"].zero_gradient(range(len(test))), share)
+    assert share.all()  # though a random start leaves no pixel as it is
     found = summary["zero_gradients"].set_index("network")["zero_gradient"]
     assert found["xception"] == pytest.approx(share.mean())
 
@@ -169,6 +176,16 @@ def test_every_table_has_the_further_attacks(summary):
     assert set(summary["half_shift"]["attack"]) == {"white-box", "black-box"}
 
 
+def test_random_search_has_as_many_draws_as_the_study(run, summary):
+    about = {"check": sanity.RANDOM, "network": "xception", "attack": "pgd", "than": "noise"}
+    (row,) = select(summary["checks"], **about).itertuples()
+    found = run.plan.arms["plain"].evaluate["xception"].predictions()
+    right = found.assign(right=found["predicted"] == found["label"])
+    right = right[right["epsilon"] == row.epsilon].pivot(index="photo", columns="attack")["right"]
+    searched = right["noise"] & right["noise 2"]
+    assert row.value == pytest.approx(right["white-box"].mean() - searched.mean())
+
+
 def test_the_page_says_what_was_compared(run, summary, tmp_path):
     report.write_pages(tmp_path, run.plan.arms, {"plain": summary}, {})
     page, text = ((tmp_path / f"report.{end}").read_text() for end in ("html", "md"))
@@ -177,6 +194,9 @@ def test_the_page_says_what_was_compared(run, summary, tmp_path):
         assert "noise ≤ FGSM, white-box: " in shown and "FGSM ≤ PGD, black-box: " in shown
     assert "The attacks compared: the bracket" in page
     assert "Does the attack do what attacks do?" in page
+    # PGD, the study's attack, adds no signs.
+    assert "mirrored signs" not in page and "of one size in every pixel" not in page
+    assert page.count("mirrored perturbation") == page.count("another photo&#39;s perturbation") > 0
 
 
 def test_the_figures_of_the_attack(run, summary):
@@ -250,6 +270,22 @@ def test_other_settings_make_another_attack(folder):
     assert [own["vgg16"].settings["seed"] for own in seeds] == [3, 4]
 
 
+def test_the_plan_of_any_attack_needs_no_keras(folder):
+    """Else status, and a run that is done, would wait for it."""
+    names = ["pgd", "mi-fgsm", "pi-fgsm", "explanation", "autopgd", "square"]
+    script = (
+        "import pathlib, sys; from gradcam_adv.app import Pipeline\n"
+        "from gradcam_adv.study import config\n"
+        f"study = config.parse({STUDY | {'attack': {name: {'seed': 3} for name in names}}})\n"
+        "plan = Pipeline(study, pathlib.Path('runs'), pathlib.Path('models')).plan\n"
+        "print(*(task.attack for task in plan.tasks if hasattr(task, 'attack')))\n"
+        "assert 'keras' not in sys.modules\n"
+    )
+    command = [sys.executable, "-c", script]
+    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+    assert set(found.split()) == set(names)
+
+
 @pytest.mark.parametrize(
     ("attack", "message"),
     [
@@ -272,7 +308,7 @@ def test_a_worker_in_another_process_gets_the_attack_whole(run):
 
 def test_an_interrupted_attack_goes_on_to_the_same_bytes(folder, run, monkeypatch):
     task = run.plan.arms["plain"].attack["vgg16"]
-    (path,) = task.paths()
+    *_, path = task.paths()
     before = path.read_bytes()
     path.unlink()
     calls = []

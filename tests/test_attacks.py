@@ -1,5 +1,6 @@
 """Attacks of several steps against Foolbox, ART and NumPy; their bounds; attacks by name."""
 
+import inspect
 import sys
 
 import keras
@@ -303,6 +304,18 @@ def test_stored_perturbations_are_near_and_never_larger(values, epsilon):
     np.testing.assert_allclose(stored[0.2], given_[0.2], rtol=1e-6)
     with pytest.raises(KeyError):
         stored[0.3]
+
+
+@pytest.mark.parametrize("name", names.NAMES)
+def test_the_settings_of_an_attack_are_those_of_its_class(name):
+    """They are written down twice; a plan takes the ones that need no import of the class."""
+    expected = {}
+    for kind in reversed(names.attack_class(name).__mro__):
+        if init := vars(kind).get("__init__"):
+            given = inspect.signature(init).parameters.values()
+            expected |= {p.name: p.default for p in given if p.kind is p.KEYWORD_ONLY}
+    del expected["batch_size"]
+    assert names.settings_of(name) == expected
 
 
 def test_attacks_are_made_by_name(linear):

@@ -239,6 +239,37 @@ def test_maps_move_further_than_under_other_attacks_and_every_class_stays(networ
     assert ours["as_asked"].loc[0.1] > ours["as_asked"].loc[0.02]
 
 
+def test_in_l2_maps_move_further_than_under_pgd_and_no_norm_exceeds_epsilon(network, blobs):
+    epsilon = 0.05
+    attack = ExplanationAttack(network, norm="l2", steps=10, batch_size=4)
+    added = attack(blobs, [0] * len(blobs), [epsilon])
+    norms = np.sqrt(np.square(added[epsilon], dtype=np.float64).mean(axis=(1, 2, 3)))
+    assert (norms <= epsilon).all() and norms.mean() > 0.9 * epsilon
+    assert np.abs(added[epsilon]).max() > 1.5 * epsilon  # so this is no ball of L-infinity
+    classes = predict_logits(network, blobs).argmax(axis=1)
+    theirs = attack.success(blobs, PGD(network, norm="l2")(blobs, classes, [epsilon]))
+    ours = attack.success(blobs, added)
+    assert ours["class_kept"].all()
+    assert ours["nissim"].mean() > 1.5 * theirs["nissim"].mean()
+
+
+def test_a_step_keeps_three_quarters_of_the_direction_so_far(network, blobs):
+    region = np.zeros(blobs.shape[1:3], bool)
+    region[:, :12] = True
+    attack = ExplanationAttack(network, "middle", towards=region, steps=2)
+    ascent = attack._objective(blobs, np.zeros(len(blobs))).ascent
+    zero, first, second = (d for d, _ in attack._climb(blobs, np.zeros(len(blobs)), 0.05))
+    assert not zero.any()
+    moved = perturb(blobs, first)
+    start, then = (
+        gradient / np.abs(gradient).mean(axis=(1, 2, 3), keepdims=True)
+        for gradient, _ in map(ascent, (blobs, moved))
+    )
+    step = 2.5 / 2 * 0.05 * np.sign(0.75 * start + then)
+    expected = np.clip(moved - blobs + step, -0.05, 0.05)
+    assert (np.abs(second - expected) > 1e-6).mean() < 1e-3
+
+
 def test_an_empty_map_is_not_kept(grey):
     """It is far from any other, and says nothing: the map of a black photo, which is the photo."""
     objective = ExplanationAttack(brightness(-1))._objective(grey, np.array([0]))

@@ -24,14 +24,16 @@ FEW_ZEROS = {"zero_gradient": 0.001, "low": 0.0, "high": 0.002}
 
 
 def judged(conditions=ALONE, zeros=FEW_ZEROS, people=PEOPLE, network="xception", **right):
-    """The checks, where of 40 photos so many are right under each condition and epsilon."""
+    """The checks, where of 40 photos the first so many are right by condition and epsilon."""
     parts = []
     for attack, numbers in (GOOD | right).items():
-        if attack in conditions or attack == "noise":
+        if attack in conditions or attack.startswith("noise"):
             for epsilon, number in zip(EPSILONS, numbers, strict=True):
                 rows = pd.DataFrame({"photo": np.arange(PEOPLE * PHOTOS)})
                 rows["identity"] = rows["photo"] % PEOPLE
-                rows["predicted"] = (rows["photo"] < number).astype(int)
+                # The second draw of noise has its wrong answers at the other end.
+                order = rows["photo"][::-1].to_numpy() if attack == "noise 2" else rows["photo"]
+                rows["predicted"] = (order < number).astype(int)
                 parts.append(rows.assign(attack=attack, epsilon=epsilon, label=1, network=network))
     predictions = pd.concat(parts).sample(frac=1, random_state=0)
     zero_gradients = pd.DataFrame([{"network": network, "photos": 40} | zeros])
@@ -105,6 +107,16 @@ def test_what_is_stronger_must_leave_fewer_answers_right(
     table = judged(conditions, **{stronger: stronger_right, weaker: weaker_right})
     row = verdict(table, check, attack=conditions[stronger][1])
     assert (row["verdict"], row["epsilon"]) == (expected, epsilon)
+
+
+def test_random_search_has_every_draw_of_random_signs():
+    """An answer that either draw makes wrong is wrong: 34 + 36 - 40 are right, and then none."""
+    row = verdict(judged(**{"noise 2": [38, 40, 36]}), sanity.RANDOM)
+    assert (row["verdict"], row["epsilon"]) == ("passed", 0.1)
+    assert row["value"] == pytest.approx((1 - 30) / 40)
+    row = verdict(judged(**{"noise": [38, 10, 34], "noise 2": [38, 30, 36]}), sanity.RANDOM)
+    assert (row["verdict"], row["epsilon"], row["than"]) == ("failed", 0.01, "noise")
+    assert row["value"] == pytest.approx(10 / 40)
 
 
 def test_square_is_random_search_too():

@@ -5,7 +5,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradcam_adv import GradCAM, LayerCAM, flatten, layer_names
+from gradcam_adv import (
+    PGD,
+    ExplanationAttack,
+    GradCAM,
+    LayerCAM,
+    flatten,
+    layer_names,
+    metrics,
+    perturb,
+    predict_logits,
+)
+from gradcam_adv.explain import resize
 from gradcam_adv.graph.layers import find
 from gradcam_adv.graph.tokens import Grid
 
@@ -240,6 +251,25 @@ def test_normalized_tokens_are_read_as_they_are(pixels):
     expected = plain(model, pixels, 0, ["dense", "norm"])
     for name, values in GradCAM(model, ["dense", "norm"])(pixels).items():
         np.testing.assert_allclose(values, expected[name], atol=2e-4)
+
+
+def test_the_explanation_attack_moves_maps_of_tokens(pixels):
+    model = vit("class token")
+    attack = ExplanationAttack(model, "first_end", steps=10)
+    added = attack(pixels, [0] * len(pixels), [0.1])
+    reached = attack.success(pixels, added)
+    assert reached["class_kept"].all()
+    classes = predict_logits(model, pixels).argmax(axis=1)
+    explain = GradCAM(model, "first_end")
+    before, after = (
+        resize(explain(images, classes)["first_end"], (HEIGHT, WIDTH))
+        for images in (pixels, perturb(pixels, added[0.1]))
+    )
+    np.testing.assert_allclose(reached["nissim"], metrics.nissim(before, after), atol=1e-5)
+    other = attack.success(pixels, PGD(model)(pixels, classes, [0.1]))
+    assert (reached["nissim"] > 1.2 * other["nissim"]).all()
+    moved = attack._movement(pixels, classes, np.zeros(3, np.float32), after)
+    np.testing.assert_allclose(moved.distance, reached["nissim"], atol=1e-5)
 
 
 def test_tf_keras_vis_does_not_take_tokens():

@@ -3,31 +3,74 @@
 from __future__ import annotations
 
 import importlib
-import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from gradcam_adv import validation
 from gradcam_adv.attacks.perturbations import Attack
 
-# By name, the module, the class and the title. Only the module that is asked for is imported.
+# What every attack of several steps may be given, with the defaults.
+_OF_STEPS = {
+    "norm": "linf",
+    "steps": 10,
+    "step_size": None,
+    "random_start": False,
+    "restarts": 1,
+    "targeted": False,
+    "seed": 0,
+}
+_OF_EXPLANATION = {
+    "steps": 25,
+    "decay": 0.75,
+    "random_start": None,
+    "towards": None,
+    "flip": False,
+    "keep_margin": 0.0,
+    "weight": 0.2,
+    "sharpness": 10.0,
+}
+
+
+@dataclass(frozen=True)
+class _Known:
+    """An attack: its module, class and title, and the keyword arguments of the class.
+
+    The plan of a study needs all arguments with their defaults. They stand here once more, since
+    the class would import Keras, which takes seconds.
+    """
+
+    module: str
+    of: str
+    title: str
+    settings: Mapping[str, Any]
+
+
 _KNOWN = {
-    "fgsm": ("fgsm", "FGSM", "FGSM"),
-    "pgd": ("pgd", "PGD", "PGD"),
-    "mi-fgsm": ("momentum", "MIFGSM", "MI-FGSM"),
-    "pi-fgsm": ("patchwise", "PIFGSM", "PI-FGSM"),
-    "explanation": ("explanation", "ExplanationAttack", "explanation attack"),
-    "autopgd": ("from_art", "AutoPGD", "AutoPGD"),
-    "square": ("from_art", "Square", "Square"),
+    "fgsm": _Known("fgsm", "FGSM", "FGSM", {}),
+    "pgd": _Known("pgd", "PGD", "PGD", _OF_STEPS | {"random_start": True}),
+    "mi-fgsm": _Known("momentum", "MIFGSM", "MI-FGSM", _OF_STEPS | {"decay": 1.0}),
+    "pi-fgsm": _Known("patchwise", "PIFGSM", "PI-FGSM", _OF_STEPS | {"amplification": 10.0}),
+    "explanation": _Known(
+        "explanation", "ExplanationAttack", "explanation attack", _OF_STEPS | _OF_EXPLANATION
+    ),
+    "autopgd": _Known(
+        "from_art",
+        "AutoPGD",
+        "AutoPGD",
+        {"steps": 100, "loss": "cross_entropy", "restarts": 1, "seed": 0},
+    ),
+    "square": _Known("from_art", "Square", "Square", {"queries": 1000, "seed": 0}),
 }
 NAMES = tuple(_KNOWN)
-TITLES = {name: title for name, (_, _, title) in _KNOWN.items()}
+TITLES = {name: known.title for name, known in _KNOWN.items()}
 
 
 def attack_class(name: str) -> type[Any]:
     """The class of an attack; ValueError for a name that is none of NAMES."""
-    validation.check_choice("attack", name, NAMES)
-    module, of, _ = _KNOWN[name]
-    found: type[Any] = getattr(importlib.import_module(f"gradcam_adv.attacks.{module}"), of)
+    known = _found(name)
+    module = importlib.import_module(f"gradcam_adv.attacks.{known.module}")
+    found: type[Any] = getattr(module, known.of)
     return found
 
 
@@ -38,14 +81,12 @@ def settings_of(name: str) -> dict[str, Any]:
         >>> settings_of("mi-fgsm")["steps"]
         10
     """
-    found: dict[str, Any] = {}
-    for kind in reversed(attack_class(name).__mro__):
-        if not (init := vars(kind).get("__init__")):
-            continue
-        for parameter in inspect.signature(init).parameters.values():
-            if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "batch_size":
-                found[parameter.name] = parameter.default
-    return found
+    return dict(_found(name).settings)
+
+
+def _found(name: str) -> _Known:
+    validation.check_choice("attack", name, NAMES)
+    return _KNOWN[name]
 
 
 def check_settings(name: str, settings: dict[str, Any]) -> None:

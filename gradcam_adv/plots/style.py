@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # Of heatmaps: even steps of lightness. Of their difference, less to more: brown to violet.
 COLORMAP, SHIFT_COLORMAP = "viridis", "PuOr"
-# The attack, and its controls: random signs, unrelated photos, and signs made of the attack's.
+# The attack, and its controls: random signs, unrelated photos, and what is made of the attack's.
 ATTACK, NOISE, UNRELATED = "#d55e00", "#0173b2", "#767676"
 MIRRORED, OTHER_PHOTO = "#029e73", "#cc78bc"
 PAPER = "#1b1b1f"
@@ -21,7 +21,9 @@ KINDS = {
     "attack": (ATTACK, "-", "o"),
     "noise": (NOISE, "--", "s"),
     "mirrored signs": (MIRRORED, "-.", "^"),
+    "mirrored perturbation": (MIRRORED, "-.", "^"),
     "another photo's signs": (OTHER_PHOTO, "--", "v"),
+    "another photo's perturbation": (OTHER_PHOTO, "--", "v"),
     # Attacks that are compared: the warmer, the stronger they are meant to be.
     "FGSM": ("#e3a021", "-", "o"),
     "PGD": (ATTACK, "-", "D"),

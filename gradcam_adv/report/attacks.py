@@ -13,7 +13,7 @@ from gradcam_adv.plots import style
 from gradcam_adv.report import drawing, gain
 from gradcam_adv.report.text import counted, interval, number, percent, rows_of
 from gradcam_adv.study import comparison, sanity
-from gradcam_adv.study.attacks import BLACK_BOX, NOISE, WHITE_BOX, conditions_of
+from gradcam_adv.study.attacks import BLACK_BOX, NOISE, WHITE_BOX, conditions_of, draw_of
 from gradcam_adv.study.plan import ArmPlan
 from gradcam_adv.study.tables import select
 
@@ -32,12 +32,21 @@ def derived(plan: ArmPlan, summary: Tables) -> Tables:
             summary["accuracy"], summary["mod"], summary["gain"], conditions
         )
     if {"predictions", "zero_gradients"} <= summary.keys():
-        predictions, zero_gradients = summary["predictions"], summary["zero_gradients"]
+        predictions = pd.concat([summary["predictions"], *_further_draws(plan)], ignore_index=True)
         people = len(plan.photos.identities)
         found["checks"] = sanity.checks(
-            predictions, zero_gradients, conditions, study.source, people
+            predictions, summary["zero_gradients"], conditions, study.source, people
         )
     return found
+
+
+def _further_draws(plan: ArmPlan) -> Iterator[pd.DataFrame]:
+    """Each network's predictions under the further draws of random signs, if there are any."""
+    if plan.study.noise_draws > 1:
+        for network in plan.study.networks:
+            table = plan.evaluate[network].predictions()
+            again = table["attack"].map(draw_of) > 1
+            yield table[again & table["epsilon"].isin(plan.study.epsilons)]
 
 
 def rows(plan: ArmPlan, attacks: pd.DataFrame) -> list[dict[str, str]]:

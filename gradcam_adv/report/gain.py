@@ -14,22 +14,23 @@ from gradcam_adv.plots import style
 from gradcam_adv.report import drawing
 from gradcam_adv.report.text import by_epsilon, by_value, percent, rows_of
 from gradcam_adv.study.attacks import BLACK_BOX, CONTROLS, MIRRORED, NOISE, OTHER_PHOTO, WHITE_BOX
+from gradcam_adv.study.config import Study
 from gradcam_adv.study.plan import ArmPlan
 from gradcam_adv.study.tables import select
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAMES = {
-    NOISE: "noise",
-    MIRRORED: "mirrored signs",
-    OTHER_PHOTO: "another photo's signs",
-}
+
+def control_names(study: Study) -> dict[str, str]:
+    """What the controls are called: two are made of what the study's attack adds, FGSM signs."""
+    added = "signs" if study.own_attack == "fgsm" else "perturbation"
+    return {NOISE: "noise", MIRRORED: f"mirrored {added}", OTHER_PHOTO: f"another photo's {added}"}
 
 
 def rows(plan: ArmPlan, gain: pd.DataFrame) -> list[dict[str, str]]:
     """Each network, attack, control and class: a cell per epsilon."""
-    written = []
+    names, written = control_names(plan.study), []
     for network in plan.study.networks:
         for attack in (WHITE_BOX, BLACK_BOX):
             # On the source both attacks are the same.
@@ -39,7 +40,7 @@ def rows(plan: ArmPlan, gain: pd.DataFrame) -> list[dict[str, str]]:
                 table = select(_shown(plan, gain), network=network, attack=attack, control=control)
                 for target, of_target in table.groupby("target", sort=False):
                     about = {"Network": title(network), "Attack": attack}
-                    about |= {"Over": NAMES[control], "Class": str(target)}
+                    about |= {"Over": names[control], "Class": str(target)}
                     written.append(about | by_epsilon(of_target, cell))
     levels = sorted({key for row in written for key in row if key.startswith("ε")}, key=_size)
     keys = ["Network", "Attack", "Over", "Class", *levels]
@@ -132,18 +133,18 @@ def figure(
     plan: ArmPlan, gain: pd.DataFrame, curves: pd.DataFrame, half_shift: pd.DataFrame
 ) -> Figure:
     """MOD of the white-box attack and its controls against epsilon; below it the gain."""
-    networks = plan.study.networks
+    networks, names = plan.study.networks, control_names(plan.study)
     size = 2.8 + 2.6 * len(networks), 6.4
     drawn, axes = drawing.panels(networks, plan.study.source, size, rows=2)
     unrelated = select(plan.headline(half_shift), attack=WHITE_BOX).set_index("network")
     for (upper, lower), network in zip(axes.T, networks, strict=True):
         of_network = select(plan.headline(curves), network=network)
-        for attack, kind in {WHITE_BOX: "attack", **NAMES}.items():
+        for attack, kind in {WHITE_BOX: "attack", **names}.items():
             style.curve(upper, select(of_network, attack=attack), "mod", kind)
         style.unrelated_level(upper, unrelated["unrelated"][network])
         own = select(plan.headline(gain), network=network, attack=WHITE_BOX)
         for control in CONTROLS:
-            style.curve(lower, select(own, control=control), "gain", NAMES[control])
+            style.curve(lower, select(own, control=control), "gain", names[control])
         lower.axhline(1, color="black", linewidth=0.8)
         lower.set_xscale("log")
         lower.set_yscale("log")

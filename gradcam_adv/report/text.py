@@ -34,7 +34,7 @@ GLOSSARY = {
     "1: the attack is worth no more than noise. '> 3': more than 3, the largest noise tried.",
     "half-shift ε": "The ε at which MOD is half of that of unrelated photos. The smaller, the "
     "easier attention is moved.",
-    "noise": "Random signs of the same size in every pixel as the attack. A shift that noise also "
+    "noise": "Random signs of the attack's ε in every pixel. A shift that noise also "
     "causes is not an effect of the attack.",
     "unrelated": "NISSIM between clean heatmaps of different people, or images of different "
     "classes. MOD saturates near this level, which differs from network to network.",

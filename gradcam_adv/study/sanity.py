@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from gradcam_adv import statistics
-from gradcam_adv.study.attacks import BLACK_BOX, NOISE, WHITE_BOX
+from gradcam_adv.study.attacks import BLACK_BOX, NOISE, WHITE_BOX, draw_of
 from gradcam_adv.study.comparison import ITERATIVE, ON_MAPS, ONE_STEP, Conditions
 from gradcam_adv.study.tables import select
 
@@ -45,7 +45,9 @@ def checks(
     """Every check, of every network and every attack on its answers.
 
     Args:
-        predictions: as of :mod:`gradcam_adv.study.tables`, at the study's epsilons.
+        predictions: as of :mod:`gradcam_adv.study.tables`, at the study's epsilons; also under
+            the further draws of random signs. An answer that no draw makes wrong withstands the
+            random search.
         zero_gradients: of :func:`gradcam_adv.study.tables.zero_gradients`.
         conditions: of :func:`gradcam_adv.study.attacks.conditions_of`.
         source: of the black-box attack.
@@ -75,9 +77,10 @@ def checks(
             if network != source:
                 row = about | {"than": BLACK_BOX} | _more(answers, under[black_box[attack]])
                 found[TRANSFER].append(row)
-            for than in (NOISE, *({"square"} & white_box.keys() - {attack})):
-                row = about | {"than": than} | _more(answers, under[white_box.get(than, than)])
-                found[RANDOM].append(row)
+            weaker = {NOISE: _searched(under)}
+            weaker |= {of: under[white_box[of]] for of in {"square"} & white_box.keys() - {attack}}
+            for than, left in weaker.items():
+                found[RANDOM].append(about | {"than": than} | _more(answers, left))
         for attack, than in itertools.product((*ITERATIVE, "autopgd"), ONE_STEP):
             if {attack, than} <= white_box.keys():
                 row = _more(under[white_box[attack]], under[white_box[than]])
@@ -103,6 +106,15 @@ def _by_condition(rows: pd.DataFrame) -> dict[str, dict[float, pd.Series[float]]
         answers = group.set_index(["identity", "photo"])["right"]
         found.setdefault(str(attack), {})[float(epsilon)] = answers
     return found
+
+
+def _searched(under: Mapping[str, _Answers]) -> _Answers:
+    """The answers that are right under every draw of random signs."""
+    draws = [answers for attack, answers in under.items() if draw_of(attack)]
+    return {
+        epsilon: pd.concat([answers[epsilon] for answers in draws], axis=1).min(axis=1)
+        for epsilon in draws[0]
+    }
 
 
 def _rises(answers: _Answers) -> _Row:

@@ -146,12 +146,6 @@ class ScaledAttack(Attack):
         return [epsilon * self.unit for epsilon in self.epsilons]
 
     def perturbations(self, places: Sequence[int], sizes: Sequence[float]) -> Perturbations:
-        """As above; ValueError for a size at which it was not made."""
-        if unknown := sorted({*sizes} - {*self.sizes}):
-            raise ValueError(
-                f"Expected sizes out of {self.sizes}, at which {TITLES[self.attack]} was made. "
-                f"Received: {unknown}"
-            )
         steps, scales = (
             np.stack([self._gathered(places, _array(_named(kind, size))) for size in sizes])
             for kind in ("steps", "scales")
