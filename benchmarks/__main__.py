@@ -33,6 +33,7 @@ COMPARISONS = {
     "nissim-enlarged": ("scoring.enlarged_against_scikit_image", ["7", "14", "28", "56"]),
     "memory": ("memory.of_many_photos", ["resnet101"]),
     "heads": ("training.cached_features", ["resnet50"]),
+    "callback": ("training.callback_against_steps", ["small", "resnet50"]),
     "faces": ("detecting.against_naive_loop", ["112", "250"]),
 }
 

@@ -1,4 +1,4 @@
-"""Training the head from cached features, against training it through the frozen base."""
+"""Training the head from cached features, and what the callback costs beside training steps."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from benchmarks.processes import Row
 from gradcam_adv.batching import BATCH_SIZE
 from gradcam_adv.graph.predictor import Predictor
 from gradcam_adv.models import backbones, bases, classifiers, training, weights
+from gradcam_adv.training import AttentionUnderAttack
 
 IMAGE_SIZE = 160
 CLASSES = 8
@@ -18,6 +19,11 @@ PHOTOS = 64
 VALIDATION_PHOTOS = 16
 EPOCHS = 60
 RUNS = 3
+
+# Of the callback: as many images as there are in a step, and the steps that it may cost.
+STEP_IMAGES = 32
+STEPS = 20
+STEP_SIZES = {"small": 32, "resnet50": 64}
 
 
 def cached_features(network: str) -> Row:
@@ -69,4 +75,50 @@ def cached_features(network: str) -> Row:
     )
     return timing.compare(
         what, from_features, epoch_through_base, RUNS, "none", first=first, times=EPOCHS
+    )
+
+
+def callback_against_steps(network: str) -> Row:
+    """One measurement of the callback at its defaults, against training steps of the network.
+
+    "small" is a CNN of six convolutions; ResNet50 is trained as a whole.
+    """
+    import keras
+
+    side = STEP_SIZES[network]
+    keras.utils.set_random_seed(0)
+    if network == "small":
+        parts: list[Any] = [keras.Input((side, side, 3))]
+        for filters in (32, 64, 128):
+            for _ in range(2):
+                parts.append(keras.layers.Conv2D(filters, 3, padding="same", use_bias=False))
+                parts += [keras.layers.BatchNormalization(), keras.layers.ReLU()]
+            parts.append(keras.layers.MaxPooling2D())
+        parts += [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(CLASSES)]
+        model: Any = keras.Sequential(parts)
+    else:
+        shape = (side, side, 3)
+        model = keras.applications.ResNet50(
+            weights=None, input_shape=shape, classes=CLASSES, classifier_activation=None
+        )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(1e-3), loss, jit_compile=False)
+    random = np.random.default_rng(0)
+    images = random.random((STEP_IMAGES, side, side, 3), np.float32)
+    labels = random.integers(0, CLASSES, STEP_IMAGES)
+    attention = AttentionUnderAttack(images, labels)
+    attention.set_model(model)
+
+    def steps() -> None:
+        for _ in range(STEPS):
+            model.train_on_batch(images, labels)
+
+    steps()
+    first = timing.seconds(lambda: attention.on_epoch_end(0))
+    what = (
+        f"measure attention under attack on {STEP_IMAGES} images / {STEPS} training steps of "
+        f"{STEP_IMAGES} images of {side} px, {network}"
+    )
+    return timing.compare(
+        what, lambda: attention.on_epoch_end(0), steps, RUNS, "at most 1", first=first, faster=False
     )

@@ -141,6 +141,8 @@ def check_command(words: list[str]) -> None:
         case ["gradcam-adv", name, *arguments]:
             assert name in cli.main.commands
             cli.main.commands[name].make_context(name, arguments)
+        case ["tensorboard", "--logdir", _]:
+            pass
         case ["python", "-m", module, *_]:
             assert importlib.util.find_spec(module), module
         case ["make", *rest]:

@@ -1,0 +1,3 @@
+from .callback import AttentionUnderAttack
+
+__all__ = ["AttentionUnderAttack"]
