@@ -1,9 +1,9 @@
 """Which measure tells an attack from noise: the comparison of docs/measures.md, on true networks.
 
-``python -m benchmarks.measures PHOTOS WEIGHTS OUT`` trains heads for the people in PHOTOS, a
-folder or "orl" as in a study, on the ImageNet bases in WEIGHTS, makes all heatmaps of one photo of each person, and
-prints the tables in docs/results.md. OUT gets the networks and the heatmaps; what is there already
-is not made again.
+``python -m benchmarks.measures PHOTOS WEIGHTS OUT`` trains heads for the people in PHOTOS, a folder
+or "orl" as in a study, on the ImageNet bases in WEIGHTS, makes all heatmaps of one photo of each
+person, and prints the tables in docs/results.md. OUT gets the networks and the heatmaps; what is
+there already is not made again.
 """
 
 from __future__ import annotations
