@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from gradcam_adv.app import interrupts, notices
+from gradcam_adv.app import imports, interrupts, notices
 from gradcam_adv.app.terminal import say
 from gradcam_adv.files import text
 
@@ -68,6 +68,7 @@ class Commands(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         _prepare_streams()
         notices.hide()
+        imports.quicken_keras()
         return super().main(*args, **kwargs)
 
     def invoke(self, context: click.Context) -> Any:

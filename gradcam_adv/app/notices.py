@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.machinery
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from types import ModuleType
+from collections.abc import Iterator
+
+from gradcam_adv.app.imports import Around
 
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 # A process of its own passes lines on, since it also does so when ours is aborted.
@@ -31,29 +31,7 @@ def hide() -> None:
     """
     if LEVEL not in os.environ:
         os.environ[LEVEL] = "3"
-        sys.meta_path.insert(0, _BeforeTensorFlow())
-
-
-class _BeforeTensorFlow:
-    """Finds TensorFlow as Python would, and filters what is written while it is imported."""
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if name != "tensorflow":
-            return None
-        others = (finder for finder in sys.meta_path if finder is not self)
-        specs = (finder.find_spec(name, path, target) for finder in others)
-        spec = next(filter(None, specs), None)
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
-
-            def filtered(module: ModuleType) -> None:
-                with _without_notices():
-                    execute(module)
-
-            spec.loader.exec_module = filtered  # type: ignore[method-assign]
-        return spec
+        sys.meta_path.insert(0, Around("tensorflow", _without_notices))
 
 
 @contextlib.contextmanager

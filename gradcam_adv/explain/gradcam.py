@@ -31,8 +31,9 @@ from gradcam_adv.graph.kept import kept
 def channel_weights(gradients: Any) -> Any:
     """Equation 1: gradients ds/dA, (N, H, W, K), to alpha, float32 (N, K)."""
     flat = _flat(gradients)
-    total = keras.ops.matmul(_transposed(keras.ops.ones_like(flat[..., :1])), flat)
-    return total[:, 0] / keras.ops.cast(keras.ops.shape(flat)[1], "float32")
+    count, positions, _ = keras.ops.shape(flat)
+    total = keras.ops.matmul(keras.ops.ones((count, 1, positions)), flat)
+    return keras.ops.squeeze(total, axis=1) / keras.ops.cast(positions, "float32")
 
 
 def weighted_sum(alpha: Any, activations: Any) -> Any:

@@ -44,8 +44,9 @@ class Folding:
             alpha, total = by_path[read.path]
             if read is not layer:
                 zeros = keras.ops.zeros((1, 1, 1, layer.shape[-1]))
-                t = keras.ops.repeat(read.operation(zeros, training=False), alpha.shape[0], axis=0)
-                total = total - weighted_sum(alpha, t)
+                t = read.operation(zeros, training=False)
+                of_each = keras.ops.broadcast_to(t, (alpha.shape[0], *t.shape[1:]))
+                total = total - weighted_sum(alpha, of_each)
             unfolded.append(total)
         return unfolded
 
