@@ -1,0 +1,3 @@
+from .adversarial import AdversarialTraining
+
+__all__ = ["AdversarialTraining"]
