@@ -1,4 +1,4 @@
-from . import attacks, data, explain, metrics, models, plots, study
+from . import attacks, data, explain, metrics, models, plots, study, training
 from .attacks import FGSM, MIFGSM, PGD, PIFGSM, ExplanationAttack, RandomSigns, perturb
 from .explain import GradCAM, GradCAMPlusPlus, LayerCAM, ScoreCAM
 from .graph.flat import flatten
@@ -45,6 +45,7 @@ __all__ = [
     "predict_logits",
     "smallest_epsilons",
     "study",
+    "training",
     "verification",
     "verifier",
 ]

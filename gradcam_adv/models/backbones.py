@@ -98,12 +98,12 @@ BACKBONES = {
             title="Small ResNet",
             application=small_resnet,
             minimum_size=32,
-            last_activation="block4_out",
+            last_activation="block2_out",
             preprocessing="tf",
             weights_url="",
             weights_md5="",
             weights_mb=1,
-            multiply_adds=0.12,
+            multiply_adds=0.063,
         ),
     )
 }
