@@ -72,6 +72,7 @@ def test_networks_of_one_backbone_share_features_and_are_trained_in_their_ways(t
     assert [layer.name for layer in model.layers[-4:]] == ["pooling", "hidden", "dropout", "logits"]
 
 
+@pytest.mark.slow
 def test_the_same_study_gives_the_same_models(trained, folder):
     again = planned(folder, "again")
     again.run("train")
