@@ -161,7 +161,7 @@ def test_what_is_trainable_is_trained_and_nothing_else(trainable, changed):
 
 
 def test_the_last_block_of_a_real_network_is_its_last():
-    base = bases.build("resnet50", 32, Weights("random"))
+    base = bases.build("resnet50", 64, Weights("random"))  # of 32 the last maps are 1 x 1
     extractor = classifiers.features(base)
     model = keras.Model(extractor.inputs, classifiers.dense_head(2048, 2, 0)(extractor.output))
     training._choose_trainable(model, extractor, "last block")
