@@ -48,8 +48,8 @@ def pictures(cell: nbformat.NotebookNode) -> list[Image.Image]:
     return found
 
 
-def test_there_are_five_pairs():
-    assert [path.stem[:3] for path in NOTEBOOKS] == ["01_", "02_", "03_", "04_", "05_"]
+def test_there_are_six_pairs():
+    assert [path.stem[:3] for path in NOTEBOOKS] == ["01_", "02_", "03_", "04_", "05_", "06_"]
     assert [path.with_suffix(".ipynb") for path in NOTEBOOKS] == sorted(
         (TOP / "notebooks").glob("*.ipynb")
     )

@@ -96,7 +96,7 @@ class MapGradient:
                         "Expected a layer that the scores depend on. Received: "
                         f"{self._layer.path}, by which they have no gradient"
                     )
-                heat, empty = self._map(activations[0], by_maps[0])
+                heat, empty = heatmap(self._graph, self._layer, activations[0], by_maps[0])
                 distance = _nissim(_enlarged(heat, (height, width)), given)
                 excess = lead_of_others(logits, classes) - limits
                 wrong = keras.ops.relu(-excess if self._aim.flip else excess)
@@ -125,16 +125,6 @@ class MapGradient:
             return classes[:, None]
         return keras.ops.cast(keras.ops.argmax(logits, axis=-1), "int32")[:, None]
 
-    def _map(self, activations: Any, gradients: Any) -> tuple[Any, Any]:
-        """The heatmap, (n, h, w), values in [0, 1]; and whether it is 0 everywhere, (n,)."""
-        values, by_values = (self._graph.as_map(self._layer, a) for a in (activations, gradients))
-        total = weighted_sum(channel_weights(by_values)[:, None], values)[:, 0]
-        # Not ReLU, whose derivative may be another one here.
-        heat = keras.ops.where(total > 0, total, 0.0)
-        highest = keras.ops.max(heat, axis=(1, 2), keepdims=True)
-        empty = highest <= 0
-        return heat / keras.ops.where(empty, 1.0, highest), empty[:, 0, 0]
-
     def __call__(
         self, images: np.ndarray, classes: np.ndarray, limits: np.ndarray, given: np.ndarray
     ) -> Moved:
@@ -157,6 +147,17 @@ class MapGradient:
             validation.check_finite(logits, "logits", rows.start)
             parts.append((gradient, distance, empty, logits))
         return Moved(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def heatmap(graph: FlatGraph, layer: Call, activations: Any, gradients: Any) -> tuple[Any, Any]:
+    """The heatmap, (n, h, w), values in [0, 1]; and whether it is 0 everywhere, (n,)."""
+    values, by_values = (graph.as_map(layer, tensor) for tensor in (activations, gradients))
+    total = weighted_sum(channel_weights(by_values)[:, None], values)[:, 0]
+    # Not ReLU, whose derivative may be another one here.
+    heat = keras.ops.where(total > 0, total, 0.0)
+    highest = keras.ops.max(heat, axis=(1, 2), keepdims=True)
+    empty = highest <= 0
+    return heat / keras.ops.where(empty, 1.0, highest), empty[:, 0, 0]
 
 
 def lead_of_others(logits: Any, classes: Any) -> Any:

@@ -1,24 +1,27 @@
-"""The five networks: their names, input, last layers, and the addresses of Keras' weights."""
+"""The networks: their names, input, last layers, and the addresses of Keras' weights."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from gradcam_adv.models.small_resnet import small_resnet
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """One network of ``keras.applications``, without its classification layers."""
+    """One network, without its classification layers."""
 
     name: str  # in studies
     title: str  # in the paper and in tables
-    application: str  # the name in keras.applications
+    # The name in keras.applications, or a function that is called like those.
+    application: str | Callable[..., Any]
     minimum_size: int  # the smallest side of an image in pixels that the network accepts
     last_activation: str  # the last convolutional activation, the layer of Table 3
     preprocessing: Literal["caffe", "tf"]  # BGR, 0-255, mean subtracted; or RGB, -1 to 1
-    weights_url: str  # of Keras' ImageNet weights without top
+    weights_url: str  # of Keras' ImageNet weights without top; "" if there are none
     weights_md5: str
     weights_mb: int  # in megabytes; a saved classifier is slightly larger
     multiply_adds: float  # of one photo of 224 pixels, in 1e9
@@ -90,14 +93,40 @@ BACKBONES = {
             weights_mb=84,
             multiply_adds=4.55,
         ),
+        Backbone(
+            name="smallresnet",
+            title="Small ResNet",
+            application=small_resnet,
+            minimum_size=32,
+            last_activation="block2_out",
+            preprocessing="tf",
+            weights_url="",
+            weights_md5="",
+            weights_mb=1,
+            multiply_adds=0.063,
+        ),
     )
 }
-"""The five networks by name."""
+"""The networks by name: the paper's five, and a small one for studies that train all layers."""
+
+FIVE = ("vgg16", "resnet50", "resnet101", "inceptionv3", "xception")
+"""The paper's networks."""
+
+
+def backbone_of(network: str) -> str:
+    """The backbone's name in "backbone@training", a network that is trained in another way."""
+    return network.partition("@")[0]
+
+
+def training_of(network: str) -> str:
+    """How it is trained, by the name in "backbone@training"; "" for a backbone's own name."""
+    return network.partition("@")[2]
 
 
 def title(network: str) -> str:
     """The name of a network in tables and figures."""
-    return BACKBONES[network].title
+    of_backbone, training = BACKBONES[backbone_of(network)].title, training_of(network)
+    return f"{of_backbone} ({training})" if training else of_backbone
 
 
 def titles(networks: Iterable[str]) -> str:
@@ -106,14 +135,15 @@ def titles(networks: Iterable[str]) -> str:
 
 
 def find(name: str) -> Backbone:
-    """The backbone with this name; ValueError with the nearest names if there is none."""
-    if not isinstance(name, str) or name not in BACKBONES:
+    """The backbone of a network; ValueError with the nearest names if there is none."""
+    found = BACKBONES.get(backbone_of(name)) if isinstance(name, str) else None
+    if found is None:
         near = difflib.get_close_matches(str(name).lower(), BACKBONES, n=2, cutoff=0.4)
         hint = f" Nearest: {', '.join(near)}." if near else ""
         raise ValueError(
             f"Expected a network out of {', '.join(BACKBONES)}. Received: {name!r}.{hint}"
         )
-    return BACKBONES[name]
+    return found
 
 
 def check_image_size(backbone: Backbone, image_size: int) -> None:

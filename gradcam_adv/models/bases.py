@@ -50,7 +50,9 @@ def build(
 
     backbone = find(name)
     check_image_size(backbone, image_size)
-    application = getattr(keras.applications, backbone.application)
+    application = backbone.application
+    if isinstance(application, str):
+        application = getattr(keras.applications, application)
     shape = (image_size, image_size, 3)
     if weights.origin == "random":
         keras.utils.set_random_seed(seed)  # the applications' initializers take no seed

@@ -1,10 +1,10 @@
-"""Training a dense head on the features of a frozen base."""
+"""Training a dense head on the features of a frozen base, or the layers of the base with it."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,9 @@ from gradcam_adv.validation import check_choice, check_images, check_labels
 if TYPE_CHECKING:
     import keras
 
-LEARNING_RATE = 1e-3
+# How much of a network is trained, with the usual learning rate.
+TRAINABLE = {"head": 1e-3, "last block": 1e-4, "all": 1e-4}
+LEARNING_RATE = TRAINABLE["head"]
 BATCH = 32
 METRICS = ("accuracy", "loss", "val_accuracy", "val_loss")
 
@@ -154,21 +156,155 @@ def train_head(
     """
     import keras
 
-    for what, limit in (
+    length = len(features[0])
+    mean, deviation = feature_scale(features, train)
+
+    def batch(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = np.stack([features[i // length][i % length] for i in rows])
+        return (found - mean) / deviation, labels[rows]
+
+    head.compile(
+        optimizer=keras.optimizers.Adam(LEARNING_RATE),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    history = _fit(
+        head, batch, train, validation, epochs, seed, checkpoint, verbose=verbose, what="head"
+    )
+    _fold(head, mean, deviation)
+    return history
+
+
+def train_network(
+    extractor: keras.Model,
+    head: keras.Model,
+    pixels: Callable[[np.ndarray], np.ndarray],
+    labels: np.ndarray,
+    train: np.ndarray,
+    validation: np.ndarray,
+    *,
+    scale: tuple[np.ndarray, np.ndarray],
+    trainable: str,
+    learning_rate: float | None,
+    against: Mapping[str, Any] | None,
+    epochs: int,
+    seed: int,
+    checkpoint: Checkpoint | None = None,
+    verbose: int | str = 0,
+) -> pd.DataFrame:
+    """Train a head and layers of its base in place, from photos; otherwise as :func:`train_head`.
+
+    Batch normalization stays as it is, statistics and scales: those of batches as small as these
+    would spoil it, and the network that is attacked in a step is then the one that is trained.
+
+    Args:
+        extractor: from pixels to features (N, F), such as :func:`gradcam_adv.models.classifiers
+            .features` gives.
+        head: from features to logits.
+        pixels: from indices of photos to their pixels, (n, H, W, 3) in [0, 1].
+        labels: int (N,).
+        train: indices of the photos to train on.
+        validation: indices of the photos that choose the epoch whose weights are kept.
+        scale: mean and standard deviation by which features are standardized, as of
+            :func:`feature_scale`, before the training.
+        trainable: one of TRAINABLE: the head alone; with it the last block of the base, as
+            ``layers = "blocks"`` finds blocks; or all layers.
+        learning_rate: of Adam; None for that of TRAINABLE.
+        against: settings of :class:`gradcam_adv.training.AdversarialTraining`, whose validation is
+            under attack; None to train on clean photos.
+        epochs: how many times to go through the training photos.
+        seed: of the order of the photos and of random starts.
+        checkpoint: of an interrupted training.
+        verbose: as in Keras.
+    """
+    import keras
+
+    from gradcam_adv.training import AdversarialTraining
+
+    mean, deviation = scale
+    standardize = keras.layers.Normalization(
+        mean=mean, variance=np.square(deviation), name="standardize"
+    )
+    model = keras.Model(extractor.inputs, head(standardize(extractor.output)))
+    _choose_trainable(model, extractor, trainable)
+    settings: dict[str, Any] = {
+        "optimizer": keras.optimizers.Adam(learning_rate or TRAINABLE[trainable]),
+        "metrics": ["accuracy"],
+        "jit_compile": False,
+    }
+    if against is None:
+        fitted = model
+        settings["loss"] = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    else:
+        fitted = AdversarialTraining(model, **against, seed=seed)
+    fitted.compile(**settings)
+
+    def batch(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return pixels(rows), labels[rows]
+
+    history = _fit(
+        fitted, batch, train, validation, epochs, seed, checkpoint, verbose=verbose, what="network"
+    )
+    _fold(head, mean, deviation)
+    return history
+
+
+def _choose_trainable(model: keras.Model, extractor: keras.Model, trainable: str) -> None:
+    """Let the chosen layers of the base be trained, and no batch normalization."""
+    import keras
+
+    from gradcam_adv.graph.flat import flatten
+    from gradcam_adv.graph.layers import block_ends
+
+    calls = flatten(model).calls
+    first = len(calls)
+    if trainable == "last block":
+        _, *before = reversed(block_ends(flatten(model)))
+        first = calls.index(before[0]) + 1 if before else 0
+    elif trainable == "all":
+        first = 0
+    chosen = {id(call.operation) for call in calls[first:]}
+    for layer in extractor.layers:
+        fixed = isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = id(layer) in chosen and not fixed
+
+
+def _fold(head: keras.Model, mean: np.ndarray, deviation: np.ndarray) -> None:
+    """Fold the scaling of standardized features into the first dense layer of a head."""
+    hidden_layer = head.get_layer("hidden")
+    kernel, bias = hidden_layer.get_weights()
+    kernel = kernel / deviation[:, np.newaxis]
+    hidden_layer.set_weights([kernel, bias - mean @ kernel])
+
+
+def _fit(
+    model: keras.Model,
+    batch: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    train: np.ndarray,
+    validation: np.ndarray,
+    epochs: int,
+    seed: int,
+    checkpoint: Checkpoint | None,
+    *,
+    verbose: int | str,
+    what: str,
+) -> pd.DataFrame:
+    """Train a compiled model in place; one row per epoch. ``batch`` gives inputs and labels.
+
+    It keeps the weights of the first epoch with the highest validation accuracy.
+    """
+    import keras
+
+    for limited, limit in (
         ("epochs", keras.config.max_epochs()),
         ("steps of an epoch", keras.config.max_steps_per_epoch()),
     ):
         if limit:
             raise ValueError(
-                f"Expected no limit on {what} in Keras (KERAS_MAX_EPOCHS, "
+                f"Expected no limit on {limited} in Keras (KERAS_MAX_EPOCHS, "
                 f"KERAS_MAX_STEPS_PER_EPOCH). Received: {limit}"
             )
-    length = len(features[0])
-    mean, deviation = _scale(features, train)
-
-    def batch(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found = np.stack([features[i // length][i % length] for i in rows])
-        return (found - mean) / deviation, labels[rows]
 
     def shuffled_forever() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         # Keras reads ahead. A PyDataset that is shuffled at the end of each epoch could be shuffled
@@ -188,24 +324,18 @@ def train_head(
         def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
             return batch(validation[index * BATCH : (index + 1) * BATCH])
 
-    head.compile(
-        optimizer=keras.optimizers.Adam(LEARNING_RATE),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=False,
-    )
-    progress = _Progress(head, checkpoint)
+    progress = _Progress(model, checkpoint)
     done = len(progress.history)
 
     no_bar = None if verbose == "auto" else not verbose
-    with tqdm(total=epochs, initial=done, desc="head", unit="epoch", disable=no_bar) as bar:
+    with tqdm(total=epochs, initial=done, desc=what, unit="epoch", disable=no_bar) as bar:
 
         def end_epoch(_: int, logs: dict[str, float]) -> None:
             progress.end_epoch(logs)
             bar.update()
 
         if done < epochs:
-            head.fit(
+            model.fit(
                 shuffled_forever(),
                 steps_per_epoch=-(-len(train) // BATCH),
                 shuffle=False,  # the generator shuffles
@@ -215,27 +345,23 @@ def train_head(
                 callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=end_epoch)],
                 verbose=0,
             )
-    head.set_weights(progress.best)
-    hidden_layer = head.get_layer("hidden")
-    kernel, bias = hidden_layer.get_weights()
-    kernel = kernel / deviation[:, np.newaxis]
-    hidden_layer.set_weights([kernel, bias - mean @ kernel])
+    model.set_weights(progress.best)
     table = pd.DataFrame(progress.history, columns=METRICS)
     table.insert(0, "epoch", np.arange(1, len(table) + 1))
     return table
 
 
 class _Progress:
-    """Everything that the next epochs depend on. From a checkpoint, it is put into the head."""
+    """Everything that the next epochs depend on. From a checkpoint, it is put into the model."""
 
-    def __init__(self, head: keras.Model, checkpoint: Checkpoint | None) -> None:
-        head.optimizer.build(head.trainable_variables)
-        self._head = head
+    def __init__(self, model: keras.Model, checkpoint: Checkpoint | None) -> None:
+        model.optimizer.build(model.trainable_variables)
+        self._model = model
         self._checkpoint = checkpoint
-        # With the state of dropout's seed generator, and Adam's moments and step count.
-        self._variables = [*head.variables, *head.optimizer.variables]
+        # With the state of seed generators, and Adam's moments and step count.
+        self._variables = [*model.variables, *model.optimizer.variables]
         self.history: list[list[float]] = []  # METRICS per finished epoch
-        self.best: list[np.ndarray] = head.get_weights()  # after the best epoch
+        self.best: list[np.ndarray] = model.get_weights()  # after the best epoch
         arrays = checkpoint.read(self._state().keys()) if checkpoint else {}
         if arrays:
             self.history = arrays["history"].tolist()
@@ -254,13 +380,15 @@ class _Progress:
         """Record the metrics of an epoch, and its weights if it is the best; save the state."""
         column = METRICS.index("val_accuracy")
         if all(logs["val_accuracy"] > row[column] for row in self.history):
-            self.best = self._head.get_weights()
+            self.best = self._model.get_weights()
         self.history.append([logs[metric] for metric in METRICS])
         if self._checkpoint:
             self._checkpoint.write(self._state)
 
 
-def _scale(features: Sequence[np.ndarray], train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def feature_scale(
+    features: Sequence[np.ndarray], train: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each feature over the training photos, each float32 (F,)."""
     length = len(features[0])
 

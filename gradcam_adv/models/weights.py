@@ -136,6 +136,13 @@ def _imagenet(backbone: Backbone, or_random: bool, download: bool) -> Weights:
 
     With ``download`` False, a file on the server stays there.
     """
+    if not backbone.weights_url:
+        if or_random:
+            return Weights("random", note=f"not made for {backbone.title}")
+        raise ValueError(
+            f"Expected a network with ImageNet weights, or weights 'auto' or 'random'. "
+            f"Received: {backbone.name}, which has none"
+        )
     home = machine.keras_home()
     path = home / "models" / backbone.weights_url.rsplit("/", 1)[1]
     if path.is_file():

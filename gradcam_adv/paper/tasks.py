@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from gradcam_adv.files import write
+from gradcam_adv.models.backbones import training_of
 from gradcam_adv.paper import draws, judge, readings, seeds
 from gradcam_adv.runs.engines import Engine
 from gradcam_adv.runs.records import Names
@@ -34,6 +35,8 @@ def summaries_of(plans: Mapping[str, Plan]) -> dict[str, SummaryTask]:
 class CompareSeeds(Task):
     """Numbers and verdicts over the seeds of the training; the first seed is the study's own.
 
+    Where networks are trained in several ways, also the numbers under each one's own attack.
+
     Attributes:
         summaries: as of :func:`summaries_of`.
         order: of the seeds.
@@ -43,7 +46,7 @@ class CompareSeeds(Task):
     kind = "seeds"
     stage = "score"
     version = 2
-    names = Names(r"seeds(_each|_gain|_verdicts)?\.csv")
+    names = Names(r"seeds(_each|_gain|_own|_verdicts)?\.csv")
 
     summaries: Mapping[str, SummaryTask]
     order: tuple[int, ...]
@@ -51,20 +54,30 @@ class CompareSeeds(Task):
     by_seed: Mapping[int, Arms] = not_an_input()
 
     def make(self, engine: Engine) -> list[Path]:
-        across, each, gains = [], [], []
+        across, each, gains, own = [], [], [], []
         for arm, plan in self.by_seed[self.order[0]].items():
             tables = {seed: _per_photo(arms[arm]) for seed, arms in self.by_seed.items()}
             epsilons = plan.study.vid_epsilons
             found = seeds.across(tables, epsilons)
             across.append(found.assign(arm=arm))
             each.append(seeds.each(tables, epsilons).assign(arm=arm))
-            for seed, arms in self.by_seed.items():
-                gains.append(arms[arm].mod.table("gain").assign(arm=arm, seed=seed))
+            of_gain, of_half = (
+                [
+                    arms[arm].mod.table(name).assign(arm=arm, seed=seed)
+                    for seed, arms in self.by_seed.items()
+                ]
+                for name in ("gain", "half_shift")
+            )
+            gains += of_gain
+            if any(map(training_of, plan.study.networks)):
+                shown = (plan.headline(pd.concat(parts)) for parts in (of_gain, of_half))
+                own.append(seeds.under_own_attack(tables, epsilons, *shown).assign(arm=arm))
         judged = {
             seed: judge.judge_plan(arms, variation=True) for seed, arms in self.by_seed.items()
         }
         return write.tables(
             self.folder,
+            **({"seeds_own": pd.concat(own, ignore_index=True)} if own else {}),
             seeds=pd.concat(across, ignore_index=True),
             seeds_each=pd.concat(each, ignore_index=True),
             seeds_gain=pd.concat(gains, ignore_index=True),

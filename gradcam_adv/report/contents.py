@@ -72,6 +72,8 @@ def of_run(
         across, counts = common["seeds"], common["seeds_verdicts"]
         gains = plan.headline(common["seeds_gain"])
         values["seeds"] = seeds.section(study.seeds, across, counts, gains, study.source)
+        if "seeds_own" in common:
+            values["seeds"]["own"] = seeds.own_rows(common["seeds_own"])
     if "readings" in common:
         values["readings"] = reading_sections.section(
             common, other_data=study.other_data, source=study.source

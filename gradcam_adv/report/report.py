@@ -46,12 +46,12 @@ Tables = dict[str, pd.DataFrame]
 _TABLES = (
     "accuracy|arms_accuracy|arms_mod|attacks|bracket|checks|claims|depth|excess|excluded|gain(_curves|_order)?|half_shift|"
     "identities|insertion|layers|mod|nissim|noise_draws|"
-    "photos|predictions|psnr|readings(_distances|_facts|_orders|_verdicts)?|seeds(_each|_gain|_verdicts)?|shift|"
+    "photos|predictions|psnr|readings(_distances|_facts|_orders|_verdicts)?|seeds(_each|_gain|_own|_verdicts)?|shift|"
     "spectrum|table_[123]|transfer|unrelated|vid|zero_gradients"
 )
 _FIGURES = (
     r"bracket|crops|curves|depth_profile|figure_\d|gain|readings_(distances|curves_\w+)|seeds|transfer|"
-    rf"layers_({'|'.join(BACKBONES)})_(\d+|blocks)"
+    rf"layers_({'|'.join(BACKBONES)})(@[\w.+-]+)?_(\d+|blocks)"
 )
 _ARM = f"({'|'.join(get_args(Arm))})"
 _FILES = (

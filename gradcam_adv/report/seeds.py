@@ -69,6 +69,42 @@ def _gains(gains: pd.DataFrame) -> list[dict[str, str]]:
     ]
 
 
+def own_rows(table: pd.DataFrame) -> list[dict[str, str]]:
+    """Of each arm, network and epsilon: what the network's own attack does, over the seeds."""
+    rows = []
+    for arm, of_arm in by_value(table, "arm"):
+        for network, of_network in by_value(of_arm, "network"):
+            without_epsilon = of_network["epsilon"].isna()
+            (half,) = rows_of(select(of_network[without_epsilon], quantity="half_shift"))
+            for epsilon, of_level in by_value(
+                of_network[~without_epsilon].sort_values("epsilon", kind="stable"), "epsilon"
+            ):
+                cells = {row.quantity: _own_cell(row) for row in rows_of(of_level)}
+                rows.append(
+                    {
+                        "Arm": arm,
+                        "Network": title(network),
+                        "ε": f"{epsilon:g}",
+                        "Accuracy, %": cells.get("accuracy", "–"),
+                        "MOD": cells.get("mod", "–"),
+                        "MOD of noise": cells.get("mod_noise", "–"),
+                        "Gain": cells.get("gain", "–"),
+                        "Half-shift ε": _own_cell(half),
+                    }
+                )
+    return rows
+
+
+def _own_cell(row: Any) -> str:
+    """Mean over the seeds, and the interval over them; of accuracy in per cent."""
+    if row.quantity == "accuracy":
+        return interval(row.mean, row.t_low, row.t_high, True)
+    if not np.isfinite(row.mean):
+        return "above the curve"
+    shown = number if row.quantity in ("mod", "mod_noise") else "{:.3g}".format
+    return f"{shown(row.mean)} [{shown(row.t_low)}, {shown(row.t_high)}]"
+
+
 def _furthest(rows: pd.DataFrame) -> str:
     """The largest difference of two seeds, where it is, and the width of the other interval."""
     row = max(rows_of(rows), key=lambda row: row.greatest - row.least)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import stat
 import tomllib
 import unicodedata
@@ -17,11 +18,13 @@ from gradcam_adv.attacks.names import NAMES, settings_of
 from gradcam_adv.files.read import check_nesting
 from gradcam_adv.graph import GROUPS, Layers
 from gradcam_adv.models import backbones
+from gradcam_adv.training.methods import DEFAULTS, METHODS, checked
 
 Arm = Literal["plain", "aligned"]
 ThreatModel = Literal["white-box", "transfer"]
 # Keras' names for the precision in which networks compute.
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
+Trainable = Literal["head", "last block", "all"]
 
 
 def _reading(default: str, question: str, unoffered: str = "") -> Any:
@@ -74,11 +77,19 @@ class Study:
         margin: how much is shown around an aligned face on each side, in units of the face.
         split: shares of train, validation and test.
         image_size: side of the square images in pixels.
-        networks: one or more of the five.
+        networks: one or more of the five, or "smallresnet". "vgg16@pgd" is VGG16 trained in another
+            way, by the name of a training.
         weights: of the bases: "auto", "imagenet", "random" or a directory of weights files.
-        epochs: how many epochs the heads are trained.
-        seeds: the heads are trained once with each seed. Results are those of the first seed unless
-            they say otherwise.
+        epochs: how many epochs the heads are trained, and what else is trained with them.
+        trainable: what is trained: the "head" alone, as in the paper; with it the "last block" of
+            the base; or "all" layers.
+        learning_rate: of the training; None for 0.001 for heads alone, and 0.0001 for more.
+        training: further ways to train, a table of name = settings; "fgsm-rs", "pgd" and "trades"
+            are known without an entry. Only networks whose name ends in @ and such a name are
+            trained so.
+        seeds: the heads are trained once with each seed, and what is trained with them; with
+            trainable = "all" random bases are drawn anew, too. Results are those of the first seed
+            unless they say otherwise.
         epsilons: sizes of the attack, in the unit that the readings say; 0 is always among them.
         gain_epsilons: further sizes of the white-box attack, at which only its gain is measured:
             how many times larger noise must be to move the heatmaps as far.
@@ -121,9 +132,12 @@ class Study:
     margin: float = 0.1
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)
     image_size: int = 224
-    networks: tuple[str, ...] = tuple(backbones.BACKBONES)
+    networks: tuple[str, ...] = backbones.FIVE
     weights: str = "auto"
     epochs: int = 60
+    trainable: Trainable = "head"
+    learning_rate: float | None = None
+    training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
     epsilons: tuple[float, ...] = (0.0, 0.01, 0.05, 0.075, 0.1)
     gain_epsilons: tuple[float, ...] = (0.001, 0.002, 0.005)
@@ -164,7 +178,14 @@ class Study:
 
     def layers_of(self, network: str) -> Layers:
         """The layers of a network that are explained for the example photos."""
-        return self.layers[network] if isinstance(self.layers, dict) else self.layers
+        if isinstance(self.layers, dict):
+            return self.layers[backbones.backbone_of(network)]
+        return self.layers
+
+    def against(self, network: str) -> dict[str, Any] | None:
+        """All settings of a network's adversarial training; None if it is trained normally."""
+        name = backbones.training_of(network)
+        return {"method": name, **DEFAULTS, **self.training.get(name, {})} if name else None
 
     @property
     def vid_epsilons(self) -> tuple[float, ...]:
@@ -360,10 +381,28 @@ def _further_epsilons(key: str, value: object) -> tuple[float, ...]:
 
 
 def _networks(key: str, value: object) -> tuple[str, ...]:
-    names = [backbones.find(name).name for name in value] if _is_list(value) else []
-    if not _is_list(names, unique=True):
+    if not _is_list(value, unique=True):
         raise _wrong(key, "a list of networks, each once", value)
-    return tuple(names)
+    for name in value:
+        backbones.find(name)
+    return tuple(value)
+
+
+def _training(key: str, value: object) -> dict[str, dict[str, Any]]:
+    """The settings that are given of each adversarial training, by its name."""
+    if not isinstance(value, dict):
+        raise _wrong(key, "a table of name = settings", value)
+    for name, settings in value.items():
+        if not re.fullmatch(r"[\w.+-]+", name):
+            raise _wrong(key, "names of letters, digits and ._+-", name)
+        if not isinstance(settings, dict):
+            raise _wrong(f"{key}.{name}", "a table of settings", settings)
+        _refuse_unknown(settings, ["method", *DEFAULTS], f"{key}.{name}.")
+        try:
+            checked(**{"method": name, **settings})
+        except ValueError as error:
+            raise ValueError(f"{error}, in {key}.{name}") from None
+    return value
 
 
 def _layers(key: str, value: object) -> Layers | dict[str, Layers]:
@@ -406,6 +445,12 @@ def _measure(key: str, value: object) -> str:
     return _one_of(key, value, tuple(MEASURES))
 
 
+def _learning_rate(key: str, value: object) -> float:
+    if not _is_number(value, 0, 1) or value == 0:
+        raise _wrong(key, "a number above 0, at most 1", value)
+    return float(value)
+
+
 def _at_least(minimum: int) -> Callable[[str, object], int]:
     return lambda key, value: _integer(key, value, minimum)
 
@@ -424,6 +469,9 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "networks": _networks,
     "weights": _text,
     "epochs": _at_least(1),
+    "trainable": lambda key, value: _one_of(key, value, get_args(Trainable)),
+    "learning_rate": _learning_rate,
+    "training": _training,
     "seeds": _seeds,
     "epsilons": _epsilons,
     "gain_epsilons": _further_epsilons,
@@ -454,6 +502,10 @@ def reading_choices(key: str) -> tuple[str, ...]:
 def _check_together(study: Study) -> None:
     if study.max_photos is not None and study.max_photos < study.min_photos:
         raise _wrong("max_photos", f"at least min_photos = {study.min_photos}", study.max_photos)
+    for name in study.networks:
+        _, marked, training = name.partition("@")
+        if marked and training not in (known := [*METHODS, *study.training]):
+            raise _wrong("networks", f"backbone@training, one of {', '.join(known)}", name)
     if study.source not in study.networks:
         backbones.find(study.source)
         raise _wrong(
@@ -470,6 +522,6 @@ def _check_together(study: Study) -> None:
         backbones.check_image_size(backbones.find(name), study.image_size)
     if isinstance(study.layers, dict):
         for name in study.networks:
-            if name not in study.layers:
+            if backbones.backbone_of(name) not in study.layers:
                 expected = f"layers of every network of the study, also {name}"
                 raise _wrong("layers", expected, study.layers)

@@ -13,6 +13,7 @@ from gradcam_adv.batching import BATCH_SIZE
 from gradcam_adv.data.sources import Listing
 from gradcam_adv.files.text import shown
 from gradcam_adv.metrics.nissim import WINDOW
+from gradcam_adv.models.backbones import backbone_of
 from gradcam_adv.models.weights import Weights
 from gradcam_adv.runs.tasks import Task
 from gradcam_adv.study.attack_plan import AttackPlan
@@ -43,7 +44,7 @@ from gradcam_adv.study.stages.score import (
     SummarizeLayers,
     SummarizeScores,
 )
-from gradcam_adv.study.stages.train import Train
+from gradcam_adv.study.stages.train import Train, TrainNetwork
 from gradcam_adv.study.tables import select
 
 # In the order in which they run; the last one is the report's.
@@ -96,7 +97,13 @@ class ArmPlan:
         source, networks = self.study.source, self.study.networks
         by_network = [self.of(network) for network in sorted(networks, key=lambda n: n != source)]
         over_all = [*self.transfer.values(), *self.transfer_score.values(), *self.summaries]
-        return [*by_network, over_all]
+        # Networks of one backbone share its features.
+        done: set[Path] = set()
+        parts = []
+        for part in (*by_network, over_all):
+            parts.append([task for task in part if task.folder not in done])
+            done.update(task.folder for task in part)
+        return parts
 
     def of(self, network: str) -> list[Task]:
         """The tasks of one network that need no other network but the source."""
@@ -245,24 +252,34 @@ def _plan_arm(
         network: {"run": run, "arm": arm, "network": network, "photos": photos}
         for network in study.networks
     }
-    features, train = {}, {}
+    features: dict[str, Features] = {}
+    train: dict[str, Train] = {}
     for network in study.networks:
         features[network] = Features(
-            **of[network],
+            **of[network] | {"network": backbone_of(network)},
             weights=weights[network],
             preprocessing=readings.preprocessing,
             pooling=readings.pooling,
             batch_size=study.batch_size or BATCH_SIZE,
-            seed=seed,
+            seed=study.seeds[0] if study.trainable == "all" else seed,
         )
-        train[network] = Train(
-            **of[network],
-            features=features[network],
-            epochs=study.epochs,
-            seed=study.seeds[0],
-            models=models,
-            study=study.name,
-        )
+        training = of[network] | {
+            "features": features[network],
+            "epochs": study.epochs,
+            "seed": study.seeds[0],
+            "models": models,
+            "study": study.name,
+        }
+        against = study.against(network)
+        if study.trainable == "head" and against is None:
+            train[network] = Train(**training)
+        else:
+            train[network] = TrainNetwork(
+                **training,
+                trainable=study.trainable,
+                learning_rate=study.learning_rate,
+                against=against,
+            )
     attacks = AttackPlan(
         study,
         {

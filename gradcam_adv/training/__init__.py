@@ -1,4 +1,4 @@
-"""Training with attacks: what a network's attention does under attack while the network learns."""
+"""Training with attacks: measuring attention while a network learns, and training against attacks."""
 
 import lazy_loader
 

@@ -1,3 +1,4 @@
+from .adversarial import AdversarialTraining
 from .callback import AttentionUnderAttack
 
-__all__ = ["AttentionUnderAttack"]
+__all__ = ["AdversarialTraining", "AttentionUnderAttack"]

@@ -1,10 +1,11 @@
-"""Training: a dense head on the base's features, and the whole classifier as a ``.keras`` file."""
+"""Training: a dense head, on features or with layers of its base, and the whole ``.keras`` file."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,20 +14,21 @@ from gradcam_adv import machine, validation
 from gradcam_adv.data.datasets import SPLITS
 from gradcam_adv.files import read, write
 from gradcam_adv.files.checkpoints import Checkpoint
-from gradcam_adv.models import classifiers
+from gradcam_adv.models import backbones, classifiers
 from gradcam_adv.models.backbones import BACKBONES
 from gradcam_adv.runs.engines import Engine
 from gradcam_adv.runs.records import Names
 from gradcam_adv.runs.tasks import not_an_input
-from gradcam_adv.study.config import Arm, Precision
+from gradcam_adv.study.config import Arm, Precision, Trainable
 from gradcam_adv.study.stages.features import Features
 from gradcam_adv.study.stages.network_task import NetworkTask
+from gradcam_adv.training.methods import checked
 
 if TYPE_CHECKING:
     import keras
 
 # In a folder of their arm; models of another seed or reading have a folder above it.
-_MODEL = rf"([^/]+/)?({'|'.join(get_args(Arm))})/({'|'.join(BACKBONES)})\.(keras|json)"
+_MODEL = rf"([^/]+/)?({'|'.join(get_args(Arm))})/({'|'.join(BACKBONES)})(@[\w.+-]+)?\.(keras|json)"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -68,10 +70,7 @@ class Train(NetworkTask):
         return model if precision == "float32" else classifiers.in_precision(model, precision)
 
     def make(self, engine: Engine) -> list[Path]:
-        from gradcam_adv.graph.predictor import Predictor
-        from gradcam_adv.models import training
-
-        table, batch_size = self.photos.table, self.features.batch_size
+        table = self.photos.table
         features = self.features.slices()
         length = len(features[0])
         names = [table["photo"].iloc[i * length :].tolist() for i in range(len(features))]
@@ -82,32 +81,12 @@ class Train(NetworkTask):
         split = {name: np.flatnonzero(table["split"] == name) for name in SPLITS}
         head = classifiers.dense_head(features[0].shape[1], len(self.photos.identities), self.seed)
         checkpoint = self.folder / "checkpoint.npz"
-        history = training.train_head(
-            head,
-            features,
-            labels,
-            split["train"],
-            split["validation"],
-            epochs=self.epochs,
-            seed=self.seed,
-            checkpoint=Checkpoint(checkpoint),
-            verbose="auto",
-        )
+        history, extractor = self._fit(head, features, labels, split, Checkpoint(checkpoint))
         _check_losses(history, self.network)
         write.table(self.folder / "history.csv", history)
 
-        model = classifiers.assemble(self.features.extractor(), head)
-        parts = []
-        logits_of = Predictor(head, batch_size)
-        for part, of_part in zip(features, names, strict=True):
-            with validation.naming(of_part, f"the head of {self.network}"):
-                parts.append(logits_of(part))
-        head_logits = np.concatenate(parts)
-        first = table.iloc[:batch_size]  # one batch tells
-        with validation.naming(first["photo"].tolist(), self.network):
-            logits = Predictor(model, batch_size)(self.photos.pixels(first))
-        _check_same(logits, head_logits[: len(first)], self.network)
-        right = head_logits.argmax(axis=1) == labels
+        model = classifiers.assemble(extractor, head)
+        right = self._logits(model, head, features, names).argmax(axis=1) == labels
         accuracy = {
             name: {"right": int(right[rows].sum()), "photos": len(rows)}
             for name, rows in split.items()
@@ -116,6 +95,53 @@ class Train(NetworkTask):
         # Only now: until here an interruption would have the head trained again.
         checkpoint.unlink(missing_ok=True)
         return [self.folder / "history.csv", self.outside, self.outside.with_suffix(".json")]
+
+    def _fit(
+        self,
+        head: keras.Model,
+        features: list[np.ndarray],
+        labels: np.ndarray,
+        split: dict[str, np.ndarray],
+        checkpoint: Checkpoint,
+    ) -> tuple[pd.DataFrame, keras.Model]:
+        """Train the head in place; the history, and the model from pixels to features."""
+        from gradcam_adv.models import training
+
+        history = training.train_head(
+            head,
+            features,
+            labels,
+            split["train"],
+            split["validation"],
+            epochs=self.epochs,
+            seed=self.seed,
+            checkpoint=checkpoint,
+            verbose="auto",
+        )
+        return history, self.features.extractor()
+
+    def _logits(
+        self,
+        model: keras.Model,
+        head: keras.Model,
+        features: list[np.ndarray],
+        names: list[list[str]],
+    ) -> np.ndarray:
+        """Of every photo, by the head; ValueError if the classifier ``model`` gives others."""
+        from gradcam_adv.graph.predictor import Predictor
+
+        batch_size = self.features.batch_size
+        parts = []
+        logits_of = Predictor(head, batch_size)
+        for part, of_part in zip(features, names, strict=True):
+            with validation.naming(of_part, f"the head of {self.network}"):
+                parts.append(logits_of(part))
+        head_logits = np.concatenate(parts)
+        first = self.photos.table.iloc[:batch_size]  # one batch tells
+        with validation.naming(first["photo"].tolist(), self.network):
+            logits = Predictor(model, batch_size)(self.photos.pixels(first))
+        _check_same(logits, head_logits[: len(first)], self.network)
+        return head_logits
 
     def _facts(self, accuracy: dict[str, dict[str, int]]) -> dict[str, object]:
         """What stands beside the model as JSON."""
@@ -137,6 +163,77 @@ class Train(NetworkTask):
             "versions": machine.versions(),
             "accuracy": accuracy,
         }
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TrainNetwork(Train):
+    """A classifier trained from photos: against attacks, or with layers of its base.
+
+    Its features are those of the base as it is before the training. They scale what the head gets.
+
+    Attributes:
+        trainable: what is trained, one of :data:`gradcam_adv.models.training.TRAINABLE`.
+        learning_rate: None for the usual one.
+        against: settings of the adversarial training; None for clean photos.
+    """
+
+    trainable: Trainable
+    learning_rate: float | None
+    against: Mapping[str, Any] | None
+
+    @property
+    def effort(self) -> float:
+        # A pass forward and back costs about three forward.
+        gradients = 1 if self.against is None else 1 + checked(**self.against).steps
+        return self.seconds(3 * gradients * self.epochs * len(self.photos.table))
+
+    def _fit(
+        self,
+        head: keras.Model,
+        features: list[np.ndarray],
+        labels: np.ndarray,
+        split: dict[str, np.ndarray],
+        checkpoint: Checkpoint,
+    ) -> tuple[pd.DataFrame, keras.Model]:
+        from gradcam_adv.models import training
+
+        extractor = self.features.extractor()
+        layer = backbones.find(self.network).last_activation
+        history = training.train_network(
+            extractor,
+            head,
+            lambda rows: self.photos.pixels(self.photos.table.iloc[rows]),
+            labels,
+            split["train"],
+            split["validation"],
+            scale=training.feature_scale(features, split["train"]),
+            trainable=self.trainable,
+            learning_rate=self.learning_rate,
+            against=None if self.against is None else {**self.against, "layer": layer},
+            epochs=self.epochs,
+            seed=self.seed,
+            checkpoint=checkpoint,
+            verbose="auto",
+        )
+        return history, extractor
+
+    def _logits(
+        self,
+        model: keras.Model,
+        head: keras.Model,
+        features: list[np.ndarray],
+        names: list[list[str]],
+    ) -> np.ndarray:
+        """Of every photo, by the classifier, since the features are no longer those of its base."""
+        from gradcam_adv.graph.predictor import Predictor
+
+        logits_of = Predictor(model, self.features.batch_size)
+        parts, length = [], len(features[0])
+        for number, of_part in enumerate(names):
+            rows = self.photos.table.iloc[number * length : (number + 1) * length]
+            with validation.naming(of_part, self.network):
+                parts.append(logits_of(self.photos.pixels(rows)))
+        return np.concatenate(parts)
 
 
 def _check_losses(history: pd.DataFrame, network: str) -> None:
