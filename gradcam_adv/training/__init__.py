@@ -1,4 +1,4 @@
-"""Training with attacks: measuring attention while a network learns, and training against attacks."""
+"""Attention while a network learns, and training against attacks."""
 
 import lazy_loader
 
