@@ -264,9 +264,9 @@ def _disabled(messages: logging.Logger) -> Iterator[None]:
 def _unchanged(model: keras.Model) -> Iterator[None]:
     """Give back random states and variables that are not trained as they were.
 
-    Copying a dense layer draws from Python's generator. Layers that are told to be in training
-    mode, as Monte Carlo dropout is, change the state of their generator or their statistics in
-    every forward pass, as they do in Keras' own ``predict``.
+    Copying a dense layer draws from Python's generator. Layers of a user's own that are always in
+    training mode, as Monte Carlo dropout is, change their generator or their statistics in every
+    forward pass, as they do in Keras' own ``predict``.
     """
     of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     variables = [variable for variable in model.variables if not variable.trainable]
