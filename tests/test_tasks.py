@@ -1,17 +1,23 @@
 """The tasks of a plan: which of them another study, reading or version shares, and which not."""
 
 import dataclasses
+import gc
 import os
+import weakref
 
+import keras
+import numpy as np
 import pandas as pd
 import pytest
 
+from gradcam_adv import GradCAM
 from gradcam_adv.data import sources
 from gradcam_adv.files import hashes, write
 from gradcam_adv.models import weights
 from gradcam_adv.runs import records
 from gradcam_adv.study import config, plan, variations
 from gradcam_adv.study.stages.evaluate import Evaluate
+from gradcam_adv.study.stages.network_task import close_model, open_model
 
 NETWORKS = ("vgg16", "resnet50", "xception")
 
@@ -230,3 +236,33 @@ def test_the_plan_of_some_networks_has_the_same_tasks(planned):
     same = {name for name, task in some.items() if own[name].folder == task.folder}
     assert {name for name in some if not name.endswith("/summary")} <= same
     assert kinds({name.removeprefix("plain/") for name in same}).isdisjoint({"transfer"})
+
+
+def test_a_model_is_opened_once_until_its_file_is_another(small_cnn, tmp_path):
+    path = tmp_path / "small.keras"
+    small_cnn.save(path)
+    first = open_model(path, "float32")
+    assert open_model(path, "float32") is first
+    assert open_model(path, "mixed_float16").get_layer("conv_a").compute_dtype == "float16"
+    again = open_model(path, "float32")  # only one is kept
+    assert again is not first
+    changed = keras.models.clone_model(small_cnn)
+    changed.set_weights([2 * values for values in small_cnn.get_weights()])
+    changed.save(path)
+    other = open_model(path, "float32")
+    np.testing.assert_array_equal(other.get_weights()[0], changed.get_weights()[0])
+    path.unlink()
+    with pytest.raises(ValueError, match="Expected a .keras model file. Received: .*no file"):
+        open_model(path, "float32")
+
+
+def test_a_closed_model_is_freed_with_what_is_compiled_for_it(small_cnn, tmp_path):
+    path = tmp_path / "small.keras"
+    small_cnn.save(path)
+    images = np.zeros((2, *small_cnn.input_shape[1:]), np.float32)
+    GradCAM(open_model(path, "float32"))(images)
+    freed = weakref.ref(open_model(path, "float32"))
+    gc.collect()
+    assert freed() is not None
+    close_model()
+    assert freed() is None

@@ -19,7 +19,7 @@ from gradcam_adv.runs.engines import Engine, WriteSlice
 from gradcam_adv.runs.records import Names
 from gradcam_adv.runs.tasks import counted_as
 from gradcam_adv.study.photos import Photos
-from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask
+from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask, close_model
 
 if TYPE_CHECKING:
     import keras
@@ -62,6 +62,7 @@ class Features(NetworkTask, SlicedTask):
         return [self._statistics] if self.weights.origin == "random" else []
 
     def make(self, engine: Engine) -> list[Path]:
+        close_model()  # of the network before, whose memory this one needs
         if self.weights.origin == "random":
             checkpoint = self.folder / "checkpoint.npz"
             if not write.is_whole(self._statistics):

@@ -6,17 +6,21 @@ import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
-from gradcam_adv.files import write
-from gradcam_adv.models import backbones
+from gradcam_adv import backends
+from gradcam_adv.files import hashes, write
+from gradcam_adv.models import backbones, classifiers
 from gradcam_adv.runs.engines import Engine, Sliced, WriteSlice
 from gradcam_adv.runs.tasks import Task, not_an_input
 from gradcam_adv.study.columns import read_table
-from gradcam_adv.study.config import Arm
+from gradcam_adv.study.config import Arm, Precision
 from gradcam_adv.study.photos import Photos
+
+if TYPE_CHECKING:
+    import keras
 
 # For the time left: seconds until a network is built and compiled, and multiply-adds per second, in
 # 1e9.
@@ -50,6 +54,35 @@ class NetworkTask(Task):
         """About how long it takes to bring so many photos through the network, on two cores."""
         of_photo = backbones.find(self.network).multiply_adds * (self.photos.image_size / 224) ** 2
         return STARTING + passes * of_photo / SPEED
+
+
+# The last model that was opened in this process, by its file, that file's hash, and the precision.
+_opened: dict[tuple[Path, str, str], keras.Model] = {}
+
+
+def open_model(path: Path, precision: Precision) -> keras.Model:
+    """A saved classifier; the one that was opened last, with what is compiled for it, or a new one.
+
+    The tasks of a network follow each other, so each network is opened once. One is kept at a time.
+
+    Raises:
+        ValueError: no such file, or one that is not opened.
+    """
+    key = (path, hashes.sha256(path) if path.is_file() else "", precision)
+    if key not in _opened:
+        close_model()
+        model = classifiers.load_model(path)
+        _opened[key] = (
+            model if precision == "float32" else classifiers.in_precision(model, precision)
+        )
+    return _opened[key]
+
+
+def close_model() -> None:
+    """Free the model that was opened last, and what is compiled for it."""
+    if _opened:
+        _opened.clear()
+        backends.clear_session()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -21,7 +21,7 @@ from gradcam_adv.runs.records import Names
 from gradcam_adv.runs.tasks import not_an_input
 from gradcam_adv.study.config import Arm, Precision, Trainable
 from gradcam_adv.study.stages.features import Features
-from gradcam_adv.study.stages.network_task import NetworkTask
+from gradcam_adv.study.stages.network_task import NetworkTask, open_model
 from gradcam_adv.training.methods import checked
 
 if TYPE_CHECKING:
@@ -64,10 +64,10 @@ class Train(NetworkTask):
         Raises:
             ValueError: the file is gone, damaged, or a model of other people.
         """
-        model = classifiers.load_model(self.outside)
+        model = open_model(self.outside, precision)
         facts = read.json(self.outside.with_suffix(".json"))
         classifiers.check_classes(model, facts, self.photos.identities)
-        return model if precision == "float32" else classifiers.in_precision(model, precision)
+        return model
 
     def make(self, engine: Engine) -> list[Path]:
         table = self.photos.table
