@@ -1,4 +1,4 @@
-"""The five networks: their names, input, last layers, and the addresses of Keras' weights."""
+"""The networks: their names, input, last layers, and the addresses of Keras' weights."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Backbone:
     weights_md5: str
     weights_mb: int  # in megabytes; a saved classifier is slightly larger
     multiply_adds: float  # of one photo of 224 pixels, in 1e9
+    version_of: str = ""  # the network of the paper that it is a later version of
 
 
 _SERVER = "https://storage.googleapis.com/tensorflow/keras-applications"
@@ -67,6 +68,32 @@ BACKBONES = {
             multiply_adds=7.57,
         ),
         Backbone(
+            name="resnet50v2",
+            title="ResNet50 V2",
+            application="ResNet50V2",
+            minimum_size=32,
+            last_activation="post_relu",
+            preprocessing="tf",
+            weights_url=f"{_SERVER}/resnet/resnet50v2_{_NOTOP}",
+            weights_md5="fac2f116257151a9d068a22e544a4917",
+            weights_mb=95,
+            multiply_adds=3.48,
+            version_of="resnet50",
+        ),
+        Backbone(
+            name="resnet101v2",
+            title="ResNet101 V2",
+            application="ResNet101V2",
+            minimum_size=32,
+            last_activation="post_relu",
+            preprocessing="tf",
+            weights_url=f"{_SERVER}/resnet/resnet101v2_{_NOTOP}",
+            weights_md5="c0ed64b8031c3730f411d2eb4eea35b5",
+            weights_mb=171,
+            multiply_adds=7.19,
+            version_of="resnet101",
+        ),
+        Backbone(
             name="inceptionv3",
             title="InceptionNet v3",
             application="InceptionV3",
@@ -92,7 +119,14 @@ BACKBONES = {
         ),
     )
 }
-"""The five networks by name."""
+"""The networks by name."""
+PAPERS = tuple(name for name, backbone in BACKBONES.items() if not backbone.version_of)
+"""The names of the paper's five."""
+
+
+def of_paper(network: str) -> str:
+    """The network of the paper that it stands for: itself, or the one it is a version of."""
+    return find(network).version_of or network
 
 
 def title(network: str) -> str:
@@ -144,4 +178,5 @@ def epsilon_unit(name: str, unit: str, preprocessing: str) -> float:
     """
     if unit == "pixel" or preprocessing == "unit":
         return 1.0
-    return {"caffe": 1 / 255, "tf": 1 / 2}[find(name).preprocessing]
+    style = find(name).preprocessing if preprocessing == "own" else preprocessing
+    return {"caffe": 1 / 255, "tf": 1 / 2}[style]

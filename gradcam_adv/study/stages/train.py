@@ -33,6 +33,9 @@ _MODEL = rf"([^/]+/)?({'|'.join(get_args(Arm))})/({'|'.join(BACKBONES)})\.(keras
 class Train(NetworkTask):
     """The trained classifier, and ``history.csv`` of its training.
 
+    With folds there is a head for each: ``head-<fold>.npz`` and ``history-<fold>.csv``. The saved
+    classifier has the first one.
+
     Attributes:
         seed: of the head's training.
         models: folder of the arm's ``.keras`` files.
@@ -40,7 +43,7 @@ class Train(NetworkTask):
     """
 
     kind = stage = "train"
-    names = Names(r"history\.csv|checkpoint\.npz", models=_MODEL)
+    names = Names(r"history(-\d+)?\.csv|(checkpoint|head-\d+)\.npz", models=_MODEL)
 
     features: Features
     epochs: int
@@ -50,14 +53,14 @@ class Train(NetworkTask):
 
     @property
     def effort(self) -> float:
-        return 1 + 6e-4 * self.epochs * len(self.photos.table)
+        return 1 + 6e-4 * self.epochs * len(self.photos.table) * len(self.photos.splits())
 
     @property
     def outside(self) -> Path:
         return self.models / f"{self.network}.keras"
 
-    def model(self, precision: Precision = "float32") -> keras.Model:
-        """The classifier from pixels to logits.
+    def model(self, precision: Precision = "float32", fold: int | None = None) -> keras.Model:
+        """The classifier from pixels to logits, with the head of a fold if there are folds.
 
         Raises:
             ValueError: the file is gone, damaged, or a model of other people.
@@ -65,11 +68,13 @@ class Train(NetworkTask):
         model = classifiers.load_model(self.outside)
         facts = read.json(self.outside.with_suffix(".json"))
         classifiers.check_classes(model, facts, self.photos.identities)
+        if fold is not None:
+            with read.arrays(self._files(fold)[1]) as head:
+                classifiers.set_head(model, head)
         return model if precision == "float32" else classifiers.in_precision(model, precision)
 
     def make(self, engine: Engine) -> list[Path]:
         from gradcam_adv.graph.predictor import Predictor
-        from gradcam_adv.models import training
 
         table, batch_size = self.photos.table, self.features.batch_size
         features = self.features.slices()
@@ -79,9 +84,69 @@ class Train(NetworkTask):
             with validation.naming(of_part, self.network):
                 validation.check_finite(part, "features")
         labels = table["label"].to_numpy()
-        split = {name: np.flatnonzero(table["split"] == name) for name in SPLITS}
-        head = classifiers.dense_head(features[0].shape[1], len(self.photos.identities), self.seed)
-        checkpoint = self.folder / "checkpoint.npz"
+        files, heads = [], []
+        accuracy = {name: {"right": 0, "photos": 0} for name in SPLITS}
+        for fold, split in self.photos.splits().items():
+            head = classifiers.dense_head(
+                features[0].shape[1], len(self.photos.identities), self.seed
+            )
+            files += self._fit(head, features, labels, fold, split)
+            parts = []
+            logits_of = Predictor(head, batch_size)
+            for part, of_part in zip(features, names, strict=True):
+                with validation.naming(of_part, f"the head of {self.network}"):
+                    parts.append(logits_of(part))
+            logits = np.concatenate(parts)
+            right = logits.argmax(axis=1) == labels
+            for name, rows in split.items():
+                accuracy[name]["right"] += int(right[rows].sum())
+                accuracy[name]["photos"] += len(rows)
+            heads.append((head, logits))
+
+        head, head_logits = heads[0]
+        model = classifiers.assemble(self.features.extractor(), head)
+        first = table.iloc[:batch_size]  # one batch tells
+        with validation.naming(first["photo"].tolist(), self.network):
+            logits = Predictor(model, batch_size)(self.photos.pixels(first))
+        _check_same(logits, head_logits[: len(first)], self.network)
+        classifiers.save_model(model, self.outside, self._facts(accuracy))
+        # Only now: until here an interruption would have the head trained again.
+        self._checkpoint.unlink(missing_ok=True)
+        return [*files, self.outside, self.outside.with_suffix(".json")]
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder / "checkpoint.npz"
+
+    def _files(self, fold: int | None) -> list[Path]:
+        """The history of a fold, and its head; without folds the head is in the model alone."""
+        if fold is None:
+            return [self.folder / "history.csv"]
+        return [self.folder / f"history-{fold}.csv", self.folder / f"head-{fold}.npz"]
+
+    def _fit(
+        self,
+        head: keras.Model,
+        features: list[np.ndarray],
+        labels: np.ndarray,
+        fold: int | None,
+        split: dict[str, np.ndarray],
+    ) -> list[Path]:
+        """Train a head in place, or take it from its file; its files."""
+        from gradcam_adv.models import training
+
+        files = self._files(fold)
+        if fold is not None and all(map(write.is_whole, files)):
+            with read.arrays(files[1]) as arrays:
+                classifiers.set_head(head, arrays)
+            return files
+        untrained = sorted({*range(len(self.photos.identities))} - {*labels[split["train"]]})
+        if untrained:
+            people = ", ".join(self.photos.identities[label] for label in untrained)
+            raise ValueError(
+                f"Expected photos of every identity to train on. Received: none of {people}, "
+                f"outside folds {fold} and the next"
+            )
         history = training.train_head(
             head,
             features,
@@ -90,32 +155,16 @@ class Train(NetworkTask):
             split["validation"],
             epochs=self.epochs,
             seed=self.seed,
-            checkpoint=Checkpoint(checkpoint),
+            checkpoint=Checkpoint(self._checkpoint),
             verbose="auto",
         )
         _check_losses(history, self.network)
-        write.table(self.folder / "history.csv", history)
-
-        model = classifiers.assemble(self.features.extractor(), head)
-        parts = []
-        logits_of = Predictor(head, batch_size)
-        for part, of_part in zip(features, names, strict=True):
-            with validation.naming(of_part, f"the head of {self.network}"):
-                parts.append(logits_of(part))
-        head_logits = np.concatenate(parts)
-        first = table.iloc[:batch_size]  # one batch tells
-        with validation.naming(first["photo"].tolist(), self.network):
-            logits = Predictor(model, batch_size)(self.photos.pixels(first))
-        _check_same(logits, head_logits[: len(first)], self.network)
-        right = head_logits.argmax(axis=1) == labels
-        accuracy = {
-            name: {"right": int(right[rows].sum()), "photos": len(rows)}
-            for name, rows in split.items()
-        }
-        classifiers.save_model(model, self.outside, self._facts(accuracy))
-        # Only now: until here an interruption would have the head trained again.
-        checkpoint.unlink(missing_ok=True)
-        return [self.folder / "history.csv", self.outside, self.outside.with_suffix(".json")]
+        write.table(files[0], history)
+        if fold is not None:
+            write.arrays(files[1], classifiers.head_weights(head))
+            # The next head is another training.
+            self._checkpoint.unlink(missing_ok=True)
+        return files
 
     def _facts(self, accuracy: dict[str, dict[str, int]]) -> dict[str, object]:
         """What stands beside the model as JSON."""
