@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 
 from gradcam_adv.app import cli
 from gradcam_adv.files import hashes, read, write
+from gradcam_adv.report import archive
 from gradcam_adv.report.compare import Comparison, compare_runs, describe, open_run
 from gradcam_adv.runs.records import MANIFEST
 from gradcam_adv.study import tables
@@ -433,3 +435,90 @@ def test_with_json_the_command_prints_the_four_tables_and_nothing_else(tmp_path)
         table = pd.DataFrame(told[name], columns=expected.columns)
         pd.testing.assert_frame_equal(table, expected, check_dtype=False, rtol=1e-12)
         assert (tmp_path / "out" / f"compared_{name}.csv").exists()
+
+
+def test_an_archive_of_a_run_is_compared_as_the_run_itself(tmp_path):
+    folders = [write_run(tmp_path / "runs" / name, seed=seed) for seed, name in enumerate("ab")]
+    files = []
+    for folder in folders:
+        picture = folder / "figures" / "plain" / "crops.png"
+        picture.parent.mkdir(parents=True)
+        picture.write_bytes(b"a face")
+        files.append(tmp_path / f"{folder.name}.zip")
+        count = archive.write_archive(folder, open_run(folder).report, files[-1])
+        with zipfile.ZipFile(files[-1]) as content:
+            names = content.namelist()
+        assert count == len(names) == 5
+        assert names == [
+            "manifest.json",
+            "report/0a/manifest.json",
+            "tables/photos.csv",
+            "tables/plain/nissim.csv",
+            "tables/plain/predictions.csv",
+        ]
+    own, sent = compare_runs(*folders), compare_runs(*files)
+    for name, table in own.tables.items():
+        pd.testing.assert_frame_equal(sent.tables[name], table)
+    assert sent.runs[0].given == files[0]
+    assert describe(sent) == describe(own).replace(str(folders[0]), str(files[0])).replace(
+        str(folders[1]), str(files[1])
+    )
+    again = tmp_path / "again.zip"
+    archive.write_archive(folders[0], open_run(folders[0]).report, again)
+    assert again.read_bytes() == files[0].read_bytes()
+
+
+def test_a_table_that_somebody_changed_in_an_archive_is_refused(tmp_path):
+    folder = write_run(tmp_path / "a")
+    sent = tmp_path / "a.zip"
+    archive.write_archive(folder, open_run(folder).report, sent)
+    with zipfile.ZipFile(sent) as content:
+        members = {name: content.read(name) for name in content.namelist()}
+    members["tables/plain/nissim.csv"] = members["tables/plain/nissim.csv"].replace(b"0.", b"1.")
+    with zipfile.ZipFile(sent, "w") as content:
+        for name, text in members.items():
+            content.writestr(name, text)
+    with pytest.raises(ValueError, match=r"nissim.csv as the run's report wrote it"):
+        compare_runs(folder, sent)
+
+
+@pytest.mark.parametrize(
+    "name", ["../out.csv", "/tmp/out.csv", "tables/plain/a.png", "runs/manifest.json"]
+)
+def test_an_archive_with_anything_else_is_refused(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as content:
+        content.writestr("manifest.json", "{}")
+        content.writestr(name, "x")
+    with pytest.raises(ValueError, match=r"manifests and tables alone.*Received: .*, in .*x\.zip"):
+        compare_runs(tmp_path / "x.zip", tmp_path)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_file_that_is_no_archive_or_too_large_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "x.zip").write_text("no archive")
+    with pytest.raises(ValueError, match=r"Expected a whole archive of a run. Received: .*x\.zip"):
+        compare_runs(tmp_path / "x.zip", tmp_path)
+    with zipfile.ZipFile(tmp_path / "y.zip", "w") as content:
+        content.writestr("manifest.json", "{}" + 100 * " ")
+    monkeypatch.setattr(archive, "MOST_BYTES", 101)
+    with pytest.raises(ValueError, match="at most 101 bytes of tables. Received: 102"):
+        compare_runs(tmp_path / "y.zip", tmp_path)
+
+
+def test_the_results_of_a_run_are_exported_from_the_command_line(tmp_path):
+    write_run(tmp_path / "runs" / "one")
+    (tmp_path / "one.toml").write_text("")
+    arguments = ["export", str(tmp_path / "one.toml"), "--runs", str(tmp_path / "runs")]
+    sent = tmp_path / "one.zip"
+    result = CliRunner().invoke(cli.main, [*arguments, "--results", str(sent)])
+    assert result.exit_code == 0 and result.output == f"5 files in {sent}\n"
+    both = [str(tmp_path / "runs" / "one"), str(sent)]
+    assert CliRunner().invoke(cli.main, ["compare", *both]).exit_code == 0
+    for wrong, received in (
+        (["--network", "vgg16"], "--network"),
+        ([], "none of them"),
+        (["--results", str(sent), "--epsilon", "0.1"], "--epsilon, --results"),
+    ):
+        result = CliRunner().invoke(cli.main, [*arguments, *wrong])
+        assert result.exit_code == 2
+        assert f"or --results alone. Received: {received}" in result.output

@@ -15,7 +15,7 @@ from gradcam_adv.paper import facts, judge, printed, readings
 from gradcam_adv.paper.claims import CLAIMS
 from gradcam_adv.paper.distance import fitting
 from gradcam_adv.paper.draws import Photos, photos_of
-from gradcam_adv.paper.evidence import Evidence, Run
+from gradcam_adv.paper.evidence import Evidence, Run, as_papers
 from gradcam_adv.paper.readings import DEFAULT, Outcome
 from gradcam_adv.plots import style
 from gradcam_adv.report import reading_figures, reading_sections
@@ -778,3 +778,20 @@ def test_the_tables_of_a_real_run_are_accepted():
     assert row[list(expected)].to_dict() == pytest.approx(expected)
     assert row["low"] < 0.75 < row["high"]
     assert row["ratio_low"] < 0.75 < row["ratio_high"]
+
+
+def test_a_version_2_is_called_as_the_paper_s_network_where_readings_are_compared():
+    predictions = pd.DataFrame({"network": ["vgg16", "resnet50v2"], "photo": "a.png"})
+    study = parse({"name": "x", "networks": ["vgg16", "resnet50v2"], "source": "resnet50v2"})
+    run = Run(
+        {"plain": Evidence(predictions, predictions)},
+        study,
+        {"vgg16": "file", "resnet50v2": "random"},
+    )
+    named = as_papers(run)
+    assert named.networks == ("vgg16", "resnet50") and named.study.source == "resnet50"
+    assert named.others == ["vgg16"]
+    assert named.origins == {"vgg16": "file", "resnet50": "random"}
+    for table in (named.arms["plain"].predictions, named.arms["plain"].nissim):
+        assert table["network"].tolist() == ["vgg16", "resnet50"]
+    assert as_papers(named) is named

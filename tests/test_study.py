@@ -244,8 +244,9 @@ def test_a_network_whose_last_maps_have_one_position_is_refused():
 
 
 KNOWN_READINGS = (
-    "Expected keys out of epsilon_unit, preprocessing, pooling, attacked_label, explained_class, "
-    "perturbed_set, heatmap_size, vid_levels. Received: readings."
+    "Expected keys out of epsilon_unit, preprocessing, pooling, attacked_label, "
+    "stored_perturbation, clean_resizing, explained_score, explained_class, perturbed_set, "
+    "heatmap_size, compared, ssim, vid_levels. Received: readings."
 )
 LAYERS = "layers as one of all, conv, blocks, last, a list of these, or a table of network = list"
 
@@ -314,9 +315,23 @@ REFUSED = [
     ({"source": "resnet5"}, "Nearest: resnet50"),
     ({"networks": ["vgg16", "vgg16"]}, "networks as a list of networks, each once"),
     ({"networks": ["vgg16"]}, "source as one of the study's networks, vgg16. Received: 'resnet50'"),
-    ({"readings": {"explained_score": "logit"}}, KNOWN_READINGS + "explained_score"),
     ({"readings": {"heatmap_layer": "last activation"}}, KNOWN_READINGS + "heatmap_layer"),
-    ({"readings": {"ssim": "uniform 7"}}, KNOWN_READINGS + "ssim"),
+    (
+        {"readings": {"ssim": "uniform 7"}},
+        "readings.ssim as one of uniform, range 2, gaussian. Received: 'uniform 7'",
+    ),
+    (
+        {"readings": {"explained_score": "hidden", "explained_class": "clean"}},
+        "readings.explained_class as predicted where explained_score = hidden.*Received: 'clean'",
+    ),
+    (
+        {"measure": "hog", "readings": {"compared": "jet"}},
+        "measure as nissim where compared = jet and ssim = uniform. Received: 'hog'",
+    ),
+    (
+        {"readings": {"compared": "overlays", "heatmap_size": "native"}},
+        "readings.heatmap_size as input where compared = overlays. Received: 'native'",
+    ),
     ({"layers": "some"}, LAYERS + r". Received: 'some'"),
     ({"layers": "block1_conv1"}, LAYERS + r". Received: 'block1_conv1'"),
     ({"layers": ["conv", "block1_conv1"]}, LAYERS + r". Received: \['conv', 'block1_conv1'\]"),

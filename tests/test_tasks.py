@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import os
 import weakref
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ from gradcam_adv import GradCAM
 from gradcam_adv.data import sources
 from gradcam_adv.files import hashes, write
 from gradcam_adv.models import weights
-from gradcam_adv.runs import records
+from gradcam_adv.runs import records, tasks
 from gradcam_adv.study import config, plan, variations
 from gradcam_adv.study.stages.evaluate import Evaluate
 from gradcam_adv.study.stages.network_task import close_model, open_model
@@ -133,9 +134,16 @@ def test_which_tasks_depend_on_each_reading(planned):
         return differing(first, planned(dataclasses.replace(own, readings=changed)))
 
     assert kinds(dependent(preprocessing="unit")) == AFTER["features"]
+    assert kinds(dependent(preprocessing="tf")) == AFTER["features"]
     assert kinds(dependent(attacked_label="predicted")) == AFTER["attack"]
     assert kinds(dependent(epsilon_unit="network")) == AFTER["evaluate"]
     assert kinds(dependent(perturbed_set="jpeg")) == AFTER["evaluate"]
+    assert kinds(dependent(stored_perturbation="png")) == AFTER["evaluate"]
+    assert kinds(dependent(clean_resizing="nearest")) == AFTER["evaluate"]
+    assert kinds(dependent(explained_score="hidden")) == AFTER["evaluate"]
+    assert kinds(dependent(attacked_label="next")) == AFTER["attack"]
+    for scoring in ({"ssim": "gaussian"}, {"compared": "jet"}):
+        assert kinds(dependent(**scoring)) == {"score", "transfer_score"}
     explained = {"explain", "score", "transfer_score", "layers"}
     assert kinds(dependent(explained_class="true")) == explained
     assert dependent(vid_levels="all") == {"score/summary"}
@@ -152,6 +160,39 @@ def test_only_scores_depend_on_the_measure_and_by_default_they_are_as_before(pla
     assert not any("measure" in task.inputs for task in scores)
 
 
+def test_an_input_that_came_later_counts_only_where_it_is_not_the_default():
+    @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+    class Before(tasks.Task):
+        kind = stage = "before"
+
+        seed: int
+
+        def make(self, engine):
+            return []
+
+    @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+    class Now(Before):
+        form: str | None = tasks.later(None)
+
+    before, now = Before(run=Path("runs"), seed=1), Now(run=Path("runs"), seed=1)
+    assert now.inputs == {"version": 1, "seed": 1}
+    assert now.folder == before.folder
+    other = dataclasses.replace(now, form="x")
+    assert other.inputs == {"version": 1, "seed": 1, "form": "x"}
+    assert other.folder != before.folder
+
+
+def test_crops_of_other_clean_photos_are_cut_from_the_same_faces(planned):
+    own = parse()
+    changed = dataclasses.replace(own.readings, clean_resizing="nearest")
+    first, other = planned(own), planned(dataclasses.replace(own, readings=changed))
+    clean = other["aligned/evaluate/vgg16"].clean
+    assert clean.resizing == clean.data.resizing == "nearest"
+    assert clean.data.faces.folder == first["plain/faces"].folder
+    assert clean.data.folder != first["aligned/data"].folder
+    assert first["aligned/evaluate/vgg16"].photos.data.folder == first["aligned/data"].folder
+
+
 def test_photos_and_features_do_not_depend_on_the_seed_of_the_heads(planned):
     own = parse()
     found = differing(planned(own), planned(dataclasses.replace(own, seeds=(1,))))
@@ -165,7 +206,7 @@ def test_signs_are_computed_only_if_a_network_gets_them(planned):
         return [name for name in planned(own) if name.startswith("plain/attack/")]
 
     assert sorted(attacked(parse())) == [f"plain/attack/{network}" for network in sorted(NETWORKS)]
-    varied = variations.of_readings(parse(), native_fits=True)
+    varied, _ = variations.of_readings(parse(), native_fits=True)
     assert attacked(varied["epsilon_unit = network"]) == ["plain/attack/resnet50"]
 
 

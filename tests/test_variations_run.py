@@ -54,7 +54,7 @@ def test_the_table_of_readings_has_the_study_and_every_reading(run):
     found = table(run, "readings")
     names = list(found["reading"].unique())
     assert names[0] == readings.DEFAULT
-    assert len(names) == 16
+    assert len(names) == 35
     assert "heatmap_size = native" in names
     own = found.set_index(["reading", "epsilon"])
     accuracy = table(run, "plain/accuracy").query("attack == 'black-box'").set_index("epsilon")
@@ -85,18 +85,20 @@ def test_every_reading_has_a_distance_and_facts(run):
 
 
 def test_readings_share_the_tasks_that_they_do_not_change(run):
-    # Of the study, and of preprocessing = unit.
-    assert len(done(run, "plain/features/vgg16")) == 2
-    # Of these two, and of the second seed.
-    assert len(done(run, "plain/train/vgg16")) == 3
-    # Of these three, and of attacked_label = predicted; the unit of epsilon changes no sign.
-    assert len(done(run, "plain/attack/vgg16")) == 4
-    # Of the study, of the second seed, and of each reading with another perturbed set.
-    assert len(done(run, "plain/evaluate/vgg16")) == 2 + 8
+    # Of the study, of preprocessing = unit and tf, of flattened features and of larger photos.
+    assert len(done(run, "plain/features/vgg16")) == 5
+    # Of these, and of the second seed.
+    assert len(done(run, "plain/train/vgg16")) == 6
+    # Of these, and of attacked_label = predicted and next; the unit of epsilon changes no sign.
+    assert len(done(run, "plain/attack/vgg16")) == 8
+    # Of the study, of the second seed, of each reading with another perturbed set, model or score,
+    # and one for what is compared and all forms of SSIM.
+    assert len(done(run, "plain/evaluate/vgg16")) == 2 + 23 + 1
     assert len(done(run, "plain/explain/vgg16")) == 1
     models = run / "models" / "varied"
     folders = {path.parent.relative_to(models).as_posix() for path in models.rglob("*.keras")}
-    assert folders == {"plain", "seed-5/plain", "preprocessing-unit/plain"}
+    others = ("seed-5", "preprocessing-unit", "preprocessing-tf", "pooling-flatten")
+    assert folders == {"plain", *(f"{name}/plain" for name in (*others, "image_size-299"))}
 
 
 def test_seeds_train_other_heads_on_the_same_photos(run):

@@ -159,15 +159,34 @@ _stage("report", "report", "Tables and figures beside the paper's.")
 _stage("reproduce", "report", "All stages: the whole study.")
 
 
-@_command(*WORK, OPEN)
-def readings(open_page: bool, **options: Any) -> None:
+@_command(
+    *WORK,
+    OPEN,
+    click.option(
+        "--plan",
+        "only_plan",
+        is_flag=True,
+        help="Only list each reading, what it makes again, and about how long that takes. Chooses "
+        "the photos first.",
+    ),
+)
+def readings(open_page: bool, only_plan: bool, **options: Any) -> None:
     """All stages, then the study under other readings of what the paper leaves open.
 
     What is computed is reused. The report then says how near each reading comes to the paper's
-    tables, and which verdicts depend on a reading. Takes several times as long as the study.
+    tables, and which verdicts depend on a reading. Takes many times as long as the study.
 
-    Example: gradcam-adv readings studies/two.toml --photos people --weights weights
+    Example: gradcam-adv readings studies/two.toml --photos people --weights weights --plan
     """
+    if only_plan:
+        from gradcam_adv.app.reading_plan import reading_plan
+
+        pipeline = _pipeline(**options)
+        pipeline.run("data")
+        plans, left_out = pipeline.reading_plans()
+        say(*table_lines(reading_plan(plans, pipeline.runner).round({"minutes": 1})))
+        say(*(f"left out: {name}: {reason}" for name, reason in left_out.items()))
+        return
     _run("report", options, all_readings=True, open_page=open_page)
 
 
@@ -278,7 +297,7 @@ def check(files: tuple[Path, ...], as_json: bool) -> None:
 
 @_command(
     *WORK,
-    click.option("--network", required=True, help="The network on which the attack was made."),
+    click.option("--network", help="The network on which the attack was made."),
     click.option(
         "--arm",
         type=click.Choice(["plain", "aligned"]),
@@ -288,18 +307,49 @@ def check(files: tuple[Path, ...], as_json: bool) -> None:
     click.option(
         "--epsilon",
         type=float,
-        required=True,
         help="Size of the attack; of FGSM any, not only the study's.",
     ),
+    click.option("--output", type=FOLDER, metavar="DIR", help="Folder for the files."),
     click.option(
-        "--output", type=FOLDER, required=True, metavar="DIR", help="Folder for the files."
+        "--results",
+        type=PATH,
+        metavar="FILE.zip",
+        help="Instead: write the finished run's tables and manifests there, without photos, maps "
+        "and models. gradcam-adv compare reads it.",
     ),
 )
-def export(network: str, arm: Arm, epsilon: float, output: Path, **options: Any) -> None:
+def export(
+    network: str | None,
+    arm: Arm,
+    epsilon: float | None,
+    output: Path | None,
+    results: Path | None,
+    **options: Any,
+) -> None:
     """Write the perturbed test photos of one epsilon as PNG files (rounded to 8 bits).
 
+    With --results, all results of a finished run as one file to send to somebody. Its tables name
+    photos and people as the folders of photos do.
+
     Example: gradcam-adv export --network resnet50 --epsilon 0.05 --output exported
+
+    Example: gradcam-adv export studies/quick.toml --results quick.zip
     """
+    if results is not None and {network, epsilon, output} == {None}:
+        _export_results(results, options["runs"], options["study"])
+        return
+    if results is not None or network is None or epsilon is None or output is None:
+        given = {
+            "--network": network,
+            "--epsilon": epsilon,
+            "--output": output,
+            "--results": results,
+        }
+        received = ", ".join(name for name, value in given.items() if value is not None)
+        raise ValueError(
+            "Expected --network, --epsilon and --output, or --results alone. "
+            f"Received: {received or 'none of them'}"
+        )
     from gradcam_adv.models import backbones
     from gradcam_adv.study.export import check_epsilon, write_png
 
@@ -318,6 +368,16 @@ def export(network: str, arm: Arm, epsilon: float, output: Path, **options: Any)
     pipeline.run("attack")
     count = write_png(pipeline.plan.arms[arm], network, epsilon, output)
     say(f"{count} photos in {output}")
+
+
+def _export_results(archive: Path, runs: Path, study: Path) -> None:
+    from gradcam_adv.report.archive import write_archive
+    from gradcam_adv.report.compare import open_run
+    from gradcam_adv.study import config
+
+    run = open_run(runs / config.read(study).name)
+    count = write_archive(run.folder, run.report, archive)
+    say(f"{count} files in {archive}")
 
 
 @_command(click.argument("run", type=PATH, default=Path("runs/quick")), JSON)

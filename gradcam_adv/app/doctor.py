@@ -349,7 +349,8 @@ def _attacks_stored(study: Study, photos: int) -> float:
         for attack in attacks
         for network in study.networks
     )
-    return photos * study.split[2] * len(study.arms) * sizes * 3 * study.image_size**2
+    tested = photos * (1.0 if study.folds else study.split[2])
+    return tested * len(study.arms) * sizes * 3 * study.image_size**2
 
 
 def _free(folder: Path) -> int:

@@ -18,6 +18,7 @@ from gradcam_adv.batching import batch_size_for
 from gradcam_adv.data import sources
 from gradcam_adv.files import write
 from gradcam_adv.models import weights
+from gradcam_adv.models.backbones import title
 from gradcam_adv.paper import readings
 from gradcam_adv.paper.tasks import CompareReadings, CompareSeeds, summaries_of
 from gradcam_adv.report import early
@@ -96,6 +97,9 @@ class Pipeline:
             download=download,
         )
         self.weights = weights.resolve(study.weights, study.networks, download=download)
+        self._download = download
+        # Of networks that only readings have; None where none are at hand.
+        self._weights_of_readings: dict[str, weights.Weights | None] = {}
         self._allow_left_out = allow_left_out
         self._given = {**(given or {}), "allow_left_out": allow_left_out, "readings": False}
         self._engine = engine or Local()
@@ -112,12 +116,31 @@ class Pipeline:
         return make_plan(
             study,
             self.listing,
-            self.weights,
+            {network: self._weights(network) for network in study.networks},
             run=self.folder,
             models=variations.models_folder(self.models, self.study, study),
             allow_left_out=self._allow_left_out,
             layers=layers,
         )
+
+    def _weights(self, network: str) -> weights.Weights:
+        """Those of a network of the study, or of one that only a reading has.
+
+        ValueError if the study's networks are trained and no such weights of this one are at hand.
+        """
+        if network in self.weights:
+            return self.weights[network]
+        if network not in self._weights_of_readings:
+            try:
+                found = weights.resolve(self.study.weights, [network], download=self._download)
+            except ValueError:
+                found = {}
+            self._weights_of_readings[network] = found.get(network)
+        chosen = self._weights_of_readings[network]
+        trained = any(of_study.origin != "random" for of_study in self.weights.values())
+        if chosen is None or (trained and chosen.origin == "random"):
+            raise ValueError(f"Expected weights of {title(network)}. Received: none")
+        return chosen
 
     def run(self, until: str = "report", *, all_readings: bool = False) -> None:
         """Do every task up to the stage ``until`` that is not done yet.
@@ -237,25 +260,44 @@ class Pipeline:
             by_seed={seed: plan.arms for seed, plan in plans.items()},
         )
 
+    def reading_plans(self) -> tuple[dict[str, Plan], dict[str, str]]:
+        """The plans of the study and of its readings by name, and why others are left out."""
+        arms = self.plan.arms.values()
+        evaluations = [task for arm in arms for task in arm.evaluate.values()]
+        if all(map(self.runner.is_done, evaluations)):
+            native_fits = all(arm.native_fits() for arm in arms)
+        else:
+            self._start()
+            native_fits = checks.native_fits(self.study)
+        varied, left_out = variations.of_readings(self.study, native_fits=native_fits)
+        plans = {readings.DEFAULT: self.plan}
+        for name, variation in varied.items():
+            try:
+                plans[name] = self._planned(variation)
+            except ValueError as error:
+                left_out[name] = str(error)
+        return plans, left_out
+
     def _readings(self) -> tuple[list[Task], CompareReadings]:
         """The tasks of all readings, and the one over them; the study itself must be done."""
-        native_fits = all(arm.native_fits() for arm in self.plan.arms.values())
-        varied = variations.of_readings(self.study, native_fits=native_fits)
-        plans = {readings.DEFAULT: self.plan}
-        plans |= {name: self._planned(variation) for name, variation in varied.items()}
+        plans, left_out = self.reading_plans()
+        for name, reason in left_out.items():
+            logger.info("left out: %s: %s", name, reason)
         over = CompareReadings(
             run=self.folder,
             summaries=summaries_of(plans),
             by_name={name: plan.arms for name, plan in plans.items()},
+            left_out=left_out,
         )
         return _without_repeats(task for plan in plans.values() for task in plan.tasks), over
 
     def _report(self) -> WriteReport:
         """The report, with the seeds if there are several, and the readings if they are done."""
         extra: dict[str, Task] = {"seeds": self._over_seeds()} if self._seeds else {}
-        _, over = self._readings()
-        if self.runner.is_done(over):
-            extra["readings"] = over
+        if any(self.folder.glob(f"{CompareReadings.kind}/*/{records.MANIFEST}")):
+            _, over = self._readings()
+            if self.runner.is_done(over):
+                extra["readings"] = over
         summaries = [task for arm in self.plan.arms.values() for task in arm.summaries]
         return WriteReport(
             run=self.folder,

@@ -251,6 +251,40 @@ def assign(groups: np.ndarray, shares: tuple[float, float, float]) -> list[str]:
     return [split_of[group] for group in groups]
 
 
+def deal(table: pd.DataFrame, folds: int) -> np.ndarray:
+    """The fold of each photo of a table of photos, int (N,): 0 to ``folds`` - 1.
+
+    Photos of an identity are dealt out evenly, near-duplicates together and first. Among equal
+    folds the one with the fewest photos is next. So an identity with three photos that differ is in
+    three folds.
+
+    Raises:
+        ValueError: too few photos, or near-duplicates among them, for a photo in each fold.
+
+    Example:
+        >>> photos = {"photo": list("abcdefg"), "identity": list("xxxxyyy"), "group": ""}
+        >>> deal(pd.DataFrame(photos), 3)
+        array([0, 1, 2, 0, 1, 2, 1])
+    """
+    fold = np.zeros(len(table), int)
+    in_all = np.zeros(folds, int)
+    together = table["group"].where(table["group"] != "", table["photo"])
+    for _, rows in together.groupby(table["identity"]):
+        of_identity = np.zeros(folds, int)
+        groups = list(rows.groupby(rows).indices.values())
+        for group in sorted(groups, key=len, reverse=True):
+            next_fold = np.lexsort((in_all, of_identity))[0]
+            fold[rows.index[group]] = next_fold
+            of_identity[next_fold] += len(group)
+            in_all[next_fold] += len(group)
+    if not in_all.all():
+        raise ValueError(
+            f"Expected photos for each of {folds} folds. Received: {len(table)} photos, "
+            "near-duplicates counted with them"
+        )
+    return fold
+
+
 def _counts(count: int, shares: tuple[float, float, float]) -> tuple[int, int, int]:
     """How many of ``count`` photos, at least three, train, validation and test get."""
     _, validation, test = shares

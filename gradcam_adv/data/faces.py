@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from skimage import transform
+from skimage.util import img_as_float
 
 from gradcam_adv import validation
 from gradcam_adv.batching import PaddedBatches
+from gradcam_adv.data.photos import RESIZING, Resizing
 
 # Before detection, photos are shrunk to this many pixels on the longer side. MTCNN finds faces of
 # 20 pixels or more, which is 4 % of that side. A large photo then takes no longer than a small one.
@@ -140,12 +142,14 @@ def _main_face(rows: np.ndarray, height: int, width: int) -> Face:
     return Face(*box, *left, *right, confidence=row[5], faces=len(rows))
 
 
-def align(photo: Image.Image, face: Face, size: int, margin: float) -> np.ndarray:
+def align(
+    photo: Image.Image, face: Face, size: int, margin: float, resizing: Resizing = "bilinear"
+) -> np.ndarray:
     """Cut out a face as an upright square, with the eyes level and at the same place in every crop.
 
     A similarity transform (rotation, scale, translation) maps the eyes to their place. Pixels
-    outside the photo are black. ``margin`` is that on each side of the face, in units of the face.
-    The result is uint8 (size, size, 3).
+    outside the photo are black. ``margin`` is that on each side of the face, in units of the face;
+    ``resizing`` is "bilinear" or "nearest". The result is uint8 (size, size, 3).
     """
     eyes = np.array([(face.left_eye_x, face.left_eye_y), (face.right_eye_x, face.right_eye_y)])
     wanted_distance = size * EYE_DISTANCE / (1 + 2 * margin)
@@ -155,7 +159,7 @@ def align(photo: Image.Image, face: Face, size: int, margin: float) -> np.ndarra
     if scale < 1:
         # Shrink with antialiasing first: the transform would use only a few of the many pixels.
         smaller = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
-        photo = photo.resize(smaller, Image.Resampling.BILINEAR)
+        photo = photo.resize(smaller, RESIZING[resizing])
     left, right = eyes * photo.size
     middle, distance = (left + right) / 2, _eye_distance(photo, face, eyes)
     # Cut out twice what the crop can show: the transform turns its whole input into 64-bit floats.
@@ -170,7 +174,10 @@ def align(photo: Image.Image, face: Face, size: int, margin: float) -> np.ndarra
     seen, wanted = middle - corner - 0.5, np.array([size / 2, wanted_height]) - 0.5
     shift = transform.SimilarityTransform(translation=wanted - turn(seen)[0])
     similarity = turn + shift
-    crop = transform.warp(np.asarray(part), similarity.inverse, output_shape=(size, size), order=1)
+    order = 1 if resizing == "bilinear" else 0
+    crop = transform.warp(
+        img_as_float(np.asarray(part)), similarity.inverse, output_shape=(size, size), order=order
+    )
     return np.rint(crop * 255).astype(np.uint8)
 
 

@@ -30,6 +30,9 @@ Image.core.set_block_size(64 * 2**20)  # type: ignore[attr-defined]
 JPEG_QUALITY = 95
 
 StoredAs = Literal["float32", "png", "jpeg"]
+Resizing = Literal["bilinear", "nearest"]
+# Keras' ``load_img`` takes the nearest pixel.
+RESIZING = {"bilinear": Image.Resampling.BILINEAR, "nearest": Image.Resampling.NEAREST}
 
 _TO_8_BITS = [(value + 128) // 257 for value in range(65536)]  # value / 257, rounded
 # How a photo is turned upright, by its EXIF orientation.
@@ -188,8 +191,10 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def decode_all(paths: Iterable[Path], size: int) -> np.ndarray:
-    """Read photos in threads and stretch them to squares with an antialiased bilinear filter.
+def decode_all(paths: Iterable[Path], size: int, resizing: Resizing = "bilinear") -> np.ndarray:
+    """Read photos in threads and stretch them to squares.
+
+    ``resizing`` is "bilinear", with an antialiased filter, or "nearest".
 
     Returns:
         float32 (N, size, size, 3), RGB, values in [0, 1].
@@ -200,7 +205,7 @@ def decode_all(paths: Iterable[Path], size: int) -> np.ndarray:
 
     def pixels(path: Path) -> np.ndarray:
         with known(path) as image:
-            small = image.resize((size, size), Image.Resampling.BILINEAR)
+            small = image.resize((size, size), RESIZING[resizing])
         return np.asarray(small, np.float32) / 255
 
     with quiet():
@@ -221,6 +226,20 @@ def as_stored(images: np.ndarray, stored_as: StoredAs) -> np.ndarray:
             Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY)
             pixels[i] = np.asarray(Image.open(buffer))
     return pixels.astype(np.float32) / 255
+
+
+def perturbation_as_stored(
+    added: np.ndarray, size: float, stored_as: Literal["exact", "png", "jpeg"]
+) -> np.ndarray:
+    """A perturbation, float32 (N, H, W, 3) in [-size, size], after its sign was kept as a picture.
+
+    The sign s, in [-1, 1], becomes the picture ``0.5 s + 0.5``, as it is shown in tutorials. If it
+    is read again as 0 to 1, ``size`` times that is added: never less than 0, size / 2 in the mean.
+    "exact" is the perturbation itself.
+    """
+    if stored_as == "exact":
+        return added
+    return np.float32(size) * as_stored(np.clip(0.5 * added / size + 0.5, 0, 1), stored_as)
 
 
 def to_8bit(images: np.ndarray) -> np.ndarray:

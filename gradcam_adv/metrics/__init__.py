@@ -18,6 +18,7 @@ from gradcam_adv.metrics.nissim import nissim
 from gradcam_adv.metrics.psnr import psnr
 from gradcam_adv.metrics.regions import RegionShift, centroid, region, region_shift
 from gradcam_adv.metrics.spectrum import low_frequency_share
+from gradcam_adv.metrics.ssim_variants import nissim_variant
 from gradcam_adv.metrics.unrelated import UnrelatedPairs
 from gradcam_adv.metrics.verification import Rates, equal_error_threshold, verification_rates
 
@@ -43,6 +44,7 @@ __all__ = [
     "low_frequency_share",
     "mod",
     "nissim",
+    "nissim_variant",
     "psnr",
     "region",
     "region_distance",

@@ -11,16 +11,21 @@ import numpy.typing as npt
 from gradcam_adv import threads, validation
 from gradcam_adv.bilinear import Between, between
 
-# SSIM's window and constants (Wang et al. 2004), as in scikit-image, for values in [0, 1].
+# SSIM's window and the roots of its constants (Wang et al. 2004), as in scikit-image, for values in
+# [0, 1].
 WINDOW = 7
-_C1 = 0.01**2
-_C2 = 0.03**2
+_K1 = 0.01
+_K2 = 0.03
 # How many pixels a thread compares at a time.
 _PIECE = 2**17
 
 
 def nissim(
-    clean: npt.ArrayLike, perturbed: npt.ArrayLike, size: int | Sequence[int] | None = None
+    clean: npt.ArrayLike,
+    perturbed: npt.ArrayLike,
+    size: int | Sequence[int] | None = None,
+    *,
+    data_range: float = 1.0,
 ) -> np.ndarray:
     """Normalized inverted SSIM of each pair of heatmaps: 0 for equal ones, towards 1 for others.
 
@@ -33,6 +38,8 @@ def nissim(
         perturbed: heatmaps of the same shape.
         size: a side, or (height, width), at which they are compared, enlarged bilinearly; None for
             their own. At least 7 each way.
+        data_range: as of scikit-image, which had 2 for floats before 0.20. The constants grow with
+            its square.
 
     Returns:
         float64 (...), values in [0, 1]. That of a pair depends on this pair alone, to the last bit.
@@ -62,12 +69,14 @@ def nissim(
         )
     axes = between(shape[0], height), between(shape[1], width)
     ssim = _compiled()
+    constants = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
     pairs = a.reshape(-1, *shape), b.reshape(-1, *shape)
     step = max(1, _PIECE // (height * width))
     pieces = (slice(start, start + step) for start in range(0, len(pairs[0]), step))
 
     def of_piece(piece: slice) -> np.ndarray:
-        return ssim(*(np.array(maps[piece], np.float64, order="C") for maps in pairs), *axes)
+        both = (np.array(maps[piece], np.float64, order="C") for maps in pairs)
+        return ssim(*both, *axes, *constants)
 
     # The compiled function leaves the interpreter, so there is a piece in each core.
     found = np.concatenate([*threads.map_in_threads(of_piece, pieces), np.empty(0)])
@@ -85,7 +94,9 @@ def _checked(maps: npt.ArrayLike, name: str) -> np.ndarray:
     return array
 
 
-def _ssim(a: np.ndarray, b: np.ndarray, rows: Between, columns: Between) -> np.ndarray:
+def _ssim(
+    a: np.ndarray, b: np.ndarray, rows: Between, columns: Between, c1: float, c2: float
+) -> np.ndarray:
     """SSIM of each pair of maps (N, h, w), resized by ``rows`` and ``columns``; float64 (N,).
 
     The mean, over all windows that lie inside the maps, of ::
@@ -148,8 +159,8 @@ def _ssim(a: np.ndarray, b: np.ndarray, rows: Between, columns: Between) -> np.n
                 product = a_mean * b_mean
                 variances = unbiased * (means[2, x] - both_squared)
                 covariance = unbiased * (means[3, x] - product)
-                over = (2 * product + _C1) * (2 * covariance + _C2)
-                similarity[x] += over / ((both_squared + _C1) * (variances + _C2))
+                over = (2 * product + c1) * (2 * covariance + c2)
+                similarity[x] += over / ((both_squared + c1) * (variances + c2))
         total = 0.0
         for x in range(windows):
             total += similarity[x]

@@ -25,6 +25,7 @@ class Backbone:
     weights_md5: str
     weights_mb: int  # in megabytes; a saved classifier is slightly larger
     multiply_adds: float  # of one photo of 224 pixels, in 1e9
+    version_of: str = ""  # the network of the paper that it is a later version of
 
 
 _SERVER = "https://storage.googleapis.com/tensorflow/keras-applications"
@@ -70,6 +71,32 @@ BACKBONES = {
             multiply_adds=7.57,
         ),
         Backbone(
+            name="resnet50v2",
+            title="ResNet50 V2",
+            application="ResNet50V2",
+            minimum_size=32,
+            last_activation="post_relu",
+            preprocessing="tf",
+            weights_url=f"{_SERVER}/resnet/resnet50v2_{_NOTOP}",
+            weights_md5="fac2f116257151a9d068a22e544a4917",
+            weights_mb=95,
+            multiply_adds=3.48,
+            version_of="resnet50",
+        ),
+        Backbone(
+            name="resnet101v2",
+            title="ResNet101 V2",
+            application="ResNet101V2",
+            minimum_size=32,
+            last_activation="post_relu",
+            preprocessing="tf",
+            weights_url=f"{_SERVER}/resnet/resnet101v2_{_NOTOP}",
+            weights_md5="c0ed64b8031c3730f411d2eb4eea35b5",
+            weights_mb=171,
+            multiply_adds=7.19,
+            version_of="resnet101",
+        ),
+        Backbone(
             name="inceptionv3",
             title="InceptionNet v3",
             application="InceptionV3",
@@ -107,10 +134,15 @@ BACKBONES = {
         ),
     )
 }
-"""The networks by name: the paper's five, and a small one for studies that train all layers."""
+"""The networks by name."""
 
-FIVE = ("vgg16", "resnet50", "resnet101", "inceptionv3", "xception")
-"""The paper's networks."""
+PAPERS = ("vgg16", "resnet50", "resnet101", "inceptionv3", "xception")
+"""The names of the paper's five."""
+
+
+def of_paper(network: str) -> str:
+    """The network of the paper that it stands for: itself, or the one it is a version of."""
+    return find(network).version_of or network
 
 
 def backbone_of(network: str) -> str:
@@ -174,4 +206,5 @@ def epsilon_unit(name: str, unit: str, preprocessing: str) -> float:
     """
     if unit == "pixel" or preprocessing == "unit":
         return 1.0
-    return {"caffe": 1 / 255, "tf": 1 / 2}[find(name).preprocessing]
+    style = find(name).preprocessing if preprocessing == "own" else preprocessing
+    return {"caffe": 1 / 255, "tf": 1 / 2}[style]

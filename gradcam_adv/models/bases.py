@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from gradcam_adv.models.backbones import Backbone, check_image_size, find
+from gradcam_adv.models.backbones import check_image_size, find
 from gradcam_adv.models.weights import opened
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def build(
     image_size: int,
     weights: Weights,
     *,
-    preprocessing: Literal["own", "unit"] = "own",
+    preprocessing: Literal["own", "unit", "tf"] = "own",
     seed: int = 0,
 ) -> keras.Model:
     """Build a network's convolutional base, one flat graph from pixels to feature maps.
@@ -30,7 +30,8 @@ def build(
         name: of the network.
         image_size: side of the square input in pixels.
         weights: from :func:`gradcam_adv.models.weights.resolve`.
-        preprocessing: "own", the network's; or "unit", none: the network gets pixels in [0, 1].
+        preprocessing: "own", the network's; "unit", none: the network gets pixels in [0, 1]; or
+            "tf", that of tf-style networks: it gets pixels in [-1, 1].
         seed: of random weights.
 
     Returns:
@@ -57,7 +58,8 @@ def build(
     if weights.origin == "random":
         keras.utils.set_random_seed(seed)  # the applications' initializers take no seed
     pixels = keras.Input(shape, name="pixels")
-    inputs = pixels if preprocessing == "unit" else _preprocess(backbone, pixels)
+    style = backbone.preprocessing if preprocessing == "own" else preprocessing
+    inputs = pixels if style == "unit" else _preprocess(style, pixels)
     base = application(include_top=False, weights=None, input_tensor=inputs)
     if weights.path is not None:
         # Keras reads a weights file by position in the graph, so first into the application
@@ -82,11 +84,11 @@ def build(
 _CAFFE_MEAN = (123.68, 116.779, 103.939)
 
 
-def _preprocess(backbone: Backbone, pixels: keras.KerasTensor) -> keras.KerasTensor:
+def _preprocess(style: Literal["caffe", "tf"], pixels: keras.KerasTensor) -> keras.KerasTensor:
     """``keras.applications.*.preprocess_input`` for pixels in [0, 1], as part of the graph."""
     import keras
 
-    if backbone.preprocessing == "tf":
+    if style == "tf":
         return keras.layers.Rescaling(2.0, offset=-1.0, name="preprocessing")(pixels)
     offset = [-mean for mean in _CAFFE_MEAN]
     rgb = keras.layers.Rescaling(255.0, offset=offset, name="preprocessing")(pixels)

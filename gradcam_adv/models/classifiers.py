@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -89,6 +89,43 @@ def assemble(extractor: keras.Model, head: keras.Model) -> keras.Model:
         x = copy(x)
         copy.set_weights(layer.get_weights())
     return keras.Model(extractor.inputs, x)
+
+
+# The layers of a head that have weights.
+_OF_HEAD = ("hidden", "logits")
+
+
+def head_weights(model: keras.Model) -> dict[str, np.ndarray]:
+    """The weights of a head, or of the head of a classifier, by layer and number."""
+    return {
+        f"{name} {i}": values
+        for name in _OF_HEAD
+        for i, values in enumerate(model.get_layer(name).get_weights())
+    }
+
+
+def set_head(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
+    """Put the result of :func:`head_weights` into a head, or into a classifier."""
+    for name in _OF_HEAD:
+        model.get_layer(name).set_weights([weights[f"{name} {i}"] for i in range(2)])
+
+
+def without_logits(
+    model: keras.Model,
+) -> tuple[keras.Model, Callable[[np.ndarray], np.ndarray]]:
+    """A classifier that stops before its logits, and a function from its outputs to these.
+
+    The classifier is one of :func:`assemble`; the outputs, float32 (N, 512), are the units of its
+    hidden layer. A dense layer passes them on, since explainers refuse a model that ends in ReLU.
+    """
+    import keras
+
+    last = model.layers[-1]
+    kernel, bias = (weights.astype(np.float32) for weights in last.get_weights())
+    same = keras.layers.Dense(len(kernel), use_bias=False, dtype=last.dtype_policy, name="units")
+    outputs = same(last.input)
+    same.set_weights([np.eye(len(kernel))])
+    return keras.Model(model.inputs, outputs), lambda units: units @ kernel + bias
 
 
 def save_model(model: keras.Model, path: Path, facts: dict[str, Any]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from gradcam_adv.models.backbones import of_paper
 from gradcam_adv.study.attacks import BLACK_BOX, NOISE, WHITE_BOX
 from gradcam_adv.study.config import Arm, Study
 from gradcam_adv.study.tables import select
@@ -84,6 +85,21 @@ class Run:
         if rows[of].isna().all():
             raise NotJudged(f"on no photo could the run measure {what}")
         return _wide(rows, of)
+
+
+def as_papers(run: Run) -> Run:
+    """A run whose networks are called as those of the paper that they stand for."""
+    names = {network: of_paper(network) for network in run.networks}
+    if all(network == name for network, name in names.items()):
+        return run
+    study = replace(run.study, networks=tuple(names.values()), source=names[run.study.source])
+    arms = {
+        arm: Evidence(
+            found.predictions.replace({"network": names}), found.nissim.replace({"network": names})
+        )
+        for arm, found in run.arms.items()
+    }
+    return Run(arms, study, {names[network]: run.origins[network] for network in names})
 
 
 _ATTACKS = {WHITE_BOX: "white-box attack", NOISE: "random signs to compare the attack with"}

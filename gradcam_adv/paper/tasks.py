@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from gradcam_adv.files import write
-from gradcam_adv.models.backbones import training_of
-from gradcam_adv.paper import draws, judge, readings, seeds
+from gradcam_adv.models.backbones import of_paper, training_of
+from gradcam_adv.paper import draws, evidence, judge, readings, seeds
 from gradcam_adv.runs.engines import Engine
 from gradcam_adv.runs.records import Names
 from gradcam_adv.runs.tasks import Task, not_an_input
@@ -104,34 +104,40 @@ class CompareReadings(Task):
     Attributes:
         summaries: as of :func:`summaries_of`.
         by_name: the arms of each reading's plan.
+        left_out: by reading, why it is not among them.
     """
 
     kind = "readings"
     stage = "score"
     version = 3
-    names = Names(r"readings(_distances|_facts|_orders|_verdicts)?\.csv")
+    names = Names(r"readings(_distances|_facts|_left_out|_orders|_verdicts)?\.csv")
 
     summaries: Mapping[str, SummaryTask]
     by_name: Mapping[str, Arms] = not_an_input()
+    left_out: Mapping[str, str] = not_an_input()
 
     def make(self, engine: Engine) -> list[Path]:
         found = [_outcome(name, arms) for name, arms in self.by_name.items()]
         study = next(iter(self.by_name[readings.DEFAULT].values())).study
-        tables = readings.tables(found, study.source, study.seed)
-        return write.tables(self.folder, **tables)
+        tables = readings.tables(found, of_paper(study.source), study.seed)
+        left_out = pd.DataFrame(self.left_out.items(), columns=["reading", "reason"])
+        return write.tables(self.folder, **tables, readings_left_out=left_out)
 
 
 def _outcome(name: str, arms: Arms) -> readings.Outcome:
-    run = judge.run_of(arms, variation=True)
+    run = evidence.as_papers(judge.run_of(arms, variation=True))
     verdicts = judge.judge(run.arms, run.study, run.origins)
     tables = {arm: _summary(plan) for arm, plan in arms.items()}
     return readings.Outcome(name, tables, verdicts, draws.photos_of(run))
 
 
 def _summary(plan: ArmPlan) -> dict[str, pd.DataFrame]:
-    return {
+    """The tables of an :class:`Outcome`; networks are called as the paper's that they stand for."""
+    found = {
         "accuracy": plan.accuracy.table("accuracy"),
         "psnr": plan.accuracy.table("psnr"),
         "mod": plan.headline(plan.mod.table("mod")),
         "vid": plan.headline(plan.mod.table("vid")),
     }
+    names = {network: of_paper(network) for network in plan.study.networks}
+    return {name: table.replace({"network": names}) for name, table in found.items()}

@@ -49,9 +49,11 @@ def overlay(images: npt.ArrayLike, heatmaps: npt.ArrayLike, strength: float = 0.
     return mixed(pixels, resize(maps, pixels.shape[-3:-1]), strength)
 
 
-def mixed(pixels: np.ndarray, maps: np.ndarray, strength: float = 0.5) -> np.ndarray:
+def mixed(
+    pixels: np.ndarray, maps: np.ndarray, strength: float = 0.5, colormap: str = COLORMAP
+) -> np.ndarray:
     """:func:`overlay` of heatmaps that already have the size of the images."""
-    colours = matplotlib.colormaps[COLORMAP](maps)[..., :3].astype(np.float32)
+    colours = matplotlib.colormaps[colormap](maps)[..., :3].astype(np.float32)
     return (1 - strength) * pixels + strength * colours
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pandas as pd
 from gradcam_adv.files import hashes, read, write
 from gradcam_adv.models import backbones
 from gradcam_adv.models.backbones import title
+from gradcam_adv.report import archive
 from gradcam_adv.report.text import (
     by_epsilon,
     interval,
@@ -42,7 +44,8 @@ class Run:
     """A run whose report is finished.
 
     Attributes:
-        folder: of the run.
+        folder: of the run, or where its archive is unpacked.
+        given: the folder or the archive, as it was given.
         study: what it did.
         weights: by network, where its weights come from, such as "random" or "file 0a1b2c3d".
         report: folder of the report's own manifest.
@@ -50,6 +53,7 @@ class Run:
     """
 
     folder: Path
+    given: Path
     study: Study
     weights: dict[str, str]
     report: Path
@@ -129,12 +133,22 @@ class Comparison:
         return write.tables(folder, **named)
 
 
-def open_run(folder: Path) -> Run:
-    """Open a run by its folder, such as ``runs/quick``.
+@contextlib.contextmanager
+def opened_run(path: Path) -> Iterator[Run]:
+    """A run by its folder, such as ``runs/quick``, or by its archive, which is unpacked meanwhile.
 
     Raises:
-        ValueError: it is no run's folder, or the run's report is not finished.
+        ValueError: it is neither, or the run's report is not finished.
     """
+    if path.is_file():
+        with archive.unpacked(path) as folder:
+            yield replace(open_run(folder), given=path)
+    else:
+        yield open_run(path)
+
+
+def open_run(folder: Path) -> Run:
+    """A run by its folder; ValueError if it is none, or the run's report is not finished."""
     path = folder / MANIFEST
     if not path.is_file():
         raise ValueError(
@@ -163,7 +177,7 @@ def open_run(folder: Path) -> Run:
         raise ValueError(
             f"Expected a whole run of this version of gradcam-adv. Received: {folder}: {error}"
         ) from None
-    return Run(folder, study, weights, report, files)
+    return Run(folder, folder, study, weights, report, files)
 
 
 def _origin(weights: object) -> str:
@@ -174,13 +188,17 @@ def _origin(weights: object) -> str:
 
 
 def compare_runs(first: Path, second: Path) -> Comparison:
-    """Compare two runs by their folders.
+    """Compare two runs by their folders or archives.
 
     Raises:
-        ValueError: as :func:`open_run`, or the two have no arm, no network or no level of attack
+        ValueError: as :func:`opened_run`, or the two have no arm, no network or no level of attack
             (epsilon above 0) in common.
     """
-    runs = open_run(first), open_run(second)
+    with opened_run(first) as one, opened_run(second) as other:
+        return _compared((one, other))
+
+
+def _compared(runs: tuple[Run, Run]) -> Comparison:
     one, other = (run.study for run in runs)
     keys: dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
         "an arm": (one.arms, other.arms),
@@ -215,7 +233,7 @@ def _tested(runs: tuple[Run, Run], *predictions: pd.DataFrame) -> Tested:
     )
     for run, photos in zip(runs, (first, second), strict=True):
         if photos.empty:
-            raise ValueError(f"Expected test photos in the tables of {run.folder}. Received: none")
+            raise ValueError(f"Expected test photos in the tables of {run.given}. Received: none")
     people, others = set(first["identity"]), set(second["identity"])
     return Tested(
         photos=(len(first), len(second)),

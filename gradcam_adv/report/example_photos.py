@@ -17,11 +17,7 @@ def photo_of(plan: ArmPlan, network: str, row: int, attack: str, epsilon: float)
     """A test photo as a network gets it, (H, W, 3) in [0, 1]; clean at epsilon 0."""
     rows = plan.photos.test.iloc[[row]]
     exact = plan.photos.pixels(rows)
-    evaluate = plan.evaluate[network]
-    if not epsilon:
-        return evaluate.stored(exact)[0]
-    added = evaluate.perturbations(attack, rows, row, [epsilon])
-    return evaluate.attacked(exact, added, epsilon)[0]
+    return plan.evaluate[network].images(rows, row, exact, attack, epsilon)[0]
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,8 @@ Tables = dict[str, pd.DataFrame]
 _TABLES = (
     "accuracy|arms_accuracy|arms_mod|attacks|bracket|checks|claims|depth|excess|excluded|gain(_curves|_order)?|half_shift|"
     "identities|insertion|layers|mod|nissim|noise_draws|"
-    "photos|predictions|psnr|readings(_distances|_facts|_orders|_verdicts)?|seeds(_each|_gain|_own|_verdicts)?|shift|"
+    "photos|predictions|psnr|readings(_distances|_facts|_left_out|_orders|_verdicts)?|"
+    "seeds(_each|_gain|_own|_verdicts)?|shift|"
     "spectrum|table_[123]|transfer|unrelated|vid|zero_gradients"
 )
 _FIGURES = (

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from gradcam_adv import backends, machine
-from gradcam_adv.metrics.nissim import WINDOW
+from gradcam_adv.metrics.ssim_variants import WINDOWS
 from gradcam_adv.models import backbones, bases, classifiers, weights
 from gradcam_adv.runs.tasks import Task
 from gradcam_adv.study.attacks import settings_of
 from gradcam_adv.study.config import Study
 from gradcam_adv.study.stages.data import FindFaces
+
+if TYPE_CHECKING:
+    import keras
 
 
 def check_backend(to_do: Iterable[Task]) -> None:
@@ -71,20 +75,39 @@ def check_layers(study: Study) -> None:
     from gradcam_adv.graph.layers import find
 
     native = study.readings.heatmap_size == "native"
-    for network in study.networks:
+    for network, base in _bases(study):
         backbone = backbones.find(network)
-        base = bases.build(network, study.image_size, weights.Weights("random"))
         extractor = classifiers.features(base)
         head = classifiers.dense_head(extractor.output.shape[-1], 2, seed=0)
         graph = flatten(classifiers.assemble(extractor, head))
         find(graph, study.layers_of(network))
         find(graph, backbone.last_activation)
-        height, width = base.get_layer(backbone.last_activation).output.shape[1:3]
-        if native and min(height, width) < WINDOW:
+        height, width = _last_map(network, base)
+        window = WINDOWS[study.readings.ssim]
+        if native and min(height, width) < window:
             raise ValueError(
-                f"Expected heatmaps of at least {WINDOW} x {WINDOW} for "
+                f"Expected heatmaps of at least {window} x {window} for "
                 f"readings.heatmap_size = 'native'. Received: {height} x {width} at "
                 f"{backbone.last_activation} of {backbone.title} with image_size = "
                 f"{study.image_size}"
             )
+
+
+def native_fits(study: Study) -> bool:
+    """Whether SSIM's window fits into the last heatmaps of every network."""
+    window = WINDOWS[study.readings.ssim]
+    return all(min(_last_map(network, base)) >= window for network, base in _bases(study))
+
+
+def _bases(study: Study) -> Iterator[tuple[str, keras.Model]]:
+    """Each network with its base, which has random weights."""
+    for network in study.networks:
+        yield network, bases.build(network, study.image_size, weights.Weights("random"))
         backends.clear_session()
+
+
+def _last_map(network: str, base: keras.Model) -> tuple[int, int]:
+    """Height and width of a network's last heatmap."""
+    last = base.get_layer(backbones.find(network).last_activation)
+    height, width = last.output.shape[1:3]
+    return height, width

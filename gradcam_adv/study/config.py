@@ -38,14 +38,32 @@ class Readings:
     epsilon_unit: Literal["pixel", "network"] = _reading(
         "pixel", "Unit of epsilon: pixels in [0, 1], or the network's own input"
     )
-    preprocessing: Literal["own", "unit"] = _reading(
-        "own", "What the networks are fed: their own preprocessing, or pixels in [0, 1]"
+    preprocessing: Literal["own", "unit", "tf"] = _reading(
+        "own",
+        "What the networks are fed: their own preprocessing, or all of them pixels in [0, 1], or "
+        "in [-1, 1]",
     )
     pooling: Literal["average", "flatten"] = _reading(
-        "average", "Between base and dense head: global average pooling, or flattening"
+        "average",
+        "Between base and dense head: global average pooling, or flattening",
+        "VGG16's own dense layers, which need weights with top",
     )
-    attacked_label: Literal["true", "predicted"] = _reading(
-        "true", "The label y of the attack", "targeted labels"
+    attacked_label: Literal["true", "predicted", "next"] = _reading(
+        "true",
+        "The label y of the attack: the true one, the predicted one, or, by mistake, that of the "
+        "next class",
+        "targeted labels; classes of ImageNet, which need weights with top",
+    )
+    stored_perturbation: Literal["exact", "png", "jpeg"] = _reading(
+        "exact",
+        "The perturbation added: the exact one, or its sign stored as a picture from 0 to 1",
+    )
+    clean_resizing: Literal["same", "nearest"] = _reading(
+        "same",
+        "How clean test photos are resized: as the attacked ones, or to the nearest pixel",
+    )
+    explained_score: Literal["logit", "hidden"] = _reading(
+        "logit", "The score explained: a logit, or the largest unit of the layer before"
     )
     explained_class: Literal["predicted", "clean", "true"] = _reading(
         "predicted",
@@ -56,6 +74,14 @@ class Readings:
     )
     heatmap_size: Literal["input", "native"] = _reading(
         "input", "Size at which heatmaps are compared: the input's, or the layer's own"
+    )
+    compared: Literal["heatmaps", "jet", "overlays"] = _reading(
+        "heatmaps",
+        "What NISSIM compares: heatmaps, heatmaps in the colours of jet, or these over the photos",
+    )
+    ssim: Literal["uniform", "range 2", "gaussian"] = _reading(
+        "uniform",
+        "Which SSIM: a uniform window of 7, the same for a range of 2, or a gaussian one of 11",
     )
     vid_levels: Literal["attacked", "all"] = _reading(
         "attacked", "Epsilons that VID goes over: those above 0, or 0 as well"
@@ -76,9 +102,12 @@ class Study:
         arms: "plain" (photos as they are, Table 1), "aligned" (MTCNN's crops, Table 2), or both.
         margin: how much is shown around an aligned face on each side, in units of the face.
         split: shares of train, validation and test.
+        folds: 3 or more: cross-fitted heads. The photos are dealt into so many folds in place of a
+            split; all of them are tested, each by a head trained without its fold and the next one,
+            which is the head's validation. None for one head and the split.
         image_size: side of the square images in pixels.
-        networks: one or more of the five, or "smallresnet". "vgg16@pgd" is VGG16 trained in another
-            way, by the name of a training.
+        networks: one or more of :data:`gradcam_adv.models.backbones.BACKBONES`. "vgg16@pgd" is
+            VGG16 trained in another way, by the name of a training.
         weights: of the bases: "auto", "imagenet", "random" or a directory of weights files.
         epochs: how many epochs the heads are trained, and what else is trained with them.
         trainable: what is trained: the "head" alone, as in the paper; with it the "last block" of
@@ -131,8 +160,9 @@ class Study:
     arms: tuple[Arm, ...] = ("plain", "aligned")
     margin: float = 0.1
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    folds: int | None = None
     image_size: int = 224
-    networks: tuple[str, ...] = backbones.FIVE
+    networks: tuple[str, ...] = backbones.PAPERS
     weights: str = "auto"
     epochs: int = 60
     trainable: Trainable = "head"
@@ -228,7 +258,7 @@ def parse(content: dict[str, Any]) -> Study:
     _refuse_unknown(content, _fields(Study), "")
     content = {"name": None, **content}
     study = Study(**{key: _CHECKS[key](key, value) for key, value in content.items()})
-    _check_together(study)
+    check_together(study)
     return study
 
 
@@ -465,6 +495,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "arms": lambda key, value: _some_of(key, value, get_args(Arm)),
     "margin": lambda key, value: _number(key, value, 0, 2),
     "split": _split,
+    "folds": _at_least(3),
     "image_size": _at_least(1),
     "networks": _networks,
     "weights": _text,
@@ -499,7 +530,7 @@ def reading_choices(key: str) -> tuple[str, ...]:
     return get_args(get_type_hints(Readings)[key])
 
 
-def _check_together(study: Study) -> None:
+def check_together(study: Study) -> None:
     if study.max_photos is not None and study.max_photos < study.min_photos:
         raise _wrong("max_photos", f"at least min_photos = {study.min_photos}", study.max_photos)
     for name in study.networks:
@@ -517,6 +548,27 @@ def _check_together(study: Study) -> None:
             "insertion_epsilons",
             f"sizes out of epsilons and gain_epsilons, {', '.join(map(str, sorted(attacked)))}",
             list(study.insertion_epsilons),
+        )
+    others = [name for name in study.networks if "@" in name]
+    if study.folds and (others or study.trainable != "head"):
+        received = f"trainable = {study.trainable!r}, networks = {list(study.networks)}"
+        raise _wrong("folds", "no key where more than heads on clean photos is trained", received)
+    readings = study.readings
+    if readings.explained_score == "hidden" and readings.explained_class != "predicted":
+        raise _wrong(
+            "readings.explained_class",
+            "predicted where explained_score = hidden, whose units are no classes",
+            readings.explained_class,
+        )
+    if readings.compared == "overlays" and readings.heatmap_size == "native":
+        raise _wrong(
+            "readings.heatmap_size", "input where compared = overlays", readings.heatmap_size
+        )
+    if study.measure != "nissim" and (readings.compared, readings.ssim) != ("heatmaps", "uniform"):
+        raise _wrong(
+            "measure",
+            f"nissim where compared = {readings.compared} and ssim = {readings.ssim}",
+            study.measure,
         )
     for name in study.networks:
         backbones.check_image_size(backbones.find(name), study.image_size)

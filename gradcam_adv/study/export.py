@@ -45,7 +45,7 @@ def perturbed_slices(
                 added = attack.perturbations(places, [evaluate.size(epsilon)])
                 yield rows, evaluate.attacked(exact, added, epsilon)
             else:
-                yield rows, evaluate.stored(exact)
+                yield rows, evaluate.images(rows, int(name), exact, "clean", 0.0)
             bar.update(len(rows))
 
 

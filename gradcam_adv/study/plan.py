@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 
 from gradcam_adv.batching import BATCH_SIZE
+from gradcam_adv.data.photos import Resizing
 from gradcam_adv.data.sources import Listing
 from gradcam_adv.files.text import shown
-from gradcam_adv.metrics.nissim import WINDOW
+from gradcam_adv.metrics.ssim_variants import WINDOWS
 from gradcam_adv.models.backbones import backbone_of
 from gradcam_adv.models.weights import Weights
 from gradcam_adv.runs.tasks import Task
@@ -150,16 +151,20 @@ class ArmPlan:
     def native_fits(self) -> bool:
         """Whether SSIM's window fits into the last heatmaps of every network, once evaluated."""
         maps = [task.last_map(0, "clean", 0.0, "clean") for task in self.evaluate.values()]
-        return all(min(last.shape) >= WINDOW for last in maps)
+        window = WINDOWS[self.study.readings.ssim]
+        return all(min(last.shape) >= window for last in maps)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All tasks of a study; those of ``faces`` are for the aligned arm."""
+    """All tasks of a study; those of ``faces`` are for the aligned arm.
+
+    A reading with other clean photos also has other crops.
+    """
 
     study: Study
     data: ChoosePhotos
-    faces: tuple[FindFaces, CropFaces] | None
+    faces: tuple[FindFaces | CropFaces, ...]
     arms: Mapping[Arm, ArmPlan]
 
     @property
@@ -169,7 +174,7 @@ class Plan:
         First the photos, then those of each arm.
         """
         of_arms = [part for arm in self.arms.values() for part in arm.parts]
-        return [[self.data, *(self.faces or ())], *of_arms]
+        return [[self.data, *self.faces], *of_arms]
 
     @property
     def tasks(self) -> list[Task]:
@@ -207,27 +212,42 @@ def make_plan(
         min_photos=study.min_photos,
         max_photos=study.max_photos,
         split=study.split,
+        folds=study.folds,
         seed=study.seed,
         allow_left_out=allow_left_out,
     )
-    photos: dict[Arm, Photos] = {
-        "plain": Photos(arm="plain", data=data, root=root, image_size=size)
+    # By arm, the photos as they are resized: those of the study, and other clean ones, if any.
+    resized: list[Resizing] = ["bilinear"]
+    if study.readings.clean_resizing == "nearest":
+        resized.append("nearest")
+    photos: dict[Arm, list[Photos]] = {
+        "plain": [
+            Photos(arm="plain", data=data, root=root, image_size=size, resizing=resizing)
+            for resizing in resized
+        ]
     }
-    faces = None
+    faces: tuple[FindFaces | CropFaces, ...] = ()
     of_arm: dict[Arm, FindFaces | CropFaces] = {}
     if "aligned" in study.arms:
-        found = FindFaces(run=run, data=data, photos=photos["plain"], detector=DETECTOR)
-        crops = CropFaces(
-            run=run,
-            data=data,
-            faces=found,
-            image_size=size,
-            margin=study.margin,
-            root=root,
-            allow_left_out=allow_left_out,
-        )
-        faces, of_arm = (found, crops), {"plain": found, "aligned": crops}
-        photos["aligned"] = Photos(arm="aligned", data=crops, root=root, image_size=size)
+        found = FindFaces(run=run, data=data, photos=photos["plain"][0], detector=DETECTOR)
+        crops = [
+            CropFaces(
+                run=run,
+                data=data,
+                faces=found,
+                image_size=size,
+                margin=study.margin,
+                resizing=resizing,
+                root=root,
+                allow_left_out=allow_left_out,
+            )
+            for resizing in resized
+        ]
+        faces, of_arm = (found, *crops), {"plain": found, "aligned": crops[0]}
+        photos["aligned"] = [
+            Photos(arm="aligned", data=task, root=root, image_size=size, resizing=task.resizing)
+            for task in crops
+        ]
     arms = {
         arm: _plan_arm(
             study, listing, weights, photos[arm], of_arm.get(arm), run, models / arm, layers
@@ -241,12 +261,13 @@ def _plan_arm(
     study: Study,
     listing: Listing,
     weights: Mapping[str, Weights],
-    photos: Photos,
+    resized: Sequence[Photos],
     faces: FindFaces | CropFaces | None,
     run: Path,
     models: Path,
     with_layers: bool,
 ) -> ArmPlan:
+    photos, *others = resized
     readings, seed, arm = study.readings, study.seed, photos.arm
     of: dict[str, dict[str, Any]] = {
         network: {"run": run, "arm": arm, "network": network, "photos": photos}
@@ -301,6 +322,9 @@ def _plan_arm(
             "train": train[network],
             "epsilon_unit": readings.epsilon_unit,
             "perturbed_set": readings.perturbed_set,
+            "stored_perturbation": readings.stored_perturbation,
+            "clean": others[0] if others else None,
+            "explained_score": readings.explained_score,
             "seed": seed,
             "precision": study.precision,
         }
@@ -308,6 +332,8 @@ def _plan_arm(
             "faces": faces,
             "explained_class": readings.explained_class,
             "measure": study.measure,
+            "compared": readings.compared,
+            "ssim": readings.ssim,
             "seed": seed,
         }
         unit = unit_of(study, network)

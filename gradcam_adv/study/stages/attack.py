@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,12 @@ from gradcam_adv.files import read, write
 from gradcam_adv.runs.engines import WriteSlice
 from gradcam_adv.runs.records import Names
 from gradcam_adv.study.config import Precision
+from gradcam_adv.study.photos import by_fold, in_one
 from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask
 from gradcam_adv.study.stages.train import Train
 
-# Writes what an attack makes of pixels and labels into a file.
-_Write = Callable[[Path, np.ndarray, np.ndarray], None]
+# What an attack makes of pixels and labels, by the name of the array.
+_Make = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -34,7 +36,7 @@ class Attack(NetworkTask, SlicedTask):
     reads_pixels = True
 
     train: Train
-    attacked_label: Literal["true", "predicted"]
+    attacked_label: Literal["true", "predicted", "next"]
     precision: Precision
 
     @abc.abstractmethod
@@ -46,22 +48,35 @@ class Attack(NetworkTask, SlicedTask):
         """The share of exact zeros in the gradient at each of these clean photos, (n,)."""
 
     @abc.abstractmethod
-    def _prepared(self, model: Any, batch_size: int) -> _Write:
+    def _prepared(self, model: Any, batch_size: int) -> _Make:
         """The attack on a model, ready to be made."""
+
+    @abc.abstractmethod
+    def _write(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write the arrays of a slice."""
 
     def begin(self) -> WriteSlice:
         from gradcam_adv.graph.predictor import Predictor
 
-        model, batch_size = self.train.model(self.precision), self.train.features.batch_size
-        make = self._prepared(model, batch_size)
-        logits_of = Predictor(model, batch_size)
+        batch_size = self.train.features.batch_size
+
+        @functools.lru_cache(1)
+        def prepared(fold: int | None) -> tuple[_Make, Callable[[np.ndarray], np.ndarray]]:
+            model = self.train.model(self.precision, fold)
+            return self._prepared(model, batch_size), Predictor(model, batch_size)
 
         def write_slice(name: str, rows: pd.DataFrame, pixels: np.ndarray) -> None:
-            labels = rows["label"].to_numpy()
-            with validation.naming(rows["photo"].tolist(), self.network):
-                if self.attacked_label == "predicted":
-                    labels = logits_of(pixels).argmax(axis=1)
-                make(self.path(name), pixels, labels)
+            parts = []
+            for fold, part in by_fold(rows):
+                make, logits_of = prepared(fold)
+                labels = rows["label"].to_numpy()[part]
+                with validation.naming(rows["photo"].tolist()[part], self.network):
+                    if self.attacked_label == "predicted":
+                        labels = logits_of(pixels[part]).argmax(axis=1)
+                    elif self.attacked_label == "next":
+                        labels = (labels + 1) % len(self.photos.identities)
+                    parts.append(make(pixels[part], labels))
+            self._write(self.path(name), in_one(parts))
 
         return write_slice
 
@@ -93,15 +108,14 @@ class SignAttack(Attack):
     def _signs(self, places: Sequence[int]) -> np.ndarray:
         return self._gathered(places, read.array)
 
-    def _prepared(self, model: Any, batch_size: int) -> _Write:
+    def _prepared(self, model: Any, batch_size: int) -> _Make:
         from gradcam_adv.attacks.fgsm import FGSM
 
         fgsm = FGSM(model, batch_size=batch_size)
+        return lambda pixels, labels: {"signs": fgsm.signs(pixels, labels)}
 
-        def make(path: Path, pixels: np.ndarray, labels: np.ndarray) -> None:
-            write.array(path, fgsm.signs(pixels, labels))
-
-        return make
+    def _write(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+        write.array(path, arrays["signs"])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -155,7 +169,10 @@ class ScaledAttack(Attack):
     def zero_gradient(self, places: Sequence[int]) -> np.ndarray:
         return self._gathered(places, _array("zero_gradient"))
 
-    def _prepared(self, model: Any, batch_size: int) -> _Write:
+    def _write(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+        write.arrays(path, arrays)
+
+    def _prepared(self, model: Any, batch_size: int) -> _Make:
         from gradcam_adv.attacks import names
         from gradcam_adv.attacks.gradients import MarginGradient
         from gradcam_adv.graph.flat import flatten
@@ -163,14 +180,14 @@ class ScaledAttack(Attack):
         attack: Any = names.make(self.attack, model, batch_size=batch_size, **self.settings)
         gradient_of = MarginGradient(flatten(model), batch_size)
 
-        def make(path: Path, pixels: np.ndarray, labels: np.ndarray) -> None:
+        def make(pixels: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
             gradient, _ = gradient_of(pixels, labels)
             arrays = {"zero_gradient": (gradient == 0).mean(axis=(1, 2, 3))}
             for size in self.sizes:  # one at a time, which bounds the memory
                 made = ScaledPerturbations.of(attack(pixels, labels, [size], verbose=0))
                 arrays[_named("steps", size)] = made.steps[0]
                 arrays[_named("scales", size)] = made.scales[0]
-            write.arrays(path, arrays)
+            return arrays
 
         return make
 

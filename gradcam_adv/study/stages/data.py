@@ -19,7 +19,7 @@ from gradcam_adv.files import write
 from gradcam_adv.runs import records
 from gradcam_adv.runs.engines import Engine, Sliced, WriteSlice, cut
 from gradcam_adv.runs.records import Names
-from gradcam_adv.runs.tasks import Task, counted_as, not_an_input
+from gradcam_adv.runs.tasks import Task, counted_as, later, not_an_input
 from gradcam_adv.study.columns import read_parts, read_table
 from gradcam_adv.study.stages.network_task import SlicedTask
 
@@ -36,8 +36,9 @@ CHECKED = 512
 class ChoosePhotos(Task):
     """Chooses, checks and splits the photos of a data set.
 
-    Writes ``photos.csv`` (those that are used), ``excluded.csv`` and ``identities.csv``, and below
-    ``checked`` what was found when each photo was read.
+    Writes ``photos.csv`` (those that are used, with the column fold if there are folds),
+    ``excluded.csv`` and ``identities.csv``, and below ``checked`` what was found when each photo
+    was read.
     """
 
     kind = stage = "data"
@@ -51,6 +52,7 @@ class ChoosePhotos(Task):
     min_photos: int
     max_photos: int | None
     split: tuple[float, float, float]
+    folds: int | None = later(None)
     seed: int
     allow_left_out: bool = not_an_input()
 
@@ -69,8 +71,11 @@ class ChoosePhotos(Task):
             seed=self.seed,
             checked=read_parts(checked_files),
         )
+        kept = table.kept
+        if self.folds is not None:
+            kept = kept.assign(fold=datasets.deal(kept, self.folds))
         files = write.tables(
-            self.folder, excluded=table.excluded, identities=table.identities, photos=table.kept
+            self.folder, excluded=table.excluded, identities=table.identities, photos=kept
         )
         logger.info(datasets.summary(table))
         if not self.allow_left_out:
@@ -197,6 +202,7 @@ class CropFaces(Task):
     faces: FindFaces
     image_size: int
     margin: float
+    resizing: photos.Resizing = later("bilinear")
     root: Path = not_an_input()
     allow_left_out: bool = not_an_input()
 
@@ -249,7 +255,9 @@ class CropFaces(Task):
     def _aligned(self, photo_and_face: tuple[str, dict[str, Any]]) -> np.ndarray:
         photo, face = photo_and_face
         with photos.known(self.root / photo) as image:
-            return faces.align(image, faces.Face(**face), self.image_size, self.margin)
+            return faces.align(
+                image, faces.Face(**face), self.image_size, self.margin, self.resizing
+            )
 
 
 def _check_left_out(share: float, folder: Path) -> None:

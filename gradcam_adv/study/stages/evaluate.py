@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,12 +16,13 @@ from gradcam_adv import metrics, validation
 from gradcam_adv.attacks import Perturbations, SignPerturbations, perturb
 from gradcam_adv.attacks.names import TITLES
 from gradcam_adv.attacks.noise import random_signs
-from gradcam_adv.data.photos import as_stored
+from gradcam_adv.data.photos import as_stored, perturbation_as_stored
 from gradcam_adv.explain.explainer import PREDICTED
 from gradcam_adv.files import read, write
-from gradcam_adv.models import backbones
+from gradcam_adv.models import backbones, classifiers
 from gradcam_adv.runs.engines import WriteSlice, slice_name
 from gradcam_adv.runs.records import Names
+from gradcam_adv.runs.tasks import later
 from gradcam_adv.study import tables
 from gradcam_adv.study.attacks import (
     BLACK_BOX,
@@ -36,9 +38,13 @@ from gradcam_adv.study.attacks import (
 )
 from gradcam_adv.study.columns import read_parts
 from gradcam_adv.study.config import Precision
+from gradcam_adv.study.photos import Photos, by_fold, in_one
 from gradcam_adv.study.stages.attack import Attack
 from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask, SummaryTask
 from gradcam_adv.study.stages.train import Train
+
+if TYPE_CHECKING:
+    import keras
 
 # The classes that every last heatmap is made for, in this order: the one predicted for the image
 # itself, the one predicted for the clean photo, and the true one; and their columns of predictions.
@@ -61,6 +67,9 @@ class Evaluate(NetworkTask, SlicedTask):
         epsilons: by the name of an attack, the epsilons it is evaluated at.
         alias: whether the black-box rows stand for the white-box attack as well.
         perturbed_set: the format in which test sets are stored and read again.
+        stored_perturbation: how the perturbation is stored before it is added.
+        clean: the clean photos that attacked ones are compared with, if these are made of others.
+        explained_score: which output of the network the heatmaps explain.
         seed: of the first draw of random signs; further draws have the next ones.
     """
 
@@ -77,6 +86,9 @@ class Evaluate(NetworkTask, SlicedTask):
     perturbed_set: Literal["float32", "png", "jpeg"]
     seed: int
     precision: Precision
+    stored_perturbation: Literal["exact", "png", "jpeg"] = later("exact")
+    clean: Photos | None = later(None)
+    explained_score: Literal["logit", "hidden"] = later("logit")
 
     @property
     def effort(self) -> float:
@@ -167,7 +179,17 @@ class Evaluate(NetworkTask, SlicedTask):
         self, exact: np.ndarray, perturbations: Perturbations, epsilon: float
     ) -> np.ndarray:
         """The photos that the network gets at an epsilon, from exact ones."""
-        return self.stored(perturb(exact, perturbations[self.size(epsilon)]))
+        size = self.size(epsilon)
+        added = perturbation_as_stored(perturbations[size], size, self.stored_perturbation)
+        return self.stored(perturb(exact, added))
+
+    def images(
+        self, rows: pd.DataFrame, row: int, exact: np.ndarray, attack: str, epsilon: float
+    ) -> np.ndarray:
+        """What the network gets of ``rows``, which begin at ``row``; clean photos at epsilon 0."""
+        if not epsilon:
+            return self.stored(self.clean.pixels(rows) if self.clean else exact)
+        return self.attacked(exact, self.perturbations(attack, rows, row, [epsilon]), epsilon)
 
     def files(self, name: str, rows: pd.DataFrame) -> list[Path]:
         return [self.path(name), self.folder / f"{name}.csv"]
@@ -175,34 +197,65 @@ class Evaluate(NetworkTask, SlicedTask):
     def begin(self) -> WriteSlice:
         from gradcam_adv.explain.gradcam import GradCAM
 
-        model = self.train.model(self.precision)
-        explain = GradCAM(model, self.last_layer, batch_size=self.train.features.batch_size)
+        batch_size = self.train.features.batch_size
+
+        @functools.lru_cache(1)
+        def prepared(fold: int | None) -> tuple[GradCAM, Callable[[np.ndarray], np.ndarray]]:
+            model, logits_of = self.explained_model(fold)
+            return GradCAM(model, self.last_layer, batch_size=batch_size), logits_of
 
         def write_slice(name: str, rows: pd.DataFrame, pixels: np.ndarray) -> None:
-            table, maps = self._evaluated(explain, int(name), rows, pixels)
+            parts = [
+                self._evaluated(
+                    *prepared(fold), int(name) + part.start, rows.iloc[part], pixels[part]
+                )
+                for fold, part in by_fold(rows)
+            ]
             maps_file, table_file = self.files(name, rows)
-            write.arrays(maps_file, maps)
-            write.table(table_file, table)
+            write.arrays(maps_file, in_one([maps for _, maps in parts]))
+            write.table(table_file, pd.concat([table for table, _ in parts], ignore_index=True))
 
         return write_slice
 
-    def _evaluated(
-        self, explain: Any, row: int, rows: pd.DataFrame, exact: np.ndarray
-    ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-        clean = self.stored(exact)
-        labels = rows["label"].to_numpy()
-        maps: dict[str, np.ndarray] = {}
+    def explained_model(
+        self, fold: int | None
+    ) -> tuple[keras.Model, Callable[[np.ndarray], np.ndarray]]:
+        """The model whose outputs heatmaps explain, and a function from these to logits.
 
-        def predicted_of(images: np.ndarray, condition: str, *classes: Any) -> np.ndarray:
-            """The predictions; the heatmaps of that pass go into ``maps``."""
-            wanted = np.stack(np.broadcast_arrays(*classes), axis=1)
+        ``fold`` is that of the test photos, if there are folds.
+        """
+        model = self.train.model(self.precision, fold)
+        if self.explained_score == "logit":
+            return model, lambda outputs: outputs
+        return classifiers.without_logits(model)
+
+    def _evaluated(
+        self,
+        explain: Any,
+        logits_of: Callable[[np.ndarray], np.ndarray],
+        row: int,
+        rows: pd.DataFrame,
+        exact: np.ndarray,
+    ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+        clean = self.images(rows, row, exact, "clean", 0.0)
+        maps: dict[str, np.ndarray] = {}
+        # A true class has no hidden unit.
+        true = rows["label"].to_numpy() if self.explained_score == "logit" else PREDICTED
+
+        def seen(images: np.ndarray, condition: str, clean: Any) -> tuple[np.ndarray, np.ndarray]:
+            """The classes predicted, and the largest outputs; ``maps`` gets the heatmaps.
+
+            ``clean``: the largest outputs for the clean photos.
+            """
+            itself = np.full(len(rows), PREDICTED)
+            wanted = np.stack(np.broadcast_arrays(itself, clean, true), axis=1)
             with validation.naming(named_under(condition, rows), self.network):
-                by_layer, logits = explain.maps_and_logits(images, wanted)
+                by_layer, outputs = explain.maps_and_logits(images, wanted)
             (maps[condition],) = by_layer.values()
-            return logits.argmax(axis=1)
+            return logits_of(outputs).argmax(axis=1), outputs.argmax(axis=1)
 
         # On a clean photo the class predicted for it and for the clean photo are one.
-        predicted_clean = predicted_of(clean, "clean", PREDICTED, PREDICTED, labels)
+        predicted_clean, largest_clean = seen(clean, "clean", PREDICTED)
         parts = []
         for attack, epsilons in self.epsilons.items():
             added = self.perturbations(attack, rows, row, epsilons)
@@ -212,7 +265,7 @@ class Evaluate(NetworkTask, SlicedTask):
                 if epsilon:
                     images = self.attacked(exact, added, epsilon)
                     key = condition_key(attack, epsilon)
-                    predicted = predicted_of(images, key, PREDICTED, predicted_clean, labels)
+                    predicted, _ = seen(images, key, largest_clean)
                 parts.append(
                     rows[["photo", "identity", "label"]].assign(
                         network=self.network,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,11 +11,13 @@ import numpy as np
 import pandas as pd
 
 from gradcam_adv import validation
+from gradcam_adv.explain.explainer import PREDICTED
 from gradcam_adv.files import read, write
 from gradcam_adv.graph import Layers
 from gradcam_adv.runs.engines import WriteSlice, slice_name
 from gradcam_adv.runs.records import Names
 from gradcam_adv.study.attacks import BLACK_BOX, NOISE, WHITE_BOX, condition_key
+from gradcam_adv.study.photos import by_fold
 from gradcam_adv.study.stages.evaluate import CLASS_OF, Evaluate
 from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask
 from gradcam_adv.study.tables import select
@@ -92,25 +95,26 @@ class Explain(NetworkTask, SlicedTask):
 
     def begin(self) -> WriteSlice:
         from gradcam_adv.explain.gradcam import GradCAM
-        from gradcam_adv.graph.flat import flatten
+        from gradcam_adv.graph.flat import FlatGraph, flatten
 
-        train = self.evaluate.train
-        graph = flatten(train.model(self.evaluate.precision))
+        batch_size = self.evaluate.train.features.batch_size
         predictions = self.evaluate.predictions()
-        explain = GradCAM(graph, self.layers, batch_size=train.features.batch_size)
+
+        @functools.lru_cache(1)
+        def prepared(fold: int | None) -> tuple[FlatGraph, GradCAM]:
+            graph = flatten(self.evaluate.explained_model(fold)[0])
+            return graph, GradCAM(graph, self.layers, batch_size=batch_size)
 
         def write_slice(name: str, rows: pd.DataFrame) -> None:
+            ((fold, _),) = by_fold(rows)
+            graph, explain = prepared(fold)
             if int(name) == 0:
                 write.json(self._blocks, {"blocks": _block_ends(graph, explain.layers)})
             exact = self.photos.pixels(rows)
             images, classes, keys = [], [], []
             for attack, epsilon in self.conditions:
                 keys.append(condition_key(attack, epsilon))
-                attacked = self.evaluate.stored(exact)
-                if epsilon:
-                    added = self.evaluate.perturbations(attack, rows, int(name), [epsilon])
-                    attacked = self.evaluate.attacked(exact, added, epsilon)
-                images.append(attacked)
+                images.append(self.evaluate.images(rows, int(name), exact, attack, epsilon))
                 classes.append(self._explained(predictions, rows, attack, epsilon))
             with validation.naming([f"{rows['photo'].item()}, {k}" for k in keys], self.network):
                 maps, _ = explain.maps_and_logits(
@@ -129,6 +133,8 @@ class Explain(NetworkTask, SlicedTask):
         self, predictions: pd.DataFrame, rows: pd.DataFrame, attack: str, epsilon: float
     ) -> np.ndarray:
         """The class to explain on each photo, int (n,), by what was predicted in the evaluation."""
+        if self.evaluate.explained_score == "hidden":
+            return np.full(len(rows), PREDICTED)
         any_attack = next(iter(self.evaluate.epsilons)) if attack == "clean" else attack
         found = select(predictions, attack=any_attack, epsilon=epsilon).set_index("photo")
         return found.loc[rows["photo"], CLASS_OF[self.explained_class]].to_numpy()

@@ -45,7 +45,7 @@ class Features(NetworkTask, SlicedTask):
 
     photos: Photos
     weights: Weights = counted_as(lambda weights: [weights.origin, weights.sha256])
-    preprocessing: Literal["own", "unit"]
+    preprocessing: Literal["own", "unit", "tf"]
     pooling: Literal["average", "flatten"]
     batch_size: int
     seed: int

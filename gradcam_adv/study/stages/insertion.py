@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from gradcam_adv.runs.records import Names
 from gradcam_adv.study import tables
 from gradcam_adv.study.attacks import OTHER_PHOTO, WHITE_BOX
 from gradcam_adv.study.columns import read_parts
+from gradcam_adv.study.photos import by_fold
 from gradcam_adv.study.stages.evaluate import CLASS_OF, Evaluate
 from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask, SummaryTask
 from gradcam_adv.study.tables import select
@@ -69,11 +71,18 @@ class Insertion(NetworkTask, SlicedTask):
         from gradcam_adv.graph.predictor import Predictor
 
         train = self.evaluate.train
-        logits_of = Predictor(train.model(self.evaluate.precision), train.features.batch_size)
+
+        @functools.lru_cache(1)
+        def prepared(fold: int | None) -> Predictor:
+            model = train.model(self.evaluate.precision, fold)
+            return Predictor(model, train.features.batch_size)
+
         predictions = select(self.evaluate.predictions(), attack=WHITE_BOX)
 
         def write_slice(name: str, rows: pd.DataFrame, exact: np.ndarray) -> None:
             added = self.evaluate.perturbations(WHITE_BOX, rows, int(name), self.epsilons)
+            ((fold, _),) = by_fold(rows)
+            logits_of = prepared(fold)
             photo, identity = rows.iloc[0][["photo", "identity"]]
             parts = []
             for epsilon in self.epsilons:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pandas as pd
 
 from gradcam_adv import backends
-from gradcam_adv.files import hashes, write
+from gradcam_adv.files import hashes, read, write
 from gradcam_adv.models import backbones, classifiers
 from gradcam_adv.runs.engines import Engine, Sliced, WriteSlice
 from gradcam_adv.runs.tasks import Task, not_an_input
@@ -56,22 +56,32 @@ class NetworkTask(Task):
         return STARTING + passes * of_photo / SPEED
 
 
-# The last model that was opened in this process, by its file, that file's hash, and the precision.
-_opened: dict[tuple[Path, str, str], keras.Model] = {}
+# The last model that was opened in this process, by its file, that of its head, their hashes, and the
+# precision.
+_opened: dict[tuple[object, ...], keras.Model] = {}
 
 
-def open_model(path: Path, precision: Precision) -> keras.Model:
+def open_model(path: Path, precision: Precision, head: Path | None = None) -> keras.Model:
     """A saved classifier; the one that was opened last, with what is compiled for it, or a new one.
 
     The tasks of a network follow each other, so each network is opened once. One is kept at a time.
 
+    Args:
+        path: of the classifier.
+        precision: in which it computes.
+        head: a file with the weights of another head; None for the classifier's own.
+
     Raises:
         ValueError: no such file, or one that is not opened.
     """
-    key = (path, hashes.sha256(path) if path.is_file() else "", precision)
+    files = [path] if head is None else [path, head]
+    key = (*files, *(hashes.sha256(file) if file.is_file() else "" for file in files), precision)
     if key not in _opened:
         close_model()
         model = classifiers.load_model(path)
+        if head is not None:
+            with read.arrays(head) as weights:
+                classifiers.set_head(model, weights)
         _opened[key] = (
             model if precision == "float32" else classifiers.in_precision(model, precision)
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,8 @@ from gradcam_adv import metrics, validation
 from gradcam_adv.attacks.names import TITLES
 from gradcam_adv.explain.heatmaps import resize
 from gradcam_adv.files import write
-from gradcam_adv.metrics.nissim import WINDOW
+from gradcam_adv.metrics.ssim_variants import WINDOWS, Ssim
+from gradcam_adv.plots.overlays import mixed
 from gradcam_adv.robustness.comparison import Comparison, comparison
 from gradcam_adv.runs.engines import SLICE, Engine, WriteSlice
 from gradcam_adv.runs.records import Names
@@ -95,6 +96,8 @@ class Score(_Scored):
 
     Attributes:
         faces: that were found; None if the study looks for none.
+        compared: what NISSIM compares: heatmaps; these in the colours of jet; or these over photos.
+        ssim: the form of SSIM.
     """
 
     kind = "score"
@@ -105,6 +108,8 @@ class Score(_Scored):
     evaluate: Evaluate
     faces: FindFaces | CropFaces | None
     explained_class: Literal["predicted", "clean", "true"]
+    compared: Literal["heatmaps", "jet", "overlays"] = later("heatmaps")
+    ssim: Ssim = later("uniform")
 
     def nissim(self) -> pd.DataFrame:
         """NISSIM of every photo and condition; of noise the mean over its draws."""
@@ -130,7 +135,13 @@ class Score(_Scored):
     @property
     def effort(self) -> float:
         conditions = sum(map(len, self.evaluate.epsilons.values()))
-        return 4e-3 * conditions * len(self.photos.test)
+        of_photo = 4e-3 if self._is_usual else 4e-2
+        return of_photo * conditions * len(self.photos.test)
+
+    @property
+    def _is_usual(self) -> bool:
+        """Whether heatmaps are compared, by the study's measure as it is."""
+        return self.compared == "heatmaps" and self.ssim == "uniform"
 
     @property
     def targets(self) -> list[str]:
@@ -144,13 +155,14 @@ class Score(_Scored):
         def write_slice(name: str, rows: pd.DataFrame) -> None:
             of_rows = None if places is None else places.loc[rows["photo"]].to_numpy()
             with self.evaluate.last_maps(name) as maps:
-                scored = self._scored(rows, maps, predictions, of_rows)
+                scored = self._scored(int(name), rows, maps, predictions, of_rows)
             write.table(self.path(name), scored)
 
         return write_slice
 
     def _scored(
         self,
+        row: int,
         rows: pd.DataFrame,
         maps: Mapping[str, np.ndarray],
         predictions: pd.DataFrame,
@@ -164,6 +176,8 @@ class Score(_Scored):
             return _checked(maps[condition][:, wanted], self.network, layer, names)
 
         clean = maps_under("clean")
+        places = range(row, row + len(rows))
+        of_clean = self._photos_under(places, "clean", 0.0)
         clean_at = {size: _at(clean, side) for size, side in self._sizes(clean)}
         parts = []
         for attack, epsilons in self.evaluate.epsilons.items():
@@ -171,8 +185,9 @@ class Score(_Scored):
                 found = select(predictions, attack=attack, epsilon=epsilon)
                 found = found.set_index("photo").loc[rows["photo"]]
                 perturbed = maps_under(condition_key(attack, epsilon)) if epsilon else clean
+                photos = of_clean, self._photos_under(places, attack, epsilon)
                 for size, side in self._sizes(clean):
-                    values = self.compare(clean, perturbed, side)
+                    values = self._nissim(clean, perturbed, side, photos)
                     shifts = {}  # not where only the gain is measured
                     for_gain = attack in FOR_GAIN_ALONE or draw_of(attack) > 1
                     if epsilon in self.evaluate.levels and not for_gain:
@@ -196,23 +211,51 @@ class Score(_Scored):
         table = pd.concat(parts, ignore_index=True)
         return with_alias(table) if self.evaluate.alias else table
 
+    def _nissim(
+        self,
+        clean: np.ndarray,
+        perturbed: np.ndarray,
+        side: int | None,
+        photos: tuple[np.ndarray, np.ndarray],
+    ) -> np.ndarray:
+        """NISSIM of maps (n, targets, h, w), compared at a side; ``photos`` as they are shown."""
+        if self._is_usual:
+            return self.compare(clean, perturbed, side)
+        first, second = (_at(maps, side) for maps in (clean, perturbed))
+        if self.compared == "heatmaps":
+            return metrics.nissim_variant(first, second, self.ssim)
+        strength = 0.5 if self.compared == "overlays" else 1.0
+        of_both = zip(photos, (first, second), strict=True)
+        first, second = (mixed(pixels[:, None], m, strength, "jet") for pixels, m in of_both)
+        return metrics.nissim_variant(first, second, self.ssim, colours=True)
+
+    def _photos_under(self, places: Iterable[int], attack: str, epsilon: float) -> np.ndarray:
+        """The test photos at these places, (n, H, W, 3), if overlays are compared; else black."""
+        if self.compared != "overlays":
+            return np.zeros((1, 1, 1, 1), np.float32)
+        images = []
+        for place in places:
+            rows = self.photos.test.iloc[[place]]
+            exact = self.photos.pixels(rows)
+            images.append(self.evaluate.images(rows, place, exact, attack, epsilon))
+        return np.concatenate(images)
+
     def _sizes(self, maps: np.ndarray) -> Iterator[tuple[str, int | None]]:
         """The input's size and, if SSIM's window fits into the heatmaps, their own: None."""
         yield "input", self.photos.image_size
-        if min(maps.shape[-2:]) >= WINDOW:
+        if min(maps.shape[-2:]) >= WINDOWS[self.ssim] and self.compared != "overlays":
             yield "native", None
 
     def _unrelated(self) -> pd.DataFrame:
         pairs = _pairs(self.photos.test, self.seed)
         clean = self._maps_of_all("clean")
-        parts = [self._between(pairs, clean, clean).assign(attack="clean", epsilon=0.0)]
+        parts = [self._between(pairs, clean, clean, "clean", 0.0)]
         with_one_other = pairs.drop_duplicates("photo")
         for attack in (BLACK_BOX, WHITE_BOX):
             for epsilon in self.evaluate.epsilons.get(attack, ()):
                 if epsilon > 0 and epsilon in self.evaluate.levels:
                     attacked = self._maps_of_all(condition_key(attack, epsilon))
-                    between = self._between(with_one_other, clean, attacked)
-                    parts.append(between.assign(attack=attack, epsilon=epsilon))
+                    parts.append(self._between(with_one_other, clean, attacked, attack, epsilon))
         table = pd.concat(parts, ignore_index=True)
         return with_alias(table) if self.evaluate.alias else table
 
@@ -223,21 +266,35 @@ class Score(_Scored):
         names = named_under(condition, self.photos.test)
         return _checked(maps, self.network, self.evaluate.last_layer, names)
 
-    def _between(self, pairs: pd.DataFrame, first: np.ndarray, second: np.ndarray) -> pd.DataFrame:
-        """NISSIM of each pair's first photo among the first maps, and second among the second."""
+    def _between(
+        self,
+        pairs: pd.DataFrame,
+        first: np.ndarray,
+        second: np.ndarray,
+        attack: str,
+        epsilon: float,
+    ) -> pd.DataFrame:
+        """NISSIM of each pair's first photo among the first maps, and second among the second.
+
+        The first photo is clean; the second is under an attack, or clean as well.
+        """
         parts = []
         for start in range(0, len(pairs), SLICE):
             rows = pairs.iloc[start : start + SLICE]
             clean, others = first[rows["first"]], second[rows["second"]]
+            photos = (
+                self._photos_under(rows["first"], "clean", 0.0),
+                self._photos_under(rows["second"], attack, epsilon),
+            )
             for size, side in self._sizes(clean):
-                values = self.compare(clean, others, side)
+                values = self._nissim(clean, others, side, photos)
                 for i, target in enumerate(self.targets):
                     parts.append(
                         rows[["photo", "identity", "other", "other_identity"]].assign(
                             network=self.network, target=target, size=size, nissim=values[:, i]
                         )
                     )
-        return pd.concat(parts, ignore_index=True)
+        return pd.concat(parts, ignore_index=True).assign(attack=attack, epsilon=epsilon)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -35,6 +35,9 @@ _MODEL = rf"([^/]+/)?({'|'.join(get_args(Arm))})/({'|'.join(BACKBONES)})(@[\w.+-
 class Train(NetworkTask):
     """The trained classifier, and ``history.csv`` of its training.
 
+    With folds there is a head for each: ``head-<fold>.npz`` and ``history-<fold>.csv``. The saved
+    classifier has the first one.
+
     Attributes:
         seed: of the head's training.
         models: folder of the arm's ``.keras`` files.
@@ -42,7 +45,7 @@ class Train(NetworkTask):
     """
 
     kind = stage = "train"
-    names = Names(r"history\.csv|checkpoint\.npz", models=_MODEL)
+    names = Names(r"history(-\d+)?\.csv|(checkpoint|head-\d+)\.npz", models=_MODEL)
 
     features: Features
     epochs: int
@@ -52,24 +55,27 @@ class Train(NetworkTask):
 
     @property
     def effort(self) -> float:
-        return 1 + 6e-4 * self.epochs * len(self.photos.table)
+        return 1 + 6e-4 * self.epochs * len(self.photos.table) * len(self.photos.splits())
 
     @property
     def outside(self) -> Path:
         return self.models / f"{self.network}.keras"
 
-    def model(self, precision: Precision = "float32") -> keras.Model:
-        """The classifier from pixels to logits.
+    def model(self, precision: Precision = "float32", fold: int | None = None) -> keras.Model:
+        """The classifier from pixels to logits, with the head of a fold if there are folds.
 
         Raises:
             ValueError: the file is gone, damaged, or a model of other people.
         """
-        model = open_model(self.outside, precision)
+        head = None if fold is None else self._files(fold)[1]
+        model = open_model(self.outside, precision, head)
         facts = read.json(self.outside.with_suffix(".json"))
         classifiers.check_classes(model, facts, self.photos.identities)
         return model
 
     def make(self, engine: Engine) -> list[Path]:
+        from gradcam_adv.graph.predictor import Predictor
+
         table = self.photos.table
         features = self.features.slices()
         length = len(features[0])
@@ -78,36 +84,86 @@ class Train(NetworkTask):
             with validation.naming(of_part, self.network):
                 validation.check_finite(part, "features")
         labels = table["label"].to_numpy()
-        split = {name: np.flatnonzero(table["split"] == name) for name in SPLITS}
-        head = classifiers.dense_head(features[0].shape[1], len(self.photos.identities), self.seed)
-        checkpoint = self.folder / "checkpoint.npz"
-        history, extractor = self._fit(head, features, labels, split, Checkpoint(checkpoint))
-        _check_losses(history, self.network)
-        write.table(self.folder / "history.csv", history)
+        extractor = self.features.extractor()
+        files, heads = [], []
+        accuracy = {name: {"right": 0, "photos": 0} for name in SPLITS}
+        for fold, split in self.photos.splits().items():
+            head = classifiers.dense_head(
+                features[0].shape[1], len(self.photos.identities), self.seed
+            )
+            files += self._fit(extractor, head, features, labels, fold, split)
+            logits = self._logits(extractor, head, features, names)
+            right = logits.argmax(axis=1) == labels
+            for name, rows in split.items():
+                accuracy[name]["right"] += int(right[rows].sum())
+                accuracy[name]["photos"] += len(rows)
+            heads.append((head, logits))
 
+        head, head_logits = heads[0]
         model = classifiers.assemble(extractor, head)
-        right = self._logits(model, head, features, names).argmax(axis=1) == labels
-        accuracy = {
-            name: {"right": int(right[rows].sum()), "photos": len(rows)}
-            for name, rows in split.items()
-        }
+        batch_size = self.features.batch_size
+        first = table.iloc[:batch_size]  # one batch tells
+        with validation.naming(first["photo"].tolist(), self.network):
+            logits = Predictor(model, batch_size)(self.photos.pixels(first))
+        _check_same(logits, head_logits[: len(first)], self.network)
         classifiers.save_model(model, self.outside, self._facts(accuracy))
         # Only now: until here an interruption would have the head trained again.
-        checkpoint.unlink(missing_ok=True)
-        return [self.folder / "history.csv", self.outside, self.outside.with_suffix(".json")]
+        self._checkpoint.unlink(missing_ok=True)
+        return [*files, self.outside, self.outside.with_suffix(".json")]
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder / "checkpoint.npz"
+
+    def _files(self, fold: int | None) -> list[Path]:
+        """The history of a fold, and its head; without folds the head is in the model alone."""
+        if fold is None:
+            return [self.folder / "history.csv"]
+        return [self.folder / f"history-{fold}.csv", self.folder / f"head-{fold}.npz"]
 
     def _fit(
         self,
+        extractor: keras.Model,
+        head: keras.Model,
+        features: list[np.ndarray],
+        labels: np.ndarray,
+        fold: int | None,
+        split: dict[str, np.ndarray],
+    ) -> list[Path]:
+        """Train a head in place, or take it from its file; its files."""
+        files = self._files(fold)
+        if fold is not None and all(map(write.is_whole, files)):
+            with read.arrays(files[1]) as arrays:
+                classifiers.set_head(head, arrays)
+            return files
+        untrained = sorted({*range(len(self.photos.identities))} - {*labels[split["train"]]})
+        if untrained:
+            people = ", ".join(self.photos.identities[label] for label in untrained)
+            raise ValueError(
+                f"Expected photos of every identity to train on. Received: none of {people}, "
+                f"outside folds {fold} and the next"
+            )
+        history = self._train(extractor, head, features, labels, split)
+        _check_losses(history, self.network)
+        write.table(files[0], history)
+        if fold is not None:
+            write.arrays(files[1], classifiers.head_weights(head))
+            # The next head is another training.
+            self._checkpoint.unlink(missing_ok=True)
+        return files
+
+    def _train(
+        self,
+        extractor: keras.Model,
         head: keras.Model,
         features: list[np.ndarray],
         labels: np.ndarray,
         split: dict[str, np.ndarray],
-        checkpoint: Checkpoint,
-    ) -> tuple[pd.DataFrame, keras.Model]:
-        """Train the head in place; the history, and the model from pixels to features."""
+    ) -> pd.DataFrame:
+        """Train the head in place; the history."""
         from gradcam_adv.models import training
 
-        history = training.train_head(
+        return training.train_head(
             head,
             features,
             labels,
@@ -115,33 +171,26 @@ class Train(NetworkTask):
             split["validation"],
             epochs=self.epochs,
             seed=self.seed,
-            checkpoint=checkpoint,
+            checkpoint=Checkpoint(self._checkpoint),
             verbose="auto",
         )
-        return history, self.features.extractor()
 
     def _logits(
         self,
-        model: keras.Model,
+        extractor: keras.Model,
         head: keras.Model,
         features: list[np.ndarray],
         names: list[list[str]],
     ) -> np.ndarray:
-        """Of every photo, by the head; ValueError if the classifier ``model`` gives others."""
+        """Of every photo, by the head."""
         from gradcam_adv.graph.predictor import Predictor
 
-        batch_size = self.features.batch_size
+        logits_of = Predictor(head, self.features.batch_size)
         parts = []
-        logits_of = Predictor(head, batch_size)
         for part, of_part in zip(features, names, strict=True):
             with validation.naming(of_part, f"the head of {self.network}"):
                 parts.append(logits_of(part))
-        head_logits = np.concatenate(parts)
-        first = self.photos.table.iloc[:batch_size]  # one batch tells
-        with validation.naming(first["photo"].tolist(), self.network):
-            logits = Predictor(model, batch_size)(self.photos.pixels(first))
-        _check_same(logits, head_logits[: len(first)], self.network)
-        return head_logits
+        return np.concatenate(parts)
 
     def _facts(self, accuracy: dict[str, dict[str, int]]) -> dict[str, object]:
         """What stands beside the model as JSON."""
@@ -187,19 +236,18 @@ class TrainNetwork(Train):
         gradients = 1 if self.against is None else 1 + checked(**self.against).steps
         return self.seconds(3 * gradients * self.epochs * len(self.photos.table))
 
-    def _fit(
+    def _train(
         self,
+        extractor: keras.Model,
         head: keras.Model,
         features: list[np.ndarray],
         labels: np.ndarray,
         split: dict[str, np.ndarray],
-        checkpoint: Checkpoint,
-    ) -> tuple[pd.DataFrame, keras.Model]:
+    ) -> pd.DataFrame:
         from gradcam_adv.models import training
 
-        extractor = self.features.extractor()
         layer = backbones.find(self.network).last_activation
-        history = training.train_network(
+        return training.train_network(
             extractor,
             head,
             lambda rows: self.photos.pixels(self.photos.table.iloc[rows]),
@@ -212,14 +260,13 @@ class TrainNetwork(Train):
             against=None if self.against is None else {**self.against, "layer": layer},
             epochs=self.epochs,
             seed=self.seed,
-            checkpoint=checkpoint,
+            checkpoint=Checkpoint(self._checkpoint),
             verbose="auto",
         )
-        return history, extractor
 
     def _logits(
         self,
-        model: keras.Model,
+        extractor: keras.Model,
         head: keras.Model,
         features: list[np.ndarray],
         names: list[list[str]],
@@ -227,7 +274,7 @@ class TrainNetwork(Train):
         """Of every photo, by the classifier, since the features are no longer those of its base."""
         from gradcam_adv.graph.predictor import Predictor
 
-        logits_of = Predictor(model, self.features.batch_size)
+        logits_of = Predictor(classifiers.assemble(extractor, head), self.features.batch_size)
         parts, length = [], len(features[0])
         for number, of_part in enumerate(names):
             rows = self.photos.table.iloc[number * length : (number + 1) * length]
