@@ -93,8 +93,7 @@ def _attributes(of: type) -> dict[str, str]:
 
 def _default(field: dataclasses.Field) -> str:
     if field.default_factory is not dataclasses.MISSING:  # a table, whose keys may be a list
-        (name,) = field.default_factory()
-        return f'`"{name}"`'
+        return "".join(f'`"{name}"`' for name in field.default_factory()) or "none"
     if field.default is dataclasses.MISSING:
         return "the file's name"
     value = field.default

@@ -71,9 +71,8 @@ def of_run(
     if "seeds" in common:
         across, counts = common["seeds"], common["seeds_verdicts"]
         gains = plan.headline(common["seeds_gain"])
-        values["seeds"] = seeds.section(study.seeds, across, counts, gains, study.source)
-        if "seeds_own" in common:
-            values["seeds"]["own"] = seeds.own_rows(common["seeds_own"])
+        own = common.get("seeds_own")
+        values["seeds"] = seeds.section(study.seeds, across, counts, gains, own, study.source)
     if "readings" in common:
         values["readings"] = reading_sections.section(
             common, other_data=study.other_data, source=study.source

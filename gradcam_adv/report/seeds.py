@@ -28,12 +28,14 @@ def section(
     table: pd.DataFrame,
     verdicts: pd.DataFrame,
     gains: pd.DataFrame,
+    own: pd.DataFrame | None,
     source: str,
 ) -> dict[str, Any]:
     """What the page shows of the seeds.
 
-    ``table`` and ``verdicts`` are those of :mod:`gradcam_adv.paper.seeds`, and ``gains`` those of
-    the summaries of the seeds, all arms one below the other.
+    ``table``, ``verdicts`` and ``own`` are those of :mod:`gradcam_adv.paper.seeds`, and ``gains``
+    those of the summaries of the seeds, all arms one below the other. There is no ``own`` if all
+    networks are trained in one way.
     """
     several = verdicts[verdicts["seeds"] - verdicts["not_judged"] > 1]
     return dict(
@@ -46,6 +48,7 @@ def section(
         changed=[f"{r.says.rstrip('.')} ({r.arm})" for r in rows_of(several) if _disagree(r)],
         of_arms={arm: _tables(of_arm, source) for arm, of_arm in by_value(table, "arm")},
         gains=_gains(gains),
+        own=[] if own is None else _own_attack(own),
         verdicts=[
             {
                 "Claim": row.says,
@@ -69,7 +72,7 @@ def _gains(gains: pd.DataFrame) -> list[dict[str, str]]:
     ]
 
 
-def own_rows(table: pd.DataFrame) -> list[dict[str, str]]:
+def _own_attack(table: pd.DataFrame) -> list[dict[str, str]]:
     """Of each arm, network and epsilon: what the network's own attack does, over the seeds."""
     rows = []
     for arm, of_arm in by_value(table, "arm"):
