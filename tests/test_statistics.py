@@ -493,6 +493,14 @@ def test_with_few_groups_p_of_the_least_is_larger():
     assert few > 1.5 * many
 
 
+def test_p_of_a_value_is_at_least_that_of_those_left_out_before():
+    # The first is known badly. Without it the second is clearly above the third.
+    draws = np.random.default_rng(0).normal(size=(2000, 3)) * [3, 0.01, 0.01]
+    first, second, third = statistics.least_p([3.0, 0.1, 0.0], draws, 100)
+    assert third == 1
+    assert second == first > 0.2
+
+
 def test_values_that_are_the_same_in_every_draw_stay_together():
     chance = np.random.default_rng(0).normal(size=(2000, 1))
     other = np.random.default_rng(1).normal(size=(2000, 1))

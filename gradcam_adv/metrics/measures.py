@@ -188,7 +188,7 @@ def hog(first: npt.ArrayLike, second: npt.ArrayLike) -> np.ndarray:
     return np.array(found, np.float64).reshape(a.shape[:-2])
 
 
-MEASURES: dict[str, Measure] = {
+MEASURES = {
     "nissim": nissim,
     "spearman": spearman,
     "top": top,
