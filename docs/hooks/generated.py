@@ -130,7 +130,10 @@ def _first_lines(module: Path) -> dict[str, str]:
         match node, following:
             case ((ast.FunctionDef() | ast.ClassDef()), _):
                 found[node.name] = ast.get_docstring(node) or ""
-            case ast.Assign([ast.Name(name)]), ast.Expr(ast.Constant(str(text))):
+            case (
+                ast.Assign([ast.Name(name)]) | ast.AnnAssign(ast.Name(name)),
+                ast.Expr(ast.Constant(str(text))),
+            ):
                 found[name] = text
     return {name: text.split("\n")[0] for name, text in found.items()}
 

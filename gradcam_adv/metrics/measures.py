@@ -188,7 +188,7 @@ def hog(first: npt.ArrayLike, second: npt.ArrayLike) -> np.ndarray:
     return np.array(found, np.float64).reshape(a.shape[:-2])
 
 
-MEASURES = {
+MEASURES: dict[str, Measure] = {
     "nissim": nissim,
     "spearman": spearman,
     "top": top,

@@ -25,7 +25,7 @@ def comparison(measure: str | Measure) -> Comparison:
         validation.check_choice("measure", measure, list(MEASURES))
     if measure in ("nissim", metrics.nissim):
         return metrics.nissim  # which enlarges them within, and faster
-    function: Measure = MEASURES[measure] if isinstance(measure, str) else measure
+    function = MEASURES[measure] if isinstance(measure, str) else measure
 
     def compare(
         first: np.ndarray, second: np.ndarray, size: int | Sequence[int] | None
