@@ -56,7 +56,7 @@ class NetworkTask(Task):
         return STARTING + passes * of_photo / SPEED
 
 
-# The last model that was opened in this process, by its file, that of its head, their hashes, and the
+# The last model opened in this process, by its file, that of its head, their hashes and the
 # precision.
 _opened: dict[tuple[object, ...], keras.Model] = {}
 
