@@ -153,7 +153,7 @@ def files(numbers, folder):
     for number in numbers:
         path.write_bytes(mutated(number))
         state.write_text(json.dumps([number, "looks", accepted, found]))
-        signal.alarm(SECONDS)  # kills this process
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of processor time; kills this process
         try:
             if "refused" in checks.look("weights", path):
                 continue
@@ -169,7 +169,7 @@ def files(numbers, folder):
             pass  # in use, one line
         except Exception as error:
             found.append(f"file {number}: {error!r}")
-    signal.alarm(0)
+    signal.setitimer(signal.ITIMER_PROF, 0)
     state.write_text(json.dumps([number, "ends", accepted, found]))
 
 
