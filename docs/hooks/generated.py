@@ -23,7 +23,10 @@ _MARKER = re.compile(r"<!-- make docs: (\w+) -->")
 _ROLE = re.compile(r":\w+:(`[^`]+`)")
 _TOP = Path(gradcam_adv.__file__).parent
 # The packages whose names are public, in the order of the table.
-PACKAGES = ("", "attacks", "explain", "metrics", "plots", "training", "data", "models", "study", "app")
+PACKAGES = (
+    *("", "attacks", "explain", "metrics", "plots", "training"),
+    *("data", "models", "study", "app"),
+)
 
 
 def commands() -> str:
