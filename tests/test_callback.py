@@ -145,23 +145,12 @@ def test_another_attack_layer_and_prefix(trained):
     np.testing.assert_allclose([logs[f"val_pgd_{n}"] for n in callback.NAMES], given, rtol=1e-5)
 
 
-class Drawn(keras.utils.PyDataset):
-    """Batches that are drawn by Python's and NumPy's own generators."""
-
-    def __len__(self) -> int:
-        return 3
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = [random.randrange(COUNT), *np.random.randint(0, COUNT, 3)]  # noqa: NPY002
-        return IMAGES[rows], LABELS[rows]
-
-
 def test_training_is_the_same_to_the_last_bit_with_and_without_it():
     ends = []
     for callbacks in ([], [watched()]):
         model = network("monte carlo")
-        fit(model, callbacks, x=Drawn(), y=None, batch_size=None)
         fit(model, callbacks)
+        # All that is drawn from the global generators shows in what they draw next.
         drawn = [random.random(), np.random.random(), float(keras.random.uniform(()))]  # noqa: NPY002
         flags = [layer.trainable for layer in model.layers]
         ends.append((state(model), flags, drawn))
@@ -185,16 +174,14 @@ def test_layers_in_training_mode_and_frozen_ones_are_given_back_as_they_were():
         np.testing.assert_array_equal(callback._values(variable), value)
 
 
-def test_it_measures_first_and_each_nth_epoch_after_epoch_1(trained, caplog):
-    caplog.set_level("INFO", "gradcam_adv")
+def test_it_measures_first_and_each_nth_epoch_after_epoch_1(trained):
     watch, measured = watched(every=3), []
     measure = watch._measured
     watch._measured = lambda epoch: measured.append(epoch) or measure(epoch)
     by_epoch = logged(trained, watch, epochs=range(5))
     assert measured == [0, 3]
     assert all([*logs] == ["loss", *KEYS] for logs in by_epoch)
-    assert len(watch.seconds) == 2
-    assert "attention under attack: measured 2 times, in " in caplog.text
+    assert len(watch.seconds) == 2 and min(watch.seconds) > 0
     # A training that goes on measures in its own first epoch.
     logged(trained, watch, epochs=[4, 5])
     assert measured == [0, 3, 4]

@@ -24,16 +24,8 @@ _ROLE = re.compile(r":\w+:(`[^`]+`)")
 _TOP = Path(gradcam_adv.__file__).parent
 # The packages whose names are public, in the order of the table.
 PACKAGES = (
-    "",
-    "attacks",
-    "explain",
-    "metrics",
-    "plots",
-    "training",
-    "data",
-    "models",
-    "study",
-    "app",
+    *("", "attacks", "explain", "metrics", "plots", "training"),
+    *("data", "models", "study", "app"),
 )
 
 

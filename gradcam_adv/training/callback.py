@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -52,9 +51,10 @@ class AttentionUnderAttack(keras.callbacks.Callback):
     **It stands first in the list of callbacks**, since Keras calls them in their order:
     EarlyStopping, ModelCheckpoint, CSVLogger or TensorBoard in front of it see no such numbers.
 
-    The model is not changed: weights, statistics of batch normalizations, the optimizer, the states
-    of Python's, NumPy's and the layers' random generators are the same afterwards. All is compiled
-    in the first measurement; on JAX in each, since there trained weights are new arrays.
+    Training is not changed: weights, statistics of batch normalizations, the optimizer and the
+    states of the layers' random generators are the same afterwards, and nothing draws from the
+    global generators of Python, NumPy and Keras. All is compiled in the first measurement; on JAX
+    in each, since there trained weights are new arrays.
 
     Args:
         images: as for :func:`gradcam_adv.dissimilarity`, values in [0, 1] whatever the model takes;
@@ -180,18 +180,12 @@ class AttentionUnderAttack(keras.callbacks.Callback):
         logs.update(self._last)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Log what the measurements took, and whether the model is still near chance."""
+        """Log it if the model is still near chance."""
         if self._pictures is not None:
             self._pictures.close()
         if self._answers is not None and not (graph := self._graph()).independent:
             predicted, labels = (self._answers[c].to_numpy() for c in ("predicted_clean", "label"))
             clean.accuracy(graph, predicted, labels)
-        if self.seconds:
-            first, *others = self.seconds
-            logger.info(
-                "attention under attack: measured %d times, in %.1f s and then in %.1f s together",
-                *(len(self.seconds), first, sum(others)),
-            )
 
     def _graph(self) -> FlatGraph:
         """The graph of the model with its weights as they are now; see :func:`flatten`."""
@@ -262,20 +256,16 @@ def _disabled(messages: logging.Logger) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _unchanged(model: keras.Model) -> Iterator[None]:
-    """Give back random states and variables that are not trained as they were.
+    """Give back variables that are not trained as they were.
 
-    Copying a dense layer draws from Python's generator. Layers of a user's own that are always in
-    training mode, as Monte Carlo dropout is, change their generator or their statistics in every
-    forward pass, as they do in Keras' own ``predict``.
+    Layers of a user's own that are always in training mode, as Monte Carlo dropout is, change their
+    generator or their statistics in every forward pass, as they do in Keras' own ``predict``.
     """
-    of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     variables = [variable for variable in model.variables if not variable.trainable]
     before = [_values(variable) for variable in variables]
     try:
         yield
     finally:
-        random.setstate(of_python)
-        np.random.set_state(of_numpy)  # noqa: NPY002
         for variable, value in zip(variables, before, strict=True):
             if not np.array_equal(_values(variable), value, equal_nan=True):
                 variable.assign(value)
