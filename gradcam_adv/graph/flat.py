@@ -326,7 +326,8 @@ def _has_graph(model: object) -> bool:
 @functools.cache
 def _functional() -> type[keras.Model]:
     """The class of functional models, which Keras does not export."""
-    return type(keras.Model(*[keras.Input((1,))] * 2))
+    # With names of its own, or those that Keras counts would depend on when this was first called.
+    return type(keras.Model(*[keras.Input((1,), name="input")] * 2, name="functional_model"))
 
 
 class _ReachedOutputs(Exception):
