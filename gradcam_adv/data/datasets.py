@@ -264,7 +264,7 @@ def deal(table: pd.DataFrame, folds: int) -> np.ndarray:
     Example:
         >>> photos = {"photo": list("abcdefg"), "identity": list("xxxxyyy"), "group": ""}
         >>> deal(pd.DataFrame(photos), 3)
-        array([0, 1, 2, 0, 1, 2, 1])
+        array([0, 1, 2, 0, 1, 2, 0])
     """
     fold = np.zeros(len(table), int)
     in_all = np.zeros(folds, int)

@@ -42,7 +42,7 @@ def nissim_variant(
         >>> import numpy as np
         >>> heatmap = np.eye(16)
         >>> round(float(nissim_variant(heatmap, 1 - heatmap, "range 2")), 3)
-        0.646
+        0.581
     """
     first, second = np.asarray(clean), np.asarray(perturbed)
     if colours:
