@@ -29,6 +29,7 @@ from gradcam_adv import (
 )
 from gradcam_adv.data import photos
 from gradcam_adv.explain.explainer import PREDICTED
+from gradcam_adv.explain.heatmaps import is_empty
 from gradcam_adv.files import write
 from gradcam_adv.graph.flat import flatten
 from gradcam_adv.metrics import MEASURES
@@ -199,6 +200,12 @@ def controls(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def empty(folder: Path) -> dict[str, str]:
+    """How many heatmaps of each shuffled network are empty, with the class held fixed."""
+    maps = {name: np.load(folder / f"shuffled {name}.npy")[:, 0] for name in CASCADE}
+    return {name: f"{is_empty(of).sum()} of {len(of)}" for name, of in maps.items()}
+
+
 def main() -> None:
     own, out = (Path(argument) for argument in sys.argv[2:4])
     backends.configure(machine.cores())
@@ -212,7 +219,8 @@ def main() -> None:
     every = [scores(out / network).assign(network=network) for network in NETWORKS]
     table = pd.concat(every, ignore_index=True)
     write.table(out / "measures.csv", table)
-    for made in (deciding(table), against_noise(table), controls(table)):
+    without = pd.DataFrame([{"network": name} | empty(out / name) for name in NETWORKS])
+    for made in (deciding(table), against_noise(table), controls(table), without):
         print(made.to_markdown(index=False, disable_numparse=True), end="\n\n")
 
 

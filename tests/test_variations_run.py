@@ -74,7 +74,9 @@ def test_every_reading_has_a_distance_and_facts(run):
     found = table(run, "readings_distances").set_index("reading")
     assert len(found) == 16
     # VGG16 at the one epsilon that the paper prints, compared with the paper's source, ResNet50.
-    assert (found["cells"] == 2).all()
+    # With random weights it may be right on no clean photo, and then has no ratio.
+    assert (found["mod_cells"] == 1).all()
+    assert len(set(found["cells"])) == 1
     own = table(run, "readings").set_index(["reading", "epsilon"])
     assert own.loc[("default", 0.1), "paper_mod"] == 0.292002
     assert found["near"].any()
