@@ -7,6 +7,7 @@ change that only makes things faster are equal byte for byte.
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import resource
 import subprocess
@@ -54,6 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
 def study(checkout: Path, folder: Path, file: Path, stage: str) -> dict[str, float]:
     """Run a study up to a stage in a folder, with the code of a checkout: its seconds."""
     folder.mkdir(parents=True)
+    compileall.compile_dir(checkout / "gradcam_adv", quiet=1)  # a new checkout has no bytecode
     code = "from gradcam_adv.app.cli import main; main()"
     command = [sys.executable, "-c", code, stage, str(file.resolve())]
     environment = os.environ | {"PYTHONPATH": str(checkout)}
