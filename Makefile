@@ -23,7 +23,7 @@ NOTEBOOKS := $(patsubst %.py,%.ipynb,$(wildcard notebooks/*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help install data train attack evaluate explain score report reproduce readings \
-	test test-slow test-torch test-jax known fuzz torture lint hooks notebooks lab docs bench profile bench-gpu bench-ray bench-scanners scale dist lock resolve clean
+	test test-slow test-torch test-jax known fuzz torture lint hooks notebooks lab docs bench profile bench-revisions bench-gpu bench-ray bench-scanners scale dist lock resolve clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/' | expand -t 14
@@ -157,6 +157,9 @@ bench: $(VENV)/.installed-test $(VENV)-torch/.installed  ## measure the ratios o
 
 profile: $(VENV)/.installed  ## where the time of a small study goes, by stage, beside the bound of its passes
 	$(BIN)/python -m benchmarks.profiling $(ARGS)
+
+bench-revisions: $(VENV)/.installed  ## a study by an older revision and by this one: seconds, files that differ (ARGS="main studies/quick.toml")
+	$(BIN)/python -m benchmarks.revisions $(ARGS)
 
 bench-ray: $(VENV)/.installed-test $(VENV)/.installed-ray  ## one and two Ray workers against this process
 	$(BIN)/python -m benchmarks.engines

@@ -6,7 +6,7 @@ import inspect
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import processes
+from benchmarks import processes, revisions
 
 
 @pytest.mark.parametrize("name", bench.COMPARISONS)
@@ -39,3 +39,32 @@ def test_an_unknown_name_is_an_error_that_lists_the_names(capsys):
         bench.main(["nisim"])
     assert "Expected names out of gradient, tf-keras-vis" in (said := capsys.readouterr().err)
     assert "Received: nisim" in said
+
+
+def test_a_revision_runs_with_its_own_code_and_its_processor_time_counts(tmp_path):
+    package = tmp_path / "checkout" / "gradcam_adv" / "app"
+    package.mkdir(parents=True)
+    (package / "cli.py").write_text(
+        "import pathlib, sys, time\n"
+        "def main():\n"
+        "    while time.process_time() < 0.5: pass\n"
+        "    time.sleep(0.2)\n"
+        "    pathlib.Path('said').write_text(' '.join(sys.argv[1:]))\n"
+    )
+    for folder in (package.parent, package):
+        (folder / "__init__.py").touch()
+    work, file = tmp_path / "work", tmp_path / "small.toml"
+    taken = revisions.study(tmp_path / "checkout", work, file, "train")
+    assert (work / "said").read_text() == f"train {file}"
+    assert taken["processor seconds"] == pytest.approx(0.5, abs=0.15)
+    assert taken["seconds"] > taken["processor seconds"]
+
+
+def test_files_of_other_bytes_or_of_one_side_differ_and_records_of_times_do_not(tmp_path):
+    sides = {"old": {"a/x": "1", "a/y": "1", "z": "1"}, "new": {"a/x": "1", "a/y": "2", "w": "1"}}
+    for side, contents in sides.items():
+        for name, content in (contents | {"a/manifest.json": side, "report.html": side}).items():
+            path = tmp_path / side / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+    assert revisions.differences(tmp_path / "old", tmp_path / "new") == ["a/y", "w", "z"]
