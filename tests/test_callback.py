@@ -145,23 +145,12 @@ def test_another_attack_layer_and_prefix(trained):
     np.testing.assert_allclose([logs[f"val_pgd_{n}"] for n in callback.NAMES], given, rtol=1e-5)
 
 
-class Drawn(keras.utils.PyDataset):
-    """Batches that are drawn by Python's and NumPy's own generators."""
-
-    def __len__(self) -> int:
-        return 3
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = [random.randrange(COUNT), *np.random.randint(0, COUNT, 3)]  # noqa: NPY002
-        return IMAGES[rows], LABELS[rows]
-
-
 def test_training_is_the_same_to_the_last_bit_with_and_without_it():
     ends = []
     for callbacks in ([], [watched()]):
         model = network("monte carlo")
-        fit(model, callbacks, x=Drawn(), y=None, batch_size=None)
         fit(model, callbacks)
+        # All that is drawn from the global generators shows in what they draw next.
         drawn = [random.random(), np.random.random(), float(keras.random.uniform(()))]  # noqa: NPY002
         flags = [layer.trainable for layer in model.layers]
         ends.append((state(model), flags, drawn))

@@ -91,7 +91,9 @@ def behind(
             f"{tuple(end.shape)}, one unit, which "
             + ("is always 1 behind its softmax" if "softmax" in steps else regression)
         )
-    two = keras.layers.Dense(2, use_bias=False, dtype="float32", name="two_logits_of_one")
+    two = keras.layers.Dense(
+        2, use_bias=False, kernel_initializer="zeros", dtype="float32", name="two_logits_of_one"
+    )
     both = _call(calls, two, end, two.name)
     two.set_weights([np.array([[-0.5, 0.5]], np.float32)])
     return Logits(both, independent=False)
@@ -117,7 +119,10 @@ def _step(call: Call, calls: list[Call]) -> tuple[Step, keras.KerasTensor]:
             raise _wrong(call, f"activation {_name(activation)!r}")
         if step == "nothing":
             return "", call.output
-        linear = type(operation).from_config(operation.get_config() | {"activation": None})
+        config = operation.get_config()
+        # Its weights are copied below. Other initializers would draw from Python's own generator.
+        zeros = {name: "zeros" for name in config if name.endswith("_initializer")}
+        linear = type(operation).from_config(config | zeros | {"activation": None})
         before = _call(calls, linear, given, call.path)
         linear.set_weights(operation.get_weights())
         return step, before

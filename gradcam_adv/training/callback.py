@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -52,9 +51,10 @@ class AttentionUnderAttack(keras.callbacks.Callback):
     **It stands first in the list of callbacks**, since Keras calls them in their order:
     EarlyStopping, ModelCheckpoint, CSVLogger or TensorBoard in front of it see no such numbers.
 
-    The model is not changed: weights, statistics of batch normalizations, the optimizer, the states
-    of Python's, NumPy's and the layers' random generators are the same afterwards. All is compiled
-    in the first measurement; on JAX in each, since there trained weights are new arrays.
+    Training is not changed: weights, statistics of batch normalizations, the optimizer and the
+    states of the layers' random generators are the same afterwards, and nothing draws from the
+    global generators of Python, NumPy and Keras. All is compiled in the first measurement; on JAX
+    in each, since there trained weights are new arrays.
 
     Args:
         images: as for :func:`gradcam_adv.dissimilarity`, values in [0, 1] whatever the model takes;
@@ -262,20 +262,16 @@ def _disabled(messages: logging.Logger) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _unchanged(model: keras.Model) -> Iterator[None]:
-    """Give back random states and variables that are not trained as they were.
+    """Give back variables that are not trained as they were.
 
-    Copying a dense layer draws from Python's generator. Layers of a user's own that are always in
-    training mode, as Monte Carlo dropout is, change their generator or their statistics in every
-    forward pass, as they do in Keras' own ``predict``.
+    Layers of a user's own that are always in training mode, as Monte Carlo dropout is, change their
+    generator or their statistics in every forward pass, as they do in Keras' own ``predict``.
     """
-    of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     variables = [variable for variable in model.variables if not variable.trainable]
     before = [_values(variable) for variable in variables]
     try:
         yield
     finally:
-        random.setstate(of_python)
-        np.random.set_state(of_numpy)  # noqa: NPY002
         for variable, value in zip(variables, before, strict=True):
             if not np.array_equal(_values(variable), value, equal_nan=True):
                 variable.assign(value)
