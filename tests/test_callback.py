@@ -174,16 +174,14 @@ def test_layers_in_training_mode_and_frozen_ones_are_given_back_as_they_were():
         np.testing.assert_array_equal(callback._values(variable), value)
 
 
-def test_it_measures_first_and_each_nth_epoch_after_epoch_1(trained, caplog):
-    caplog.set_level("INFO", "gradcam_adv")
+def test_it_measures_first_and_each_nth_epoch_after_epoch_1(trained):
     watch, measured = watched(every=3), []
     measure = watch._measured
     watch._measured = lambda epoch: measured.append(epoch) or measure(epoch)
     by_epoch = logged(trained, watch, epochs=range(5))
     assert measured == [0, 3]
     assert all([*logs] == ["loss", *KEYS] for logs in by_epoch)
-    assert len(watch.seconds) == 2
-    assert "attention under attack: measured 2 times, in " in caplog.text
+    assert len(watch.seconds) == 2 and min(watch.seconds) > 0
     # A training that goes on measures in its own first epoch.
     logged(trained, watch, epochs=[4, 5])
     assert measured == [0, 3, 4]

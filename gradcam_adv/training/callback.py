@@ -180,18 +180,12 @@ class AttentionUnderAttack(keras.callbacks.Callback):
         logs.update(self._last)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Log what the measurements took, and whether the model is still near chance."""
+        """Log it if the model is still near chance."""
         if self._pictures is not None:
             self._pictures.close()
         if self._answers is not None and not (graph := self._graph()).independent:
             predicted, labels = (self._answers[c].to_numpy() for c in ("predicted_clean", "label"))
             clean.accuracy(graph, predicted, labels)
-        if self.seconds:
-            first, *others = self.seconds
-            logger.info(
-                "attention under attack: measured %d times, in %.1f s and then in %.1f s together",
-                *(len(self.seconds), first, sum(others)),
-            )
 
     def _graph(self) -> FlatGraph:
         """The graph of the model with its weights as they are now; see :func:`flatten`."""
