@@ -137,7 +137,7 @@ def test_each_fold_has_a_head_of_its_own_that_is_kept(photos, tmp_path):
     heads = {}
     for fold, split in photos.splits().items():
         head = classifiers.dense_head(12, 3, seed=0)
-        files = train._fit(head, train.features.slices(), labels, fold, split)
+        files = train._fit(None, head, train.features.slices(), labels, fold, split)
         assert [path.name for path in files] == [f"history-{fold}.csv", f"head-{fold}.npz"]
         heads[fold] = classifiers.head_weights(head)
         with read.arrays(files[1]) as kept:
@@ -148,7 +148,7 @@ def test_each_fold_has_a_head_of_its_own_that_is_kept(photos, tmp_path):
     # A finished fold is not trained again.
     again = classifiers.dense_head(12, 3, seed=9)
     train.__dict__["epochs"] = None
-    train._fit(again, train.features.slices(), labels, 1, photos.splits()[1])
+    train._fit(None, again, train.features.slices(), labels, 1, photos.splits()[1])
     np.testing.assert_array_equal(classifiers.head_weights(again)["logits 0"], heads[1]["logits 0"])
 
 
@@ -159,7 +159,7 @@ def test_a_person_without_a_training_photo_is_an_error(photos, tmp_path):
     split["train"] = split["train"][labels[split["train"]] != 2]
     head = classifiers.dense_head(12, 3, seed=0)
     with pytest.raises(ValueError, match="none of person 2, outside folds 0 and the next"):
-        train._fit(head, train.features.slices(), labels, 0, split)
+        train._fit(None, head, train.features.slices(), labels, 0, split)
 
 
 def test_each_photo_is_attacked_on_the_model_of_its_fold(small_cnn, images, tmp_path):
