@@ -68,6 +68,14 @@ def test_the_library_sets_no_variable():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_what_plans_a_study_imports_no_keras():
+    code = (
+        "import sys, gradcam_adv.app.pipeline; "
+        "assert not {'keras', 'tensorflow', 'torch', 'jax'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_keras_is_imported_without_what_it_only_offers_to_others(tmp_path):
     tried = "try:\n    import {0}\n    found += ['{0}']\nexcept ImportError: pass\n"
     names = ("sklearn", "IPython", "json")

@@ -1,14 +1,5 @@
 """The whole measurement of a model: how far its heatmaps move under an attack."""
 
-from gradcam_adv.robustness.measurement import EPSILONS, Dissimilarity, dissimilarity
-from gradcam_adv.robustness.smallest import smallest_epsilons
-from gradcam_adv.robustness.verification import Verification, verification
+import lazy_loader
 
-__all__ = [
-    "EPSILONS",
-    "Dissimilarity",
-    "Verification",
-    "dissimilarity",
-    "smallest_epsilons",
-    "verification",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
