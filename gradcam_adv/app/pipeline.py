@@ -164,6 +164,8 @@ class Pipeline:
             worked = self._do(parts, to_do, show=until == "report")
             if all_readings:
                 others, over = self._readings()
+                for name, reason in over.left_out.items():
+                    logger.info("left out: %s: %s", name, reason)
                 worked = self.runner.do([*others, over]) or worked
             if until == "report":
                 report = self._report()
@@ -281,8 +283,6 @@ class Pipeline:
     def _readings(self) -> tuple[list[Task], CompareReadings]:
         """The tasks of all readings, and the one over them; the study itself must be done."""
         plans, left_out = self.reading_plans()
-        for name, reason in left_out.items():
-            logger.info("left out: %s: %s", name, reason)
         over = CompareReadings(
             run=self.folder,
             summaries=summaries_of(plans),
