@@ -21,7 +21,7 @@ from gradcam_adv import (
     predict_logits,
 )
 from gradcam_adv.robustness.measurement import NOISE_EPSILONS
-from gradcam_adv.training import callback
+from gradcam_adv.training import AdversarialTraining, callback
 
 SIZE, CLASSES, COUNT = 12, 3, 9
 KEYS = [f"val_{name}" for name in callback.NAMES]
@@ -300,6 +300,17 @@ def test_what_flatten_has_to_be_told_is_handed_on():
     (logs,) = logged(model, watched(pixels="0..255"))
     given = expected(flatten(model, pixels="0..255"))
     np.testing.assert_allclose([logs[key] for key in KEYS], given, rtol=1e-5)
+
+
+@pytest.mark.tensorflow
+def test_a_model_that_trains_another():
+    """The numbers are those of the inner one."""
+    model = network("logits")
+    around = AdversarialTraining(model)
+    (logs,) = logged(around, watched(model=model))
+    assert logs == logged(model, watched())[0]
+    with pytest.raises(ValueError, match="functional model.*Received: AdversarialTraining"):
+        logged(around, watched())
 
 
 def test_batches_with_their_labels_and_logs_that_nobody_wants(trained):

@@ -72,6 +72,8 @@ class AttentionUnderAttack(keras.callbacks.Callback):
             such as "val_pgd_". TensorBoard draws what begins with "val_" as validation.
         log_dir: a folder of TensorBoard's. Each measurement adds a picture of the first four images
             with their heatmaps, clean and attacked, as the run "attention".
+        model: what is measured, if it is not the model that is fitted but one inside it, as with
+            :class:`gradcam_adv.training.AdversarialTraining`.
         flattening: further arguments of :func:`gradcam_adv.flatten`, such as ``pixels="0..255"``.
 
     Attributes:
@@ -116,6 +118,7 @@ class AttentionUnderAttack(keras.callbacks.Callback):
         every: int = 1,
         prefix: str = "val_",
         log_dir: str | Path | None = None,
+        model: keras.Model | None = None,
         **flattening: Any,
     ) -> None:
         super().__init__()
@@ -136,6 +139,7 @@ class AttentionUnderAttack(keras.callbacks.Callback):
         self._layer = layer
         self._every = every
         self._prefix = prefix
+        self._inner = model
         self._flattening = flattening
         self._pictures = None
         if log_dir is not None:  # Matplotlib is imported for pictures only
@@ -149,7 +153,7 @@ class AttentionUnderAttack(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Check that the images, the layer and the attack suit the model."""
         self._last, self._answers, self.seconds = {}, None, []
-        with _unchanged(self.model):
+        with _unchanged(self._measured_model):
             graph = self._graph()
             validation.check_images(graph.input.shape, self._images)
             validation.check_labels(self._labels, len(self._images), graph.classes, "labels")
@@ -167,7 +171,7 @@ class AttentionUnderAttack(keras.callbacks.Callback):
         """Measure, if it is the turn of this epoch, and put the numbers into ``logs``."""
         if not self._last or epoch % self._every == 0:
             began = time.perf_counter()
-            with _unchanged(self.model):
+            with _unchanged(self._measured_model):
                 self._last = self._measured(epoch)
             self.seconds.append(time.perf_counter() - began)
         if logs is None:
@@ -187,9 +191,13 @@ class AttentionUnderAttack(keras.callbacks.Callback):
             predicted, labels = (self._answers[c].to_numpy() for c in ("predicted_clean", "label"))
             clean.accuracy(graph, predicted, labels)
 
+    @property
+    def _measured_model(self) -> keras.Model:
+        return self.model if self._inner is None else self._inner
+
     def _graph(self) -> FlatGraph:
         """The graph of the model with its weights as they are now; see :func:`flatten`."""
-        return flatten(self.model, **self._flattening)
+        return flatten(self._measured_model, **self._flattening)
 
     def _attack_on(self, graph: FlatGraph) -> Attack:
         made = self._attack(graph)
