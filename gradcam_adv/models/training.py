@@ -37,11 +37,14 @@ def train(
     epochs: int,
     seed: int,
     pooling: Literal["average", "flatten"] = "average",
+    trainable: str = "head",
+    learning_rate: float | None = None,
+    against: Mapping[str, Any] | None = None,
 ) -> tuple[keras.Model, pd.DataFrame]:
-    """Put a dense head on a base and train the head: a classifier from pixels to logits.
+    """Put a dense head on a base and train it: a classifier from pixels to logits.
 
-    The base does not change, so its features are computed only once. The head has 512 ReLU units,
-    dropout and logits, as in a study.
+    The head has 512 ReLU units, dropout and logits, as in a study. If it alone is trained, on clean
+    images, the base does not change, so its features are computed only once.
 
     Args:
         base: from :func:`gradcam_adv.models.build`, or any model from pixels in [0, 1] to feature
@@ -54,6 +57,11 @@ def train(
         epochs: how many times to go through the training images.
         seed: of the head's first weights, its dropout and the order of the images.
         pooling: between the base and the head: "average" or "flatten".
+        trainable: "head", with it the "last block" of the base, or "all" layers. The base is
+            trained in place, without its batch normalization.
+        learning_rate: None for 0.001 for the head alone, and 0.0001 for more.
+        against: settings of :class:`gradcam_adv.training.AdversarialTraining`, such as
+            ``{"method": "pgd", "epsilon": 0.02}``; None to train on clean images.
 
     Returns:
         The classifier, one flat graph that shares the layers of the base; and one row per epoch:
@@ -88,6 +96,7 @@ def train(
             f"Received: outputs {received}"
         )
     check_choice("pooling", pooling, ("average", "flatten"))
+    check_choice("trainable", trainable, list(TRAINABLE))
     if not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"Expected epochs as a whole number, 1 or more. Received: {epochs!r}")
     pixels = check_images(base.inputs[0].shape, images)
@@ -107,7 +116,23 @@ def train(
     extractor = classifiers.features(base, pooling)
     features = Predictor(extractor, BATCH_SIZE, "features")(pixels)
     head = classifiers.dense_head(features.shape[1], classes, seed)
-    history = train_head(head, [features], numbers, rows, others, epochs=epochs, seed=seed)
+    if trainable == "head" and against is None and learning_rate is None:
+        history = train_head(head, [features], numbers, rows, others, epochs=epochs, seed=seed)
+    else:
+        history = train_network(
+            extractor,
+            head,
+            pixels.__getitem__,
+            numbers,
+            rows,
+            others,
+            scale=feature_scale([features], rows),
+            trainable=trainable,
+            learning_rate=learning_rate,
+            against=against,
+            epochs=epochs,
+            seed=seed,
+        )
     return classifiers.assemble(extractor, head), history
 
 

@@ -292,7 +292,7 @@ def _plan_arm(
             "study": study.name,
         }
         against = study.against(network)
-        if study.trainable == "head" and against is None:
+        if study.trainable == "head" and against is None and study.learning_rate is None:
             train[network] = Train(**training)
         else:
             train[network] = TrainNetwork(
