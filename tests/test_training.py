@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from gradcam_adv import predict_logits
+from gradcam_adv import backends, machine, predict_logits
 from gradcam_adv.files import checkpoints, write
 from gradcam_adv.files.checkpoints import Checkpoint
 from gradcam_adv.models import classifiers, training
@@ -157,14 +157,17 @@ def test_epochs_after_the_last_checkpoint_are_done_again(problem, path, written,
 
 
 def test_a_training_goes_on_in_a_new_process_with_any_random_seed(problem, path, tmp_path):
+    backends.configure(machine.cores())  # as a run does, and maybe a test before
     slices, labels, train_rows, validation = problem
     features = np.concatenate(slices)
     np.savez(tmp_path / "problem.npz", features, labels, train_rows, validation)
     script = (
         "import os, signal, sys, keras, numpy as np\n"
         "from pathlib import Path\n"
+        "from gradcam_adv import backends, machine\n"
         "from gradcam_adv.files import checkpoints\n"
         "from gradcam_adv.models import classifiers, training\n"
+        "backends.configure(machine.cores())\n"
         "keras.utils.set_random_seed(99)\n"
         "class Killed(checkpoints.Checkpoint):\n"
         "    left = 3\n"

@@ -82,7 +82,11 @@ def test_the_same_study_gives_the_same_models(trained, folder):
 
 
 def test_a_study_of_heads_has_the_tasks_that_it_had(folder):
-    pipeline = planned(folder, "heads", trainable="head", networks=["smallresnet"])
+    content = {
+        key: value for key, value in STUDY.items() if key not in ("trainable", "learning_rate")
+    }
+    study = config.parse(content | {"networks": ["smallresnet"]})
+    pipeline = Pipeline(study, folder / "heads" / "runs", folder / "heads" / "models")
     (task,) = pipeline.plan.arms["plain"].train.values()
     assert type(task) is Train
     assert "trainable" not in task.inputs and "against" not in task.inputs
@@ -253,13 +257,15 @@ def test_a_wrong_key_is_refused(change, message):
 
 @pytest.mark.slow
 def test_a_study_over_seeds_has_a_table_of_each_networks_own_attack(folder):
-    pipeline = planned(folder, "report", seeds=[0, 1], attack={"pgd": {"steps": 2}})
+    networks = list(NETWORKS[:2])
+    changes = {"seeds": [0, 1], "attack": {"pgd": {"steps": 2}}, "networks": networks}
+    pipeline = planned(folder, "report", **changes)
     pipeline.run()
     tables = pipeline.folder / "tables"
     own = pd.read_csv(tables / "seeds_own.csv")
-    assert set(own["network"]) == set(NETWORKS)
+    assert set(own["network"]) == set(networks)
     parts = [pipeline.plan, *pipeline._seeds.values()]
-    for network in NETWORKS:
+    for network in networks:
         of_network = own[own["network"] == network].set_index(["quantity", "epsilon"])
         accuracies = [plan.arms["plain"].accuracy.table("accuracy") for plan in parts]
         shares = [

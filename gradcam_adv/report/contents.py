@@ -72,7 +72,7 @@ def of_run(
         across, counts = common["seeds"], common["seeds_verdicts"]
         gains = plan.headline(common["seeds_gain"])
         own = common.get("seeds_own")
-        values["seeds"] = seeds.section(study.seeds, across, counts, gains, own, study.source)
+        values["seeds"] = seeds.section(study.seeds, across, counts, gains, study.source, own)
     if "readings" in common:
         values["readings"] = reading_sections.section(
             common, other_data=study.other_data, source=study.source

@@ -28,8 +28,8 @@ def section(
     table: pd.DataFrame,
     verdicts: pd.DataFrame,
     gains: pd.DataFrame,
-    own: pd.DataFrame | None,
     source: str,
+    own: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """What the page shows of the seeds.
 
