@@ -162,7 +162,7 @@ def check_command(words: list[str]) -> None:
     [
         "gradcam-adv explode",
         "gradcam-adv data --phtos x",
-        "gradcam-adv export quick.toml --epsilon 0.1",
+        "gradcam-adv export quick.toml --epsilon large",
         "make reprodcue",
         "make reproduce STUDIES=x",
         "make reproduce ARGS='--phtos x'",

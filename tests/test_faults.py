@@ -314,9 +314,9 @@ def test_a_report_that_can_not_be_written_leaves_the_one_before(cheap, monkeypat
 def test_photos_that_vanish_during_a_run_are_one_line(cheap, monkeypatch):
     read = photos.decode_all
 
-    def vanish(paths, size):
+    def vanish(*settings):
         shutil.move("people", "away")
-        return read(paths, size)
+        return read(*settings)
 
     with monkeypatch.context() as patch:
         patch.setattr(photos, "decode_all", vanish)

@@ -304,7 +304,7 @@ def test_heatmaps_in_files(arm, monkeypatch):
         broken = {**maps, key: maps[key].copy()}
         broken[key][row, :, 4, 4] = np.nan
         with pytest.raises(ValueError, match=received("maps of layer 'last'", f", {key}")):
-            score._scored(test, broken, predictions(arm), None)
+            score._scored(0, test, broken, predictions(arm), None)
 
     file = score.evaluate.folder / "last-0000000.npz"
     write.arrays(file, {**maps, "clean": maps["clean"] * np.nan})
@@ -343,7 +343,8 @@ def test_losses_are_named_with_network_and_epoch(column):
         (np.nan, "features of vgg16 on PHOTO. Received: 1 of 4 values"),
     ],
 )
-def test_features_to_train_on(arm, tmp_path, value, message):
+def test_features_to_train_on(arm, tmp_path, monkeypatch, value, message):
+    monkeypatch.setattr(Features, "extractor", lambda _: None)
     table = arm.photos.table
     set_splits(arm, np.where(np.arange(len(table)) % 4 == 0, "validation", "train"))
     features = np.random.default_rng(0).random((len(table), 4), np.float32)
