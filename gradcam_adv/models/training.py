@@ -224,8 +224,8 @@ def train_network(
     would spoil it, and the network that is attacked in a step is then the one that is trained.
 
     Args:
-        extractor: from pixels to features (N, F), such as :func:`gradcam_adv.models.classifiers
-            .features` gives.
+        extractor: from pixels to features (N, F), such as a result of
+            :func:`gradcam_adv.models.classifiers.features`.
         head: from features to logits.
         pixels: from indices of photos to their pixels, (n, H, W, 3) in [0, 1].
         labels: int (N,).

@@ -132,7 +132,7 @@ def _outcome(name: str, arms: Arms) -> readings.Outcome:
 
 
 def _summary(plan: ArmPlan) -> dict[str, pd.DataFrame]:
-    """The tables of an :class:`Outcome`; networks are called as the paper's that they stand for."""
+    """The tables of an outcome; networks are called as the paper's that they stand for."""
     found = {
         "accuracy": plan.accuracy.table("accuracy"),
         "psnr": plan.accuracy.table("psnr"),

@@ -106,8 +106,8 @@ class Study:
             split; all of them are tested, each by a head trained without its fold and the next one,
             which is the head's validation. None for one head and the split.
         image_size: side of the square images in pixels.
-        networks: one or more of :data:`gradcam_adv.models.backbones.BACKBONES`. "vgg16@pgd" is
-            VGG16 trained in another way, by the name of a training.
+        networks: one or more of the paper's five, "resnet50v2", "resnet101v2" and "smallresnet".
+            "vgg16@pgd" is VGG16 trained in another way, by the name of a training.
         weights: of the bases: "auto", "imagenet", "random" or a directory of weights files.
         epochs: how many epochs the heads are trained, and what else is trained with them.
         trainable: what is trained: the "head" alone, as in the paper; with it the "last block" of
