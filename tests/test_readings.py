@@ -524,6 +524,12 @@ def test_the_section_on_distances_and_orders(found):
     assert order.cells(UNIT)[2::2] == ["1.00", "1.00"]
 
 
+def test_a_sentence_names_a_few_readings_and_counts_the_others():
+    assert reading_sections._listed(["a", "b"]) == "a; b"
+    named = reading_sections._listed(list("abcdefgh"))
+    assert named == "a; b; c; d; e; f; and 2 more in the table below"
+
+
 def test_networks_are_compared_in_their_roles():
     # The paper's source is ResNet50; three networks get its attack from outside its family.
     others = ["vgg16", "inceptionv3", "xception"]

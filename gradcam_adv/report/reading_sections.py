@@ -27,6 +27,8 @@ from gradcam_adv.study.config import Arm
 from gradcam_adv.study.tables import select
 
 PAPER = "The paper"
+# A sentence names so many readings.
+NAMED = 6
 
 
 def section(tables: Mapping[str, pd.DataFrame], *, other_data: bool, source: str) -> dict[str, Any]:
@@ -82,7 +84,7 @@ def _nearest(distances: pd.DataFrame) -> str:
     return (
         f"The nearest to the paper is {named} ({how_far}), but {len(others)} of the other "
         f"{len(distances) - 1} readings cannot be told apart from it on these photos: "
-        f"{'; '.join(others)}."
+        f"{_listed(others)}."
     )
 
 
@@ -96,7 +98,14 @@ def _showing_facts(judged: pd.DataFrame) -> str:
     showing = [reading_title(str(name)) for name in all_shown.index[all_shown]]
     if not showing:
         return f"{count}, and no reading clearly shows all of these."
-    return f"{count}; clearly shown are all of these by {'; '.join(showing)}."
+    return f"{count}; clearly shown are all of these by {_listed(showing)}."
+
+
+def _listed(names: list[str]) -> str:
+    """All names, or the first ones and how many more the tables of the tab have."""
+    if len(names) <= NAMED:
+        return "; ".join(names)
+    return f"{'; '.join(names[:NAMED])}; and {len(names) - NAMED} more in the table below"
 
 
 def _claims(verdicts: pd.DataFrame) -> list[dict[str, str]]:
