@@ -54,6 +54,20 @@ def test_a_head_learns_and_the_history_has_every_epoch(problem):
     assert right.mean() > 0.8
 
 
+def test_a_head_learns_at_its_learning_rate(problem):
+    """A step of Adam is about as large as the rate, 0.001 if none is given."""
+    initial = classifiers.dense_head(10, 3, 0).get_layer("logits").get_weights()[0]
+
+    def moved(**settings):
+        head = classifiers.dense_head(10, 3, 0)
+        training.train_head(head, *problem, epochs=1, seed=0, **settings)
+        return np.abs(head.get_layer("logits").get_weights()[0] - initial).max()
+
+    steps = 2  # of 50 photos, 32 at a time
+    for settings, rate in (({}, 1e-3), ({"learning_rate": 1e-2}, 1e-2)):
+        assert 0.5 * rate < moved(**settings) <= 1.1 * steps * rate
+
+
 def test_the_weights_of_the_epoch_that_validates_best_are_kept(first_is_best):
     slices, labels, _, validation = first_is_best
     head, history = train(first_is_best)

@@ -1,5 +1,6 @@
 """Networks of a study that are trained with layers of their base, or against attacks."""
 
+import dataclasses
 import json
 
 import keras
@@ -89,7 +90,12 @@ def test_a_study_of_heads_has_the_tasks_that_it_had(folder):
     pipeline = Pipeline(study, folder / "heads" / "runs", folder / "heads" / "models")
     (task,) = pipeline.plan.arms["plain"].train.values()
     assert type(task) is Train
-    assert "trainable" not in task.inputs and "against" not in task.inputs
+    assert not {"trainable", "against", "learning_rate"} & task.inputs.keys()
+    faster = dataclasses.replace(study, learning_rate=0.01)
+    pipeline = Pipeline(faster, folder / "heads" / "runs", folder / "heads" / "models")
+    (other,) = pipeline.plan.arms["plain"].train.values()
+    assert type(other) is Train  # on features, too
+    assert other.inputs["learning_rate"] == 0.01 and other.fingerprint != task.fingerprint
 
 
 def test_each_seed_draws_the_base_anew_if_all_of_it_is_trained(folder):

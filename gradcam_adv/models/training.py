@@ -116,8 +116,17 @@ def train(
     extractor = classifiers.features(base, pooling)
     features = Predictor(extractor, BATCH_SIZE, "features")(pixels)
     head = classifiers.dense_head(features.shape[1], classes, seed)
-    if trainable == "head" and against is None and learning_rate is None:
-        history = train_head(head, [features], numbers, rows, others, epochs=epochs, seed=seed)
+    if trainable == "head" and against is None:
+        history = train_head(
+            head,
+            [features],
+            numbers,
+            rows,
+            others,
+            epochs=epochs,
+            seed=seed,
+            learning_rate=learning_rate,
+        )
     else:
         history = train_network(
             extractor,
@@ -161,12 +170,14 @@ def train_head(
     *,
     epochs: int,
     seed: int,
+    learning_rate: float | None = None,
     checkpoint: Checkpoint | None = None,
     verbose: int | str = 0,
 ) -> pd.DataFrame:
     """Train a head in place with Adam and cross-entropy; one row per epoch, as of :func:`train`.
 
-    It keeps the weights of the first epoch with the highest validation accuracy.
+    It keeps the weights of the first epoch with the highest validation accuracy. A learning rate of
+    None is 0.001.
 
     The head is trained on standardized features (mean 0 and standard deviation 1 over the training
     photos), because the scales of the features of different bases differ by orders of magnitude.
@@ -189,7 +200,7 @@ def train_head(
         return (found - mean) / deviation, labels[rows]
 
     head.compile(
-        optimizer=keras.optimizers.Adam(LEARNING_RATE),
+        optimizer=keras.optimizers.Adam(learning_rate or LEARNING_RATE),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         jit_compile=False,

@@ -288,17 +288,17 @@ def _plan_arm(
             "features": features[network],
             "epochs": study.epochs,
             "seed": study.seeds[0],
+            "learning_rate": study.learning_rate,
             "models": models,
             "study": study.name,
         }
         against = study.against(network)
-        if study.trainable == "head" and against is None and study.learning_rate is None:
+        if study.trainable == "head" and against is None:
             train[network] = Train(**training)
         else:
             train[network] = TrainNetwork(
                 **training,
                 trainable=study.trainable,
-                learning_rate=study.learning_rate,
                 against=against,
             )
     attacks = AttackPlan(

@@ -18,7 +18,7 @@ from gradcam_adv.models import backbones, classifiers
 from gradcam_adv.models.backbones import BACKBONES
 from gradcam_adv.runs.engines import Engine
 from gradcam_adv.runs.records import Names
-from gradcam_adv.runs.tasks import not_an_input
+from gradcam_adv.runs.tasks import later, not_an_input
 from gradcam_adv.study.config import Arm, Precision, Trainable
 from gradcam_adv.study.stages.features import Features
 from gradcam_adv.study.stages.network_task import NetworkTask, open_model
@@ -40,6 +40,7 @@ class Train(NetworkTask):
 
     Attributes:
         seed: of the head's training.
+        learning_rate: None for the usual one.
         models: folder of the arm's ``.keras`` files.
         study: name of the study, which stands beside the model.
     """
@@ -50,6 +51,7 @@ class Train(NetworkTask):
     features: Features
     epochs: int
     seed: int
+    learning_rate: float | None = later(None)
     models: Path = not_an_input()
     study: str = not_an_input()
 
@@ -171,6 +173,7 @@ class Train(NetworkTask):
             split["validation"],
             epochs=self.epochs,
             seed=self.seed,
+            learning_rate=self.learning_rate,
             checkpoint=Checkpoint(self._checkpoint),
             verbose="auto",
         )
@@ -222,12 +225,10 @@ class TrainNetwork(Train):
 
     Attributes:
         trainable: what is trained, one of :data:`gradcam_adv.models.training.TRAINABLE`.
-        learning_rate: None for the usual one.
         against: settings of the adversarial training; None for clean photos.
     """
 
     trainable: Trainable
-    learning_rate: float | None
     against: Mapping[str, Any] | None
 
     @property
@@ -256,10 +257,10 @@ class TrainNetwork(Train):
             split["validation"],
             scale=training.feature_scale(features, split["train"]),
             trainable=self.trainable,
-            learning_rate=self.learning_rate,
             against=None if self.against is None else {**self.against, "layer": layer},
             epochs=self.epochs,
             seed=self.seed,
+            learning_rate=self.learning_rate,
             checkpoint=Checkpoint(self._checkpoint),
             verbose="auto",
         )
