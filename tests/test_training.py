@@ -8,8 +8,10 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+from scipy.special import softmax
+from sklearn.metrics import log_loss
 
-from gradcam_adv import backends, machine, predict_logits
+from gradcam_adv import FGSM, backends, machine, perturb, predict_logits
 from gradcam_adv.files import checkpoints, write
 from gradcam_adv.files.checkpoints import Checkpoint
 from gradcam_adv.models import classifiers, training
@@ -297,6 +299,49 @@ def test_training_on_a_base_equals_training_a_head_on_its_features(tiny_base, co
     np.testing.assert_allclose(
         predict_logits(model, images), head.predict(features, verbose=0), atol=1e-3
     )
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("trainable", ["head", "last block", "all"])
+def test_a_network_is_trained_against_attacks(coloured, trainable):
+    """With the right layers of its base; a head trained against attacks withstands them better."""
+    images, labels, rows = coloured
+    attacked = np.arange(40, 60)
+
+    def trained(against):
+        keras.utils.set_random_seed(3)
+        x = inputs = keras.Input((16, 16, 3))
+        for name in ("early", "late"):
+            x = keras.layers.Conv2D(8, 3, name=name)(x)
+            x = keras.layers.ReLU()(x)
+            x = keras.layers.MaxPooling2D(2)(x)
+        base = keras.Model(inputs, x)
+        before = {name: base.get_layer(name).get_weights()[0] for name in ("early", "late")}
+        model, _ = training.train(
+            base,
+            images,
+            labels,
+            **rows,
+            epochs=12,
+            seed=0,
+            trainable=trainable,
+            learning_rate=0.003,
+            against=against,
+        )
+        changed = {
+            name
+            for name, kernel in before.items()
+            if not np.array_equal(kernel, model.get_layer(name).get_weights()[0])
+        }
+        added = FGSM(model)(images[attacked], labels[attacked], [0.08])[0.08]
+        logits = predict_logits(model, perturb(images[attacked], added))
+        return changed, log_loss(labels[attacked], softmax(logits, axis=1))
+
+    against = {"method": "pgd", "epsilon": 0.08, "steps": 2}
+    (changed, normal), (changed_too, robust) = trained(None), trained(against)
+    expected = {"head": set(), "last block": {"late"}, "all": {"early", "late"}}
+    assert changed == changed_too == expected[trainable]
+    assert robust < 0.9 * normal
 
 
 @pytest.mark.parametrize(

@@ -296,8 +296,11 @@ def _choose_trainable(model: keras.Model, extractor: keras.Model, trainable: str
     calls = flatten(model).calls
     first = len(calls)
     if trainable == "last block":
-        _, *before = reversed(block_ends(flatten(model)))
-        first = calls.index(before[0]) + 1 if before else 0
+        # The last block of VGG16 is a pooling layer, which has nothing to train.
+        base = {id(layer) for layer in extractor.layers if layer.weights}
+        last = max((i for i, call in enumerate(calls) if id(call.operation) in base), default=0)
+        ends = [calls.index(call) for call in block_ends(flatten(model))]
+        first = max((end + 1 for end in ends if end < last), default=0)
     elif trainable == "all":
         first = 0
     chosen = {id(call.operation) for call in calls[first:]}
