@@ -11,7 +11,7 @@ from gradcam_adv.metrics.nissim import WINDOW
 from gradcam_adv.metrics.unrelated import UNRELATED_IMAGES
 from gradcam_adv.runs.engines import SLICE
 from gradcam_adv.study.attacks import BLACK_BOX, NOISE, WHITE_BOX, attacks_on, transfers_to
-from gradcam_adv.study.config import Study
+from gradcam_adv.study.settings import Study
 from gradcam_adv.study.stages.evaluate import TARGETS
 
 FLOAT = 4  # bytes

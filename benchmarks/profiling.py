@@ -23,8 +23,8 @@ from benchmarks import costs, flops, rates
 from gradcam_adv import machine
 from gradcam_adv.models import backbones
 from gradcam_adv.study import config
-from gradcam_adv.study.config import Study
 from gradcam_adv.study.plan import STAGES
+from gradcam_adv.study.settings import Study
 
 QUICK = Path(__file__).resolve().parents[1] / "studies" / "quick.toml"
 # What a file of Python code does. Of the functions that are running, the innermost of these counts.

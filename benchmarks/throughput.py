@@ -19,7 +19,7 @@ from gradcam_adv.files import write
 from gradcam_adv.models import backbones
 from gradcam_adv.runs.tasks import Task
 from gradcam_adv.study import config
-from gradcam_adv.study.config import Study
+from gradcam_adv.study.settings import Study
 from gradcam_adv.study.stages.network_task import SummaryTask
 
 PAPER = Path(__file__).resolve().parents[1] / "studies" / "paper.toml"

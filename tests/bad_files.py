@@ -20,7 +20,7 @@ import zipfile
 import h5py
 import numpy as np
 
-from gradcam_adv.study import config
+from gradcam_adv.study import settings
 
 FIFO = object()
 FOLDER = object()
@@ -438,7 +438,7 @@ STUDIES = [
       for name in ("", ".", "..", "x" * 201, *(f"a{c}b" for c in "/\\\0\n<>[]|*`\x1b"))],
     # Of every key, what it can't be.
     *[(f"{key} {value}", f"{key} = {value}".encode(), f"Expected ({key} as|a network out of)")
-      for key in (field.name for field in dataclasses.fields(config.Study)) for value in NEVER],
+      for key in (field.name for field in dataclasses.fields(settings.Study)) for value in NEVER],
     *[(f"{key} {value}", toml(key, value), f"Expected {key} as")
       for key, value in (("photos", '""'), ("classes", "1e400"), ("seed", "-1"),
                          ("seed", "4294967296"), ("seed", '"0"'), ("batch_size", 0),

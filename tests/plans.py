@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Any
 
-from gradcam_adv.study.config import Arm, Study
 from gradcam_adv.study.plan import ArmPlan
+from gradcam_adv.study.settings import Arm, Study
 
 
 def plan_of(study: Study, arm: Arm = "plain", **tasks: Any) -> ArmPlan:

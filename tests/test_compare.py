@@ -21,7 +21,7 @@ from gradcam_adv.report.compare import Comparison, compare_runs, describe, open_
 from gradcam_adv.runs.records import MANIFEST
 from gradcam_adv.study import tables
 from gradcam_adv.study.columns import read_table
-from gradcam_adv.study.config import Readings, Study
+from gradcam_adv.study.settings import Readings, Study
 
 STUDY = Study(
     name="one",

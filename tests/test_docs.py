@@ -25,7 +25,7 @@ from test_notebooks import is_public, used
 
 from gradcam_adv.app import cli
 from gradcam_adv.models import backbones
-from gradcam_adv.study import config
+from gradcam_adv.study import config, settings
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -251,9 +251,9 @@ def rows_of(table: str) -> list[list[str]]:
 def test_all_keys_commands_and_public_names_are_listed():
     hooks = hook("generated")
     keys = [row[0].strip("`") for row in rows_of(hooks.study_keys())]
-    assert keys == [field.name for field in fields(config.Study) if field.name != "readings"]
+    assert keys == [field.name for field in fields(settings.Study) if field.name != "readings"]
     readings = [row[0].strip("`") for row in rows_of(hooks.readings())]
-    assert readings == [field.name for field in fields(config.Readings)]
+    assert readings == [field.name for field in fields(settings.Readings)]
     for name in cli.main.commands:
         assert f"## {name}\n\n```text\nUsage: gradcam-adv {name} " in hooks.commands()
     listed = [found_in(*shown_name(row)) for row in rows_of(hooks.public_names())]

@@ -14,7 +14,7 @@ from conftest import command, write_photo
 
 from gradcam_adv import backends, dissimilarity, machine, models
 from gradcam_adv.app import Pipeline, cli
-from gradcam_adv.study.config import Study
+from gradcam_adv.study.settings import Study
 
 
 def settings():

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from gradcam_adv.paper import printed
-from gradcam_adv.study import checks, config
+from gradcam_adv.study import checks, config, settings
 from gradcam_adv.study.attacks import (
     attacks_on,
     further_on,
@@ -42,12 +42,12 @@ def test_the_study_of_the_paper_has_the_settings_of_the_paper():
     assert read.epsilons == printed.EPSILONS
     assert read.source == "resnet50"
     assert read.networks == tuple(printed.TABLE_1.columns)
-    assert read.readings == config.Readings()
+    assert read.readings == settings.Readings()
 
 
 def test_the_default_of_a_reading_is_its_first_choice():
-    for name, value in vars(config.Readings()).items():
-        choices = config.reading_choices(name)
+    for name, value in vars(settings.Readings()).items():
+        choices = settings.reading_choices(name)
         assert choices[0] == value
         assert len(choices) > 1
 

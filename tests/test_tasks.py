@@ -16,7 +16,7 @@ from gradcam_adv.data import sources
 from gradcam_adv.files import hashes, write
 from gradcam_adv.models import weights
 from gradcam_adv.runs import records, tasks
-from gradcam_adv.study import config, plan, variations
+from gradcam_adv.study import config, plan, settings, variations
 from gradcam_adv.study.stages.evaluate import Evaluate
 from gradcam_adv.study.stages.network_task import close_model, open_model
 
@@ -35,7 +35,7 @@ def planned(photo_folder):
     random = weights.resolve("random", NETWORKS)
     folder = photo_folder.parent
 
-    def made(study: config.Study, bases=random, **changed):
+    def made(study: settings.Study, bases=random, **changed):
         found = dataclasses.replace(listing, **changed)
         own = plan.make_plan(study, found, bases, run=folder / "runs", models=folder / "models")
         return {task.name: task for task in own.tasks}

@@ -12,7 +12,7 @@ from gradcam_adv.data import list_photos
 from gradcam_adv.models import Weights
 from gradcam_adv.models.backbones import title
 from gradcam_adv.study import make_plan, parse
-from gradcam_adv.study.config import Study
+from gradcam_adv.study.settings import Study
 
 
 def test_operations_of_a_tiny_network_by_hand():

@@ -8,8 +8,8 @@ from tabs import tab
 
 from gradcam_adv.report import sections, transfer
 from gradcam_adv.study import parse, tables
-from gradcam_adv.study.config import Arm
 from gradcam_adv.study.plan import ArmPlan
+from gradcam_adv.study.settings import Arm
 
 NETWORKS = ("vgg16", "resnet50", "xception")
 # Right answers of 100, and MOD, by the network attacked and the attack, at epsilon 0.1.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gradcam_adv.models.backbones import of_paper
-from gradcam_adv.study import config, variations
+from gradcam_adv.study import config, settings, variations
 
 MODELS = Path("models/two")
 
@@ -69,7 +69,7 @@ def test_every_reading_is_varied_alone_and_in_pairs():
                 assert getattr(own.readings, key) == value
     assert {key for name in varied for key in re.findall(r"(\w+) = ", name)} == {
         "image_size",
-        *(field.name for field in dataclasses.fields(config.Readings)),
+        *(field.name for field in dataclasses.fields(settings.Readings)),
     }
 
 

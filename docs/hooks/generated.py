@@ -17,7 +17,7 @@ import click
 
 import gradcam_adv
 from gradcam_adv.app import cli
-from gradcam_adv.study import config
+from gradcam_adv.study import settings
 
 _MARKER = re.compile(r"<!-- make docs: (\w+) -->")
 _ROLE = re.compile(r":\w+:(`[^`]+`)")
@@ -41,10 +41,10 @@ def commands() -> str:
 
 def study_keys() -> str:
     """A row for each key of a study's file."""
-    meaning = _attributes(config.Study)
+    meaning = _attributes(settings.Study)
     rows = [
         (f"`{field.name}`", _default(field), meaning[field.name])
-        for field in dataclasses.fields(config.Study)
+        for field in dataclasses.fields(settings.Study)
         if field.name != "readings"
     ]
     return _table(("Key", "Default", "Meaning"), rows)
@@ -53,8 +53,8 @@ def study_keys() -> str:
 def readings() -> str:
     """A row for each reading of the paper."""
     rows = []
-    for field in dataclasses.fields(config.Readings):
-        choices = [f"`{choice}`" for choice in config.reading_choices(field.name)]
+    for field in dataclasses.fields(settings.Readings):
+        choices = [f"`{choice}`" for choice in settings.reading_choices(field.name)]
         question, unoffered = field.metadata["question"], field.metadata["unoffered"]
         rows.append((f"`{field.name}`", question, ", ".join(choices), unoffered))
     return _table(("Key", "Question", "Choices, the default first", "Not offered"), rows)

@@ -30,7 +30,7 @@ from gradcam_adv.app.terminal import in_lines, say, say_json, table_lines
 if TYPE_CHECKING:
     from gradcam_adv.app.pipeline import Pipeline
     from gradcam_adv.runs.engines import Engine
-    from gradcam_adv.study.config import Arm
+    from gradcam_adv.study.settings import Arm
 
 
 def _pipeline(

@@ -24,7 +24,7 @@ from gradcam_adv import machine
 from gradcam_adv.app import options
 
 if TYPE_CHECKING:
-    from gradcam_adv.study.config import Study
+    from gradcam_adv.study.settings import Study
 
 Found = TypeVar("Found")
 

@@ -30,8 +30,8 @@ from gradcam_adv.runs.progress import Whole
 from gradcam_adv.runs.runner import Runner
 from gradcam_adv.runs.tasks import Task, names_by_kind
 from gradcam_adv.study import checks, paths, variations
-from gradcam_adv.study.config import Study
 from gradcam_adv.study.plan import STAGES, Plan, make_plan
+from gradcam_adv.study.settings import Study
 
 logger = logging.getLogger(__name__)
 

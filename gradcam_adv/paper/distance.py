@@ -19,7 +19,7 @@ import pandas as pd
 from gradcam_adv import statistics
 from gradcam_adv.paper import printed, roles
 from gradcam_adv.paper.draws import Cells, Draws
-from gradcam_adv.study.config import Arm
+from gradcam_adv.study.settings import Arm
 
 
 def distances(drawn: Mapping[str, Mapping[Arm, Draws]], source: str, people: int) -> pd.DataFrame:

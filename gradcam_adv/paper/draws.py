@@ -11,7 +11,7 @@ import pandas as pd
 from gradcam_adv import statistics
 from gradcam_adv.paper.evidence import Run
 from gradcam_adv.study.attacks import BLACK_BOX
-from gradcam_adv.study.config import Arm
+from gradcam_adv.study.settings import Arm
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from gradcam_adv.models.backbones import of_paper
 from gradcam_adv.study.attacks import BLACK_BOX, NOISE, WHITE_BOX
-from gradcam_adv.study.config import Arm, Study
+from gradcam_adv.study.settings import Arm, Study
 from gradcam_adv.study.tables import select
 
 

@@ -19,7 +19,7 @@ from gradcam_adv.models.backbones import title
 from gradcam_adv.paper import roles
 from gradcam_adv.paper.draws import Cells, Draws
 from gradcam_adv.paper.evidence import NotJudged
-from gradcam_adv.study.config import Arm
+from gradcam_adv.study.settings import Arm
 from gradcam_adv.study.tables import select
 
 YES, NO, UNCLEAR, NOT_JUDGED = "yes", "no", "unclear", "not judged"

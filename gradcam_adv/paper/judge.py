@@ -15,8 +15,8 @@ from gradcam_adv.paper.claims import CLAIMS, UNITS, Claim
 from gradcam_adv.paper.evidence import Evidence, NotJudged, Run, needed
 from gradcam_adv.paper.on_run import Findings
 from gradcam_adv.study.attacks import BLACK_BOX, NOISE
-from gradcam_adv.study.config import Arm, Study
 from gradcam_adv.study.plan import ArmPlan
+from gradcam_adv.study.settings import Arm, Study
 
 HOLDS, FAILS = "holds", "does not hold"
 INCONCLUSIVE, NOT_JUDGED = "inconclusive", "not judged"

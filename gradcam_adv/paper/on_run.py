@@ -21,7 +21,7 @@ from gradcam_adv.paper.effects import Effect
 from gradcam_adv.paper.evidence import NotJudged, Run
 from gradcam_adv.paper.printed import DEEP, WIDE
 from gradcam_adv.study.attacks import BLACK_BOX, NOISE, WHITE_BOX
-from gradcam_adv.study.config import Arm
+from gradcam_adv.study.settings import Arm
 from gradcam_adv.study.tables import deviation_of_mod, deviations, select
 
 # A smaller effect counts as none: two points of a share, such as accuracy, or of the heat; a tenth

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from gradcam_adv import metrics
-from gradcam_adv.study.config import Arm
+from gradcam_adv.study.settings import Arm
 
 CITATION = (
     "Tanmay Chakraborty, Utkarsh Trehan, Khawla Mallat, Jean-Luc Dugelay: "

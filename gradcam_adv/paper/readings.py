@@ -19,7 +19,7 @@ from gradcam_adv.models.backbones import title
 from gradcam_adv.paper import distance, draws, facts, judge, printed, roles
 from gradcam_adv.paper.draws import Photos
 from gradcam_adv.study.attacks import BLACK_BOX, NOISE
-from gradcam_adv.study.config import Arm
+from gradcam_adv.study.settings import Arm
 from gradcam_adv.study.tables import select
 
 # The study as it is, with which all other readings are compared; always the first.

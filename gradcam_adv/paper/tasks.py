@@ -14,8 +14,8 @@ from gradcam_adv.paper import draws, evidence, judge, readings, seeds
 from gradcam_adv.runs.engines import Engine
 from gradcam_adv.runs.records import Names
 from gradcam_adv.runs.tasks import Task, not_an_input
-from gradcam_adv.study.config import Arm
 from gradcam_adv.study.plan import ArmPlan, Plan
+from gradcam_adv.study.settings import Arm
 from gradcam_adv.study.stages.network_task import SummaryTask
 
 Arms = Mapping[Arm, ArmPlan]

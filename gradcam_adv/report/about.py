@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from gradcam_adv.data import datasets
-from gradcam_adv.study.config import Arm, Readings, reading_choices
 from gradcam_adv.study.plan import STAGES, ArmPlan
+from gradcam_adv.study.settings import Arm, Readings, reading_choices
 from gradcam_adv.study.tables import select
 
 Tables = dict[str, pd.DataFrame]

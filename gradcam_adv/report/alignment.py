@@ -10,8 +10,8 @@ import pandas as pd
 from gradcam_adv.models.backbones import title
 from gradcam_adv.report.text import by_epsilon, interval, number, with_noise
 from gradcam_adv.study import tables
-from gradcam_adv.study.config import Arm
 from gradcam_adv.study.plan import ArmPlan
+from gradcam_adv.study.settings import Arm
 from gradcam_adv.study.tables import select
 
 Tables = dict[str, pd.DataFrame]

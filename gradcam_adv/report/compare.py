@@ -29,7 +29,8 @@ from gradcam_adv.runs.records import MANIFEST
 from gradcam_adv.study import paths, tables
 from gradcam_adv.study.attacks import of_study
 from gradcam_adv.study.columns import read_table
-from gradcam_adv.study.config import Arm, Study, parse
+from gradcam_adv.study.config import parse
+from gradcam_adv.study.settings import Arm, Study
 from gradcam_adv.study.tables import deviations, select
 
 # Runs are compared photo by photo if at least this share of each run's test photos is in both;

@@ -19,8 +19,8 @@ from gradcam_adv.report import (
     verdicts,
 )
 from gradcam_adv.report.text import caption, caveat
-from gradcam_adv.study.config import Arm
 from gradcam_adv.study.plan import ArmPlan
+from gradcam_adv.study.settings import Arm
 
 Tables = dict[str, pd.DataFrame]
 # What the page of a run may lack, and that of a saved model does; None then.

@@ -15,8 +15,8 @@ from gradcam_adv.runs import cleaning, records
 from gradcam_adv.runs.engines import Engine
 from gradcam_adv.runs.records import Names
 from gradcam_adv.runs.tasks import Task, not_an_input
-from gradcam_adv.study.config import Arm, Study
 from gradcam_adv.study.plan import ArmPlan
+from gradcam_adv.study.settings import Arm, Study
 
 Tables = dict[str, pd.DataFrame]
 # What there is when all networks are done.

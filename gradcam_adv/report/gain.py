@@ -14,8 +14,8 @@ from gradcam_adv.plots import style
 from gradcam_adv.report import drawing
 from gradcam_adv.report.text import by_epsilon, by_value, percent, rows_of
 from gradcam_adv.study.attacks import BLACK_BOX, CONTROLS, MIRRORED, NOISE, OTHER_PHOTO, WHITE_BOX
-from gradcam_adv.study.config import Study
 from gradcam_adv.study.plan import ArmPlan
+from gradcam_adv.study.settings import Study
 from gradcam_adv.study.tables import select
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from gradcam_adv.report.embedding import data_uri
 from gradcam_adv.report.text import bases, counted, data, number, percent, rows_of
 from gradcam_adv.study import sanity
 from gradcam_adv.study.attacks import NOISE, WHITE_BOX
-from gradcam_adv.study.config import Arm
 from gradcam_adv.study.plan import ArmPlan
+from gradcam_adv.study.settings import Arm
 from gradcam_adv.study.tables import select
 
 Tables = dict[str, pd.DataFrame]

@@ -17,7 +17,7 @@ from gradcam_adv.plots import style
 from gradcam_adv.report import drawing
 from gradcam_adv.report.reading_sections import reading_title
 from gradcam_adv.report.text import ARMS, UNRELATED
-from gradcam_adv.study.config import Arm
+from gradcam_adv.study.settings import Arm
 from gradcam_adv.study.tables import select
 
 if TYPE_CHECKING:

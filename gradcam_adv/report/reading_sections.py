@@ -23,7 +23,7 @@ from gradcam_adv.report.text import (
     percent,
     rows_of,
 )
-from gradcam_adv.study.config import Arm
+from gradcam_adv.study.settings import Arm
 from gradcam_adv.study.tables import select
 
 PAPER = "The paper"

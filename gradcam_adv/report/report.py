@@ -35,8 +35,8 @@ from gradcam_adv.runs.engines import Engine
 from gradcam_adv.runs.records import Names
 from gradcam_adv.runs.tasks import Task, counted_as, not_an_input
 from gradcam_adv.study.columns import read_tables
-from gradcam_adv.study.config import Arm, Study
 from gradcam_adv.study.plan import ArmPlan, Plan
+from gradcam_adv.study.settings import Arm, Study
 from gradcam_adv.study.tables import select
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from gradcam_adv.files.text import LINE, shown
 from gradcam_adv.models.backbones import title
 from gradcam_adv.paper import printed
 from gradcam_adv.study.attacks import BLACK_BOX, NOISE
-from gradcam_adv.study.config import Arm
 from gradcam_adv.study.plan import ArmPlan
+from gradcam_adv.study.settings import Arm
 from gradcam_adv.study.tables import select
 
 ARMS: dict[Arm, str] = {"plain": "Photos as they are", "aligned": "Aligned and cropped faces"}

@@ -11,8 +11,8 @@ import pandas as pd
 from gradcam_adv.paper import judge
 from gradcam_adv.paper.claims import CLAIMS
 from gradcam_adv.report.text import rows_of
-from gradcam_adv.study.config import Arm
 from gradcam_adv.study.plan import ArmPlan
+from gradcam_adv.study.settings import Arm
 from gradcam_adv.study.tables import select
 
 PAPER = "paper"

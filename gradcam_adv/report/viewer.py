@@ -21,8 +21,8 @@ from gradcam_adv.plots.style import COLORMAP, SHIFT_COLORMAP
 from gradcam_adv.report.embedding import data_uri, encode_image
 from gradcam_adv.report.example_photos import examples_of
 from gradcam_adv.study.attacks import BLACK_BOX, NOISE, WHITE_BOX
-from gradcam_adv.study.config import Arm
 from gradcam_adv.study.plan import ArmPlan
+from gradcam_adv.study.settings import Arm
 from gradcam_adv.study.tables import select
 
 PHOTOS = 6

@@ -1,6 +1,7 @@
-from .config import Study, parse, read
+from .config import parse, read
 from .export import perturbed_set
 from .plan import Plan, make_plan
+from .settings import Study
 
 __all__ = [
     "Plan",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradcam_adv.study.attacks import made_at, settings_of, unit_of
-from gradcam_adv.study.config import Study
+from gradcam_adv.study.settings import Study
 from gradcam_adv.study.stages.attack import Attack, ScaledAttack, SignAttack
 
 

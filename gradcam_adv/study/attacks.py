@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from gradcam_adv.models import backbones
-from gradcam_adv.study.config import Study, attack_settings
+from gradcam_adv.study.settings import Study, attack_settings
 
 # Made on the study's source, and given to every network. On the source it is the white-box attack.
 BLACK_BOX = "black-box"

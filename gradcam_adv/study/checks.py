@@ -10,7 +10,7 @@ from gradcam_adv.metrics.ssim_variants import WINDOWS
 from gradcam_adv.models import backbones, bases, classifiers, weights
 from gradcam_adv.runs.tasks import Task
 from gradcam_adv.study.attacks import settings_of
-from gradcam_adv.study.config import Study
+from gradcam_adv.study.settings import Study
 from gradcam_adv.study.stages.data import FindFaces
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from gradcam_adv.data.datasets import SPLITS
 from gradcam_adv.files import read
 from gradcam_adv.runs.tasks import Task, later, not_an_input
 from gradcam_adv.study.columns import read_table
-from gradcam_adv.study.config import Arm
+from gradcam_adv.study.settings import Arm
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,8 +27,8 @@ from gradcam_adv.study.attacks import (
     unit_of,
 )
 from gradcam_adv.study.columns import read_tables
-from gradcam_adv.study.config import Arm, Study
 from gradcam_adv.study.photos import Photos
+from gradcam_adv.study.settings import Arm, Study
 from gradcam_adv.study.stages.attack import Attack
 from gradcam_adv.study.stages.bracket import Bracket
 from gradcam_adv.study.stages.data import DETECTOR, ChoosePhotos, CropFaces, FindFaces

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gradcam_adv.models.backbones import BACKBONES
-from gradcam_adv.study.config import Study, ThreatModel, check_together, reading_choices
+from gradcam_adv.study.config import check_together
+from gradcam_adv.study.settings import Study, ThreatModel, reading_choices
 
 # Readings varied one at a time, in the order of the report.
 SINGLY = (

@@ -18,8 +18,8 @@ from gradcam_adv.attacks.names import TITLES
 from gradcam_adv.files import read, write
 from gradcam_adv.runs.engines import WriteSlice
 from gradcam_adv.runs.records import Names
-from gradcam_adv.study.config import Precision
 from gradcam_adv.study.photos import by_fold, in_one
+from gradcam_adv.study.settings import Precision
 from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask
 from gradcam_adv.study.stages.train import Train
 

@@ -37,8 +37,8 @@ from gradcam_adv.study.attacks import (
     with_alias,
 )
 from gradcam_adv.study.columns import read_parts
-from gradcam_adv.study.config import Precision
 from gradcam_adv.study.photos import Photos, by_fold, in_one
+from gradcam_adv.study.settings import Precision
 from gradcam_adv.study.stages.attack import Attack
 from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask, SummaryTask
 from gradcam_adv.study.stages.train import Train

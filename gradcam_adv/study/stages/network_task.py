@@ -16,8 +16,8 @@ from gradcam_adv.models import backbones, classifiers
 from gradcam_adv.runs.engines import Engine, Sliced, WriteSlice
 from gradcam_adv.runs.tasks import Task, not_an_input
 from gradcam_adv.study.columns import read_table
-from gradcam_adv.study.config import Arm, Precision
 from gradcam_adv.study.photos import Photos
+from gradcam_adv.study.settings import Arm, Precision
 
 if TYPE_CHECKING:
     import keras

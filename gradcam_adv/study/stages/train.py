@@ -19,7 +19,7 @@ from gradcam_adv.models.backbones import BACKBONES
 from gradcam_adv.runs.engines import Engine
 from gradcam_adv.runs.records import Names
 from gradcam_adv.runs.tasks import later, not_an_input
-from gradcam_adv.study.config import Arm, Precision, Trainable
+from gradcam_adv.study.settings import Arm, Precision, Trainable
 from gradcam_adv.study.stages.features import Features
 from gradcam_adv.study.stages.network_task import NetworkTask, open_model
 from gradcam_adv.training.methods import checked
