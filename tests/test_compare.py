@@ -19,7 +19,7 @@ from gradcam_adv.files import hashes, read, write
 from gradcam_adv.report import archive
 from gradcam_adv.report.compare import Comparison, compare_runs, describe, open_run
 from gradcam_adv.runs.records import MANIFEST
-from gradcam_adv.study import tables
+from gradcam_adv.study import answers, shifts, tables
 from gradcam_adv.study.columns import read_table
 from gradcam_adv.study.settings import Readings, Study
 
@@ -116,12 +116,12 @@ def test_the_same_photos_are_compared_one_by_one(tmp_path):
         assert set(table["attack"]) == {"black-box", "white-box", "noise"}
         assert len(table) == 2 * 3 * levels
     # The tables in each run's own report have the same values.
-    own = [tables.accuracy(predictions_of(STUDY, PHOTOS, seed)) for seed in (0, 1)]
+    own = [answers.accuracy(predictions_of(STUDY, PHOTOS, seed)) for seed in (0, 1)]
     values = [row_of(table, **BLACK_BOX, epsilon=0.1)["accuracy"] for table in own]
     row = row_of(result.accuracy, **BLACK_BOX, epsilon=0.1)
     assert row[["first", "second"]].tolist() == values
     assert row["difference"] == pytest.approx(values[1] - values[0])
-    own = [tables.vid(nissim_of(STUDY, PHOTOS, seed), (0.05, 0.1)) for seed in (0, 1)]
+    own = [shifts.vid(nissim_of(STUDY, PHOTOS, seed), (0.05, 0.1)) for seed in (0, 1)]
     values = [row_of(table, **BLACK_BOX, **READ)["vid"] for table in own]
     row = row_of(result.vid, **BLACK_BOX)
     assert row[["first", "second"]].tolist() == pytest.approx(values)
@@ -182,7 +182,7 @@ def test_each_run_is_read_by_its_own_readings(tmp_path):
     other = replace(STUDY, name="two", readings=readings)
     result = compared(tmp_path, other)
     nissim = nissim_of(other, PHOTOS, 0)
-    own = tables.vid(nissim, other.epsilons)
+    own = shifts.vid(nissim, other.epsilons)
     expected = row_of(own, **BLACK_BOX, target="clean", size="native")["vid"]
     assert row_of(result.vid, **BLACK_BOX)["second"] == pytest.approx(expected)
     condition = {"network": "vgg16", "attack": "white-box", "epsilon": 0.1}
@@ -250,7 +250,7 @@ def test_what_only_one_run_has_is_left_out_and_named(tmp_path):
     assert set(result.mod["epsilon"]) == {0.0, 0.05, 0.1}
     assert set(result.mod["arm"]) == {"plain"}
     # In the second run, too, VID goes over 0.05 and 0.1 only.
-    own = tables.vid(nissim_of(other, PHOTOS, 0), (0.05, 0.1))
+    own = shifts.vid(nissim_of(other, PHOTOS, 0), (0.05, 0.1))
     condition = {"network": "resnet50", "attack": "black-box"}
     expected = row_of(own, **condition, **READ)["vid"]
     assert row_of(result.vid, **condition)["second"] == pytest.approx(expected)
@@ -305,7 +305,7 @@ def test_both_arms(tmp_path):
 
 def test_cells_are_percentages_and_mod_has_no_clean_column(tmp_path):
     run = write_run(tmp_path / "1")
-    own = tables.accuracy(predictions_of(STUDY, PHOTOS, 0))
+    own = answers.accuracy(predictions_of(STUDY, PHOTOS, 0))
     clean = 100 * row_of(own, **BLACK_BOX, epsilon=0.0)["accuracy"]
     accuracy, mod = describe(compare_runs(run, run)).split("### Accuracy")[1].split("### MOD")
     # No answer of four people changes: with t = 3.182 up to t^2 / (4 + t^2) of all may.

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gradcam_adv.study import comparison, tables
+from gradcam_adv.study import answers, comparison, shifts
 from gradcam_adv.study.attacks import conditions_of
 from gradcam_adv.study.config import parse
 
@@ -76,10 +76,10 @@ def test_the_table_of_attacks_holds_what_the_other_tables_say():
     every = nissim(**ROWS).assign(**empty)
     pairs = every.iloc[:6].assign(other_identity=9, nissim=0.5)
     attacked = pairs.iloc[:0].assign(attack="", epsilon=0.0)
-    mod = tables.mod(every, pairs, attacked)
+    mod = shifts.mod(every, pairs, attacked)
     right = every.assign(label=1, predicted=1, predicted_clean=1)
     right.loc[right["attack"] == "white-box pgd", "predicted"] = 0
-    accuracy = tables.accuracy(right[right["attack"] != "noise"])
+    accuracy = answers.accuracy(right[right["attack"] != "noise"])
     keys = {"network": "vgg16", "target": "predicted", "size": "input", "epsilon": 0.1}
     gains = pd.DataFrame(
         {"attack": ["white-box", "white-box", "white-box pgd"], "gain": [3.0, 9.0, np.inf]}

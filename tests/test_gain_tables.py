@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gradcam_adv.study import gain, tables
+from gradcam_adv.study import gain, shifts
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_the_half_shift_of_a_study_by_hand(with_controls):
 
 
 def test_the_curves_of_the_gain(with_controls):
-    table = tables.gain_curves(with_controls)
+    table = shifts.gain_curves(with_controls)
     assert set(table["attack"]) == {"white-box", "noise", "mirrored"}
     mod = table.set_index(["attack", "epsilon"])["mod"]
     assert mod["noise"].tolist() == pytest.approx([0.05, 0.1])

@@ -13,8 +13,7 @@ from hypothesis.extra import numpy as arrays
 from gradcam_adv import flatten, predict_logits
 from gradcam_adv.metrics import deletion, insertion
 from gradcam_adv.report import sections
-from gradcam_adv.study import tables
-from gradcam_adv.study.stages.insertion import ORDERS
+from gradcam_adv.study.stages.insertion import ORDERS, mean_areas
 
 # Of four pixels; the probability of class 0 is their weighted sum, that of class 1 the rest.
 WEIGHTS = np.array([0.4, 0.3, 0.1, 0.05])
@@ -186,7 +185,7 @@ def areas():
 
 
 def test_areas_are_compared_photo_by_photo(areas):
-    table = tables.insertion(areas).set_index(["measure", "order"])
+    table = mean_areas(areas).set_index(["measure", "order"])
     assert len(table) == 8
     own, clean = table.loc["insertion", "attacked"], table.loc["insertion", "clean"]
     assert own[["photos", "area", "difference"]].tolist() == pytest.approx([2, 0.6, 0])
@@ -198,7 +197,7 @@ def test_areas_are_compared_photo_by_photo(areas):
 
 
 def test_the_report_shows_how_far_the_own_map_is_above_the_others(areas):
-    table = tables.insertion(areas)
+    table = mean_areas(areas)
     table.loc[table["order"] == "random", ["difference", "difference_low"]] = [0.25, 0.125]
     first, second = sections._insertion(table)
     assert {first["Measure"], second["Measure"]} == {"insertion", "deletion"}

@@ -19,7 +19,7 @@ from gradcam_adv.paper.evidence import Evidence, Run, as_papers
 from gradcam_adv.paper.readings import DEFAULT, Outcome
 from gradcam_adv.plots import style
 from gradcam_adv.report import reading_figures, reading_sections
-from gradcam_adv.study import tables
+from gradcam_adv.study import answers, shifts
 from gradcam_adv.study.columns import read_table
 from gradcam_adv.study.config import parse
 
@@ -762,10 +762,10 @@ def test_the_tables_of_a_real_run_are_accepted():
     unrelated = pd.DataFrame({"identity": ["i0"], "other_identity": ["i1"], "nissim": [0.5]})
     unrelated = unrelated.assign(network="vgg16", target="predicted", size="input")
     of_arm = {
-        "accuracy": tables.accuracy(every),
-        "psnr": tables.psnr(every),
-        "mod": tables.mod(every, unrelated, every),
-        "vid": tables.vid(every, (0.0, 0.1)),
+        "accuracy": answers.accuracy(every),
+        "psnr": answers.psnr(every),
+        "mod": shifts.mod(every, unrelated, every),
+        "vid": shifts.vid(every, (0.0, 0.1)),
     }
     run = Run({"plain": Evidence(every, every)}, parse({"name": "x"}), {})
     made = tables_of([Outcome(DEFAULT, {"plain": of_arm}, verdicts(), photos_of(run))])

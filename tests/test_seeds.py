@@ -10,7 +10,7 @@ from tabs import tab
 from gradcam_adv.files import write
 from gradcam_adv.paper import judge, seeds
 from gradcam_adv.report.seeds import section
-from gradcam_adv.study import tables
+from gradcam_adv.study import answers, shifts
 from gradcam_adv.study.columns import read_table
 
 PHOTOS = pd.DataFrame({"photo": ["a1", "a2", "b1", "b2"], "identity": ["a", "a", "b", "b"]})
@@ -136,11 +136,11 @@ def test_with_one_seed_the_numbers_are_the_runs_own_without_a_t_interval(three):
     table = seeds.across({7: own}, VID_EPSILONS)
     assert set(table["seeds"]) == {1}
     assert table[["spread", "t_low", "t_high"]].isna().all(axis=None)
-    accuracy = tables.accuracy(own["predictions"]).set_index(["attack", "epsilon"])
-    mod = tables.mod(own["nissim"], own["unrelated"], own["nissim"]).set_index(
+    accuracy = answers.accuracy(own["predictions"]).set_index(["attack", "epsilon"])
+    mod = shifts.mod(own["nissim"], own["unrelated"], own["nissim"]).set_index(
         ["attack", "epsilon"]
     )
-    vid = tables.vid(own["nissim"], VID_EPSILONS).set_index("attack")
+    vid = shifts.vid(own["nissim"], VID_EPSILONS).set_index("attack")
     for epsilon in (0.0, 0.1, 0.2):
         of_run = accuracy.loc[("black-box", epsilon), "accuracy"]
         assert cell(table, "accuracy", epsilon)["mean"] == of_run

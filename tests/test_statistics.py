@@ -11,7 +11,7 @@ import scipy.stats
 
 from gradcam_adv import statistics
 from gradcam_adv.paper import effects
-from gradcam_adv.study import tables
+from gradcam_adv.study import shifts
 
 # Student's t for one and two degrees of freedom, from a printed table.
 T_OF_TWO, T_OF_THREE = 12.706, 4.303
@@ -277,8 +277,8 @@ def deviation_of_mod(*mods):
         epsilons = [0.01, 0.05, 0.075, 0.1]
         table = pd.DataFrame(values, columns=epsilons).assign(identity=who)
         rows = table.melt("identity", var_name="epsilon", value_name="nissim")
-        found = tables.deviation_of_mod(rows, epsilons)
-        return tables.deviation_interval(found, 4), np.std(mods)
+        found = shifts.deviation_of_mod(rows, epsilons)
+        return shifts.deviation_interval(found, 4), np.std(mods)
 
     return run
 

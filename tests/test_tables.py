@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from gradcam_adv.paper import printed
-from gradcam_adv.study import tables
+from gradcam_adv.study import answers, differences, shifts
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def predictions():
 
 
 def test_accuracy_by_hand(predictions):
-    table = tables.accuracy(predictions).set_index("epsilon")
+    table = answers.accuracy(predictions).set_index("epsilon")
     assert table["right"].tolist() == [2, 1]
     assert table.loc[0.1, "accuracy"] == pytest.approx(1 / 3)
     assert (table["low"] < table["accuracy"]).all()
@@ -39,15 +39,15 @@ def test_accuracy_by_hand(predictions):
 def test_accuracy_where_all_photos_agree_has_an_interval_and_where_none_was_right_no_ratio(
     predictions,
 ):
-    wrong = tables.accuracy(predictions.assign(predicted=9)).iloc[1]
+    wrong = answers.accuracy(predictions.assign(predicted=9)).iloc[1]
     assert wrong["low"] == 0 < wrong["high"]
     assert wrong["ratio_low"] == wrong["ratio"] == 0 < wrong["ratio_high"]
-    never = tables.accuracy(predictions.assign(predicted_clean=9)).iloc[1]
+    never = answers.accuracy(predictions.assign(predicted_clean=9)).iloc[1]
     assert never[["ratio", "ratio_low", "ratio_high"]].isna().all()
 
 
 def test_psnr_is_infinite_at_epsilon_zero_and_has_a_spread_above(predictions):
-    table = tables.psnr(predictions).set_index("epsilon")
+    table = answers.psnr(predictions).set_index("epsilon")
     assert table.loc[0.0, "psnr"] == np.inf
     assert table.loc[0.1, "psnr"] == 20
     assert table.loc[0.1, "spread"] == pytest.approx(np.sqrt(2 / 3))
@@ -56,12 +56,12 @@ def test_psnr_is_infinite_at_epsilon_zero_and_has_a_spread_above(predictions):
 
 def test_unchanged_photos_are_counted_and_not_in_the_mean_psnr(predictions):
     predictions.loc[3, "psnr"] = np.inf
-    row = tables.psnr(predictions).set_index("epsilon").loc[0.1]
+    row = answers.psnr(predictions).set_index("epsilon").loc[0.1]
     assert (row["psnr"], row["spread"], row["unchanged"]) == (20.5, 0.5, 1)
 
 
 def test_the_share_of_zero_gradients_is_the_mean_over_photos(predictions):
-    (row,) = tables.zero_gradients(predictions).to_dict("records")
+    (row,) = answers.zero_gradients(predictions).to_dict("records")
     assert (row["photos"], row["zero_gradient"]) == (3, pytest.approx(0.1))
     assert 0 == row["low"] < 0.1 < row["high"] < 1
 
@@ -70,7 +70,7 @@ def test_the_spectrum_by_network_and_attack():
     shares = [("vgg16", "white-box", "a", 0.2), ("vgg16", "white-box", "b", 0.4)]
     noise = [("vgg16", "noise", "a", 0.06), ("vgg16", "noise", "b", 0.06)]
     columns = ["network", "attack", "identity", "low_frequency"]
-    table = tables.spectrum(pd.DataFrame(rows, columns=columns) for rows in (shares, noise))
+    table = answers.spectrum(pd.DataFrame(rows, columns=columns) for rows in (shares, noise))
     own, of_noise = table.to_dict("records")
     assert (own["attack"], own["photos"], own["low_frequency"]) == (
         "white-box",
@@ -115,7 +115,7 @@ def test_noise_has_the_interval_of_its_own_mean(nissim):
     """That of the attack, if noise has its values."""
     swapped = nissim["attack"].map({"black-box": "noise", "noise": "black-box"})
     rows = [
-        tables.mod(table, UNRELATED, UNRELATED_ATTACKED).set_index("epsilon").loc[0.1]
+        shifts.mod(table, UNRELATED, UNRELATED_ATTACKED).set_index("epsilon").loc[0.1]
         for table in (nissim, nissim.assign(attack=swapped))
     ]
     assert rows[0][["low", "mod", "high"]].tolist() == rows[1][OF_NOISE].tolist()
@@ -133,7 +133,7 @@ def three_draws(nissim):
 
 
 def test_noise_of_several_draws_is_their_mean(nissim, three_draws):
-    table = tables.over_draws(three_draws)
+    table = shifts.over_draws(three_draws)
     assert len(table) == len(nissim)
     keys = ["attack", "epsilon", "photo"]
     found, once = table.set_index(keys).sort_index(), nissim.set_index(keys).sort_index()
@@ -141,22 +141,22 @@ def test_noise_of_several_draws_is_their_mean(nissim, three_draws):
     assert changed["noise"].tolist() == pytest.approx([-0.01] * 9)
     assert (changed["black-box"] == 0).all()
     pd.testing.assert_series_equal(found["flipped"], once["flipped"])
-    assert tables.over_draws(nissim) is nissim
+    assert shifts.over_draws(nissim) is nissim
 
 
 def test_the_spread_of_noise_over_its_draws(nissim, three_draws):
-    table = tables.noise_draws(three_draws).set_index("epsilon").sort_index()
+    table = shifts.noise_draws(three_draws).set_index("epsilon").sort_index()
     assert table.index.tolist() == [0.05, 0.1]
     row = table.loc[0.05]
     assert (row["draws"], row["photos"]) == (3, 3)
     assert row[["mod", "least", "greatest"]].tolist() == pytest.approx([0.09, 0.04, 0.13])
     # The deviations are 0.01, 0.04 and -0.05, their squares sum up to 0.0042.
     assert row["spread"] == pytest.approx(0.0021**0.5)
-    assert tables.noise_draws(nissim)["spread"].isna().all()
+    assert shifts.noise_draws(nissim)["spread"].isna().all()
 
 
 def test_mod_and_its_controls_by_hand(nissim):
-    table = tables.mod(nissim, UNRELATED, UNRELATED_ATTACKED).set_index("epsilon")
+    table = shifts.mod(nissim, UNRELATED, UNRELATED_ATTACKED).set_index("epsilon")
     assert set(table["attack"]) == {"black-box"}
     assert table["unrelated_attacked"].to_dict() == pytest.approx(
         {0.0: np.nan, 0.05: np.nan, 0.1: 0.35}, nan_ok=True
@@ -177,7 +177,7 @@ def test_mod_and_its_controls_by_hand(nissim):
 
 
 def test_mod_of_no_flipped_photos_is_not_a_number(nissim):
-    table = tables.mod(nissim.assign(flipped=False), UNRELATED, UNRELATED_ATTACKED)
+    table = shifts.mod(nissim.assign(flipped=False), UNRELATED, UNRELATED_ATTACKED)
     assert table["mod_flipped"].isna().all()
 
 
@@ -186,7 +186,7 @@ WITH_ZERO = (0.0, 0.05, 0.1)
 
 
 def test_deviations_by_hand(nissim):
-    table = tables.deviations(nissim, ATTACKED)
+    table = shifts.deviations(nissim, ATTACKED)
     assert list(table.columns) == [
         *("network", "attack", "target", "size", "identity", "photo", "levels", "deviation")
     ]
@@ -200,37 +200,37 @@ def test_deviations_by_hand(nissim):
 
 
 def test_deviations_keep_only_the_columns_that_identify_a_condition(nissim):
-    whole = tables.deviations(nissim, WITH_ZERO)
-    table = tables.deviations(nissim.drop(columns=["target", "size"]), WITH_ZERO)
+    whole = shifts.deviations(nissim, WITH_ZERO)
+    table = shifts.deviations(nissim.drop(columns=["target", "size"]), WITH_ZERO)
     pd.testing.assert_frame_equal(table, whole.drop(columns=["target", "size"]))
     assert (table["levels"] == 3).all()
 
 
 def test_deviations_over_no_epsilon_are_an_empty_table(nissim):
-    table = tables.deviations(nissim, ())
+    table = shifts.deviations(nissim, ())
     assert len(table) == 0
     assert {"network", "attack", "photo", "identity", "deviation"} <= set(table.columns)
 
 
 def test_vid_by_hand(nissim):
-    table = tables.vid(nissim, ATTACKED).set_index("attack")
+    table = shifts.vid(nissim, ATTACKED).set_index("attack")
     row = table.loc["black-box"]
     # The deviations are 0.1, 0 and 0.2, each of another identity.
     assert row["vid"] == pytest.approx(0.1)
     assert 0 == row["low"] < 0.1 < row["high"] < 1
     assert row[["levels", "photos"]].tolist() == [2, 3]
     assert table.loc["noise", "vid"] == pytest.approx(0.05)
-    with_zero = tables.vid(nissim, WITH_ZERO).set_index("attack").loc["black-box"]
+    with_zero = shifts.vid(nissim, WITH_ZERO).set_index("attack").loc["black-box"]
     expected = np.mean([np.std([0, 0.1, 0.3]), np.std([0, 0.2, 0.2]), np.std([0, 0.3, 0.7])])
     assert with_zero["vid"] == pytest.approx(expected)
     assert with_zero["levels"] == 3
 
 
 def test_vid_of_mod_by_hand(nissim):
-    row = tables.vid(nissim, ATTACKED).set_index("attack").loc["black-box"]
+    row = shifts.vid(nissim, ATTACKED).set_index("attack").loc["black-box"]
     # MOD is 0.2 and 0.4; without i0 0.25 and 0.45, without i1 0.2 and 0.5, without i2 0.15, 0.25.
     assert row["vid_of_mod"] == pytest.approx(0.1)
-    estimate = tables.deviation_of_mod(nissim[nissim["attack"] == "black-box"], ATTACKED)
+    estimate = shifts.deviation_of_mod(nissim[nissim["attack"] == "black-box"], ATTACKED)
     assert estimate.without.to_dict() == pytest.approx({"i0": 0.1, "i1": 0.15, "i2": 0.05})
     # Three people do not show that MOD is not flat.
     assert 0 == row["vid_of_mod_low"] < 0.1 < row["vid_of_mod_high"]
@@ -241,7 +241,7 @@ def test_photos_that_move_oppositely_have_vid_but_no_vid_of_mod(nissim):
         nissim=nissim["epsilon"].where(nissim["photo"] == "p0", 0.15 - nissim["epsilon"])
     )
     two = opposite[opposite["photo"] != "p2"]
-    row = tables.vid(two, ATTACKED).set_index("attack").loc["black-box"]
+    row = shifts.vid(two, ATTACKED).set_index("attack").loc["black-box"]
     assert row["vid"] == pytest.approx(0.025)
     assert row["vid_of_mod"] == pytest.approx(0)
 
@@ -256,13 +256,13 @@ def test_vid_of_mod_of_the_papers_table():
 def test_attacks_of_the_transfer_matrix_have_no_vid(nissim, epsilons):
     one_level = nissim[(nissim["attack"] == "black-box") & (nissim["epsilon"] == 0.1)]
     both = pd.concat([nissim, one_level.assign(attack="from xception")])
-    table = tables.vid(both, epsilons)
+    table = shifts.vid(both, epsilons)
     assert table["attack"].tolist() == ["black-box", "noise"]
 
 
 def test_vid_does_not_depend_on_the_order_of_the_rows(nissim):
     shuffled = nissim.sample(frac=1, random_state=0)
-    first, second = (tables.vid(table, ATTACKED) for table in (nissim, shuffled))
+    first, second = (shifts.vid(table, ATTACKED) for table in (nissim, shuffled))
     both = first.merge(second, on="attack")
     np.testing.assert_allclose(both["vid_x"], both["vid_y"])
 
@@ -294,7 +294,7 @@ def test_arms_are_compared_on_the_photos_of_both():
 
     plain = pd.concat([arm({"a1": 0.2, "a2": 0.4, "b1": 0.6, "c1": 1.0}), arm({"a1": 9}, "noise")])
     aligned = pd.concat([arm({"b1": 0.5, "a2": 0.8, "a1": 0.2}), arm({"a1": 11}, "noise")])
-    result = tables.paired(plain, aligned, ["attack"], "score")
+    result = differences.paired(plain, aligned, ["attack"], "score")
     row, noise = (row for _, row in result.iterrows())
     assert (row["attack"], noise["attack"]) == ("black-box", "noise")  # the control
     assert noise[["photos", "difference"]].tolist() == [1, 2]
@@ -311,21 +311,21 @@ def test_arms_are_compared_on_the_photos_of_both():
 def test_accuracies_that_do_not_differ_have_an_interval():
     arm = pd.DataFrame({"photo": range(30), "identity": range(30), "attack": "none", "right": 1})
     for result in (
-        tables.paired(arm, arm, ["attack"], "right", answers=True),
-        tables.unpaired(arm, arm, ["attack"], "right", answers=True),
+        differences.paired(arm, arm, ["attack"], "right", answers=True),
+        differences.unpaired(arm, arm, ["attack"], "right", answers=True),
     ):
         (row,) = result.to_dict("records")
         # By hand: 1 / (1 + 30 / t^2) with t = 2.045, the share of 30 people that can be missing.
         assert row["difference"] == 0
         assert (row["low"], row["high"]) == pytest.approx((-0.1224, 0.1224), abs=1e-4)
-    same = tables.paired(arm, arm, ["attack"], "right").iloc[0]
+    same = differences.paired(arm, arm, ["attack"], "right").iloc[0]
     assert same[["low", "high"]].tolist() == [0, 0]  # if they were no answers
 
 
 def test_the_columns_of_the_two_means_can_be_named():
     rows = {"photo": ["a", "b"], "identity": ["a", "b"], "attack": "black-box"}
     first, second = (pd.DataFrame({**rows, "score": scores}) for scores in ([1, 2], [4, 8]))
-    result = tables.paired(first, second, ["attack"], "score", names=("first", "second"))
+    result = differences.paired(first, second, ["attack"], "score", names=("first", "second"))
     assert result[["first", "second", "difference"]].to_numpy().tolist() == [[1.5, 6, 4.5]]
     assert "plain" not in result
 
@@ -337,7 +337,7 @@ def test_runs_of_different_photos_are_compared_without_pairs():
 
     first = pd.concat([run(0, 0, 3), run(9, 9, attack="noise"), run(5, 5, attack="white-box")])
     second = pd.concat([run(2, 4), run(9, 9, attack="noise")])
-    result = tables.unpaired(first, second, ["attack"], "score")
+    result = differences.unpaired(first, second, ["attack"], "score")
     # White-box is in the first alone.
     assert result["attack"].tolist() == ["black-box", "noise"]
     assert result.iloc[1][["first", "second", "difference"]].tolist() == [9, 9, 0]
@@ -360,13 +360,13 @@ def test_depth_by_hand():
     noise = layers.assign(attack="noise", nissim=layers["nissim"] / 10)
     pairs = [("vgg16", 0, 0.4), ("vgg16", 0, 0.6), ("vgg16", 1, 0.8), ("xception", 0, 0)]
     unrelated = pd.DataFrame(pairs, columns=["network", "depth", "nissim"])
-    depth = tables.depth(pd.concat([noise, layers]), unrelated)
+    depth = shifts.depth(pd.concat([noise, layers]), unrelated)
     assert depth["mod"].tolist() == pytest.approx([0.2, 0.5, 0.7])
     assert depth["mod_noise"].tolist() == pytest.approx([0.02, 0.05, 0.07])
     assert np.isposinf(depth["gain"]).all()  # noise never moves the maps so far
     # Ten times the noise: 0.2 is reached at 0.02, which is a fifth of 0.1.
     swapped = [layers.assign(attack="noise"), noise.assign(attack="black-box")]
-    assert tables.depth(pd.concat(swapped), unrelated)["gain"].tolist() == pytest.approx(
+    assert shifts.depth(pd.concat(swapped), unrelated)["gain"].tolist() == pytest.approx(
         [0.1, 0.1, 0.175]
     )
     assert depth["unrelated"].tolist() == pytest.approx([0.5, 0.8, 0.5])
@@ -375,12 +375,12 @@ def test_depth_by_hand():
     assert set(depth["attack"]) == {"black-box"}
     # A single example photo has no unrelated one.
     none = unrelated[:0].astype(object)  # as an empty file is read
-    assert tables.depth(pd.concat([noise, layers]), none)["unrelated"].isna().all()
+    assert shifts.depth(pd.concat([noise, layers]), none)["unrelated"].isna().all()
 
 
 def test_excess_is_mod_less_that_of_noise_photo_by_photo(nissim):
     shuffled = nissim.sample(frac=1, random_state=0)
-    table = tables.excess(shuffled, UNRELATED).sort_values("epsilon").set_index("epsilon")
+    table = shifts.excess(shuffled, UNRELATED).sort_values("epsilon").set_index("epsilon")
     assert set(table["attack"]) == {"black-box"}
     row = table.loc[0.1]  # 0.3, 0.2, 0.7 less 0.2 each
     assert row[["mod", "noise", "excess", "unrelated"]].tolist() == pytest.approx(
@@ -400,7 +400,7 @@ def test_the_interval_of_excess_is_of_the_differences_between_attack_and_noise()
     rows = pd.DataFrame({"photo": range(20), "identity": range(20), "nissim": values})
     both = [rows.assign(attack="black-box", nissim=values + 0.01), rows.assign(attack="noise")]
     table = pd.concat(both).assign(network="vgg16", epsilon=0.1, target="predicted", size="input")
-    row = tables.excess(table, UNRELATED).iloc[0]
+    row = shifts.excess(table, UNRELATED).iloc[0]
     assert (row["low"], row["high"]) == (pytest.approx(0.01), pytest.approx(0.01))
 
 
@@ -408,12 +408,14 @@ def test_the_mean_over_networks_is_of_the_rows_that_all_networks_have():
     def network(**by_photo: float) -> pd.DataFrame:
         return pd.DataFrame({"photo": by_photo.keys(), "nissim": by_photo.values()})
 
-    mean = tables.over_networks([network(a=0.2, b=0.4), network(b=0.6, a=0.5, c=1)], ["photo"])
+    mean = shifts.over_networks([network(a=0.2, b=0.4), network(b=0.6, a=0.5, c=1)], ["photo"])
     assert mean.set_index("photo")["nissim"].to_dict() == pytest.approx({"a": 0.35, "b": 0.5})
     assert (mean["network"] == "all").all()
 
 
-def shifts(attack: str, *photos: tuple[str, float, float, float, float, float]) -> pd.DataFrame:
+def region_shifts(
+    attack: str, *photos: tuple[str, float, float, float, float, float]
+) -> pd.DataFrame:
     columns = ["identity", "lost", "gained", "area_ratio", "moved", "direction"]
     rows = pd.DataFrame(photos, columns=columns)
     common = {"network": "vgg16", "epsilon": 0.1, "target": "predicted", "size": "input"}
@@ -422,15 +424,15 @@ def shifts(attack: str, *photos: tuple[str, float, float, float, float, float]) 
 
 def test_shift_by_hand():
     nan = float("nan")
-    attack = shifts(
+    attack = region_shifts(
         "black-box",
         ("a", 0.2, 0.4, 0.5, 0.1, 0),
         ("a", 0.4, 0.4, 1, 0.3, np.pi / 2),
         ("b", 0.6, 0.1, 9, 0, nan),  # grown around its middle
         ("c", nan, nan, nan, nan, nan),  # an empty map
     )
-    noise = shifts("noise", ("a", 0, 0, 1, 0, nan), ("b", 0, 0, 1, 0, nan))
-    table = tables.shift(pd.concat([attack, noise])).set_index("attack")
+    noise = region_shifts("noise", ("a", 0, 0, 1, 0, nan), ("b", 0, 0, 1, 0, nan))
+    table = shifts.shift(pd.concat([attack, noise])).set_index("attack")
     row = table.loc["black-box"]
     assert row[["photos", "compared", "turned"]].tolist() == [4, 3, 2]
     assert row["lost"] == pytest.approx(0.4)
@@ -460,7 +462,7 @@ def test_shift_by_hand():
 )
 def test_agreement_of_directions(directions, mean, agreement):
     rows = [("abc"[i], 0, 0, 1, 0.1, direction) for i, direction in enumerate(directions)]
-    row = tables.shift(shifts("black-box", *rows)).iloc[0]
+    row = shifts.shift(region_shifts("black-box", *rows)).iloc[0]
     assert row["agreement"] == pytest.approx(agreement, abs=1e-5)
     if mean is not None:
         assert np.cos(row["direction"] - mean) == pytest.approx(1)
@@ -468,7 +470,7 @@ def test_agreement_of_directions(directions, mean, agreement):
 
 
 def test_the_shift_of_empty_maps_is_nan():
-    row = tables.shift(shifts("black-box", ("a", *[float("nan")] * 5))).iloc[0]
+    row = shifts.shift(region_shifts("black-box", ("a", *[float("nan")] * 5))).iloc[0]
     assert (row["photos"], row["compared"], row["turned"]) == (1, 0, 0)
     unknown = ["lost", "lost_low", "gained", "moved_high", "area_ratio", "area_ratio_low"]
     unknown += ["direction", "agreement"]

@@ -7,7 +7,7 @@ from plans import plan_of
 from tabs import tab
 
 from gradcam_adv.report import sections, transfer
-from gradcam_adv.study import parse, tables
+from gradcam_adv.study import comparison, parse
 from gradcam_adv.study.plan import ArmPlan
 from gradcam_adv.study.settings import Arm
 
@@ -71,7 +71,7 @@ def accuracy_and_mod(
 def test_every_attack_has_one_row_under_the_network_it_was_made_on():
     accuracy, mod = accuracy_and_mod()
     # The tables may be in any order; the matrix has that of the study.
-    table = tables.transfer(
+    table = comparison.transfer(
         accuracy[::-1], mod.sample(frac=1, random_state=0), NETWORKS, "resnet50"
     )
     assert table.columns.tolist() == [
@@ -94,13 +94,13 @@ def test_every_attack_has_one_row_under_the_network_it_was_made_on():
 
 def test_attacks_that_a_study_leaves_out_have_no_row():
     own = {pair: cell for pair, cell in RIGHT.items() if not pair[1].startswith("from ")}
-    table = tables.transfer(*accuracy_and_mod(own), NETWORKS, "resnet50")
+    table = comparison.transfer(*accuracy_and_mod(own), NETWORKS, "resnet50")
     assert list(zip(table["source"], table["network"], strict=True)) == [
         ("vgg16", "vgg16"), ("resnet50", "vgg16"), ("resnet50", "resnet50"),
         ("resnet50", "xception"), ("xception", "xception"),
     ]  # fmt: skip
     black_box = {pair: cell for pair, cell in own.items() if pair[1] == "black-box"}
-    table = tables.transfer(*accuracy_and_mod(black_box), NETWORKS, "resnet50")
+    table = comparison.transfer(*accuracy_and_mod(black_box), NETWORKS, "resnet50")
     assert set(table["source"]) == {"resnet50"}
     assert table["network"].tolist() == list(NETWORKS)
 

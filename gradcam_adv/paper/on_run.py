@@ -22,7 +22,8 @@ from gradcam_adv.paper.evidence import NotJudged, Run
 from gradcam_adv.paper.printed import DEEP, WIDE
 from gradcam_adv.study.attacks import BLACK_BOX, NOISE, WHITE_BOX
 from gradcam_adv.study.settings import Arm
-from gradcam_adv.study.tables import deviation_of_mod, deviations, select
+from gradcam_adv.study.shifts import deviation_of_mod, deviations
+from gradcam_adv.study.tables import select
 
 # A smaller effect counts as none: two points of a share, such as accuracy, or of the heat; a tenth
 # of the differences in MOD that the paper draws conclusions from; five points of AUC; a mean

@@ -36,8 +36,8 @@ class Outcome:
     Attributes:
         name: "default" for the study as it is; otherwise what differs from it, such as
             "epsilon_unit = network, perturbed_set = jpeg".
-        tables: by arm, accuracy, psnr, mod and vid of :mod:`gradcam_adv.study.tables`, the last two
-            of one target and size.
+        tables: by arm, accuracy and psnr of :mod:`gradcam_adv.study.answers`; mod and vid of
+            :mod:`gradcam_adv.study.shifts`, of one target and size.
         verdicts: on the run, of all arms.
         photos: by arm, what the tables are means of.
     """

@@ -19,7 +19,8 @@ import pandas as pd
 from gradcam_adv import statistics
 from gradcam_adv.paper import judge
 from gradcam_adv.study.attacks import BLACK_BOX, NOISE, WHITE_BOX
-from gradcam_adv.study.tables import deviations, select
+from gradcam_adv.study.shifts import deviations
+from gradcam_adv.study.tables import select
 
 # By name, the tables of one seed.
 Tables = Mapping[str, pd.DataFrame]
@@ -41,7 +42,8 @@ def across(
 
     Args:
         seeds: by seed of the training, the arm's predictions, nissim and unrelated, as
-            :mod:`gradcam_adv.study.tables` takes them, the last two of one target and size.
+            :mod:`gradcam_adv.study.answers` and :mod:`gradcam_adv.study.shifts` take them, the last
+            two of one target and size.
         vid_epsilons: the epsilons that VID goes over.
         attack: its name, such as "black-box".
 

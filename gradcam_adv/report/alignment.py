@@ -9,7 +9,7 @@ import pandas as pd
 
 from gradcam_adv.models.backbones import title
 from gradcam_adv.report.text import by_epsilon, interval, number, with_noise
-from gradcam_adv.study import tables
+from gradcam_adv.study import differences
 from gradcam_adv.study.plan import ArmPlan
 from gradcam_adv.study.settings import Arm
 from gradcam_adv.study.tables import select
@@ -31,14 +31,16 @@ def compared(arms: Mapping[Arm, ArmPlan], summaries: Mapping[Arm, Tables]) -> Ta
     mods = []
     for network in arms["plain"].study.networks:  # one at a time, which bounds the memory
         unaligned, cropped = (arms[arm].of_study(network) for arm in ("plain", "aligned"))
-        mods.append(tables.paired(unaligned, cropped, [*keys, "target", "size"], "nissim"))
+        mods.append(differences.paired(unaligned, cropped, [*keys, "target", "size"], "nissim"))
     mod = pd.concat(mods, ignore_index=True)
     of_maps = ["network", "target", "size"]
     for arm, summary in summaries.items():
         unrelated = summary["mod"].drop_duplicates(of_maps)[[*of_maps, "unrelated"]]
         mod = mod.merge(unrelated.rename(columns={"unrelated": f"unrelated_{arm}"}), on=of_maps)
     return {
-        "arms_accuracy": tables.paired(right(plain), right(aligned), keys, "right", answers=True),
+        "arms_accuracy": differences.paired(
+            right(plain), right(aligned), keys, "right", answers=True
+        ),
         "arms_mod": mod,
     }
 

@@ -26,12 +26,13 @@ from gradcam_adv.report.text import (
     with_noise,
 )
 from gradcam_adv.runs.records import MANIFEST
-from gradcam_adv.study import paths, tables
+from gradcam_adv.study import differences, paths
 from gradcam_adv.study.attacks import of_study
 from gradcam_adv.study.columns import read_table
 from gradcam_adv.study.config import parse
 from gradcam_adv.study.settings import Arm, Study
-from gradcam_adv.study.tables import deviations, select
+from gradcam_adv.study.shifts import deviations
+from gradcam_adv.study.tables import select
 
 # Runs are compared photo by photo if at least this share of each run's test photos is in both;
 # otherwise a difference would depend on a few photos though each run has many.
@@ -268,11 +269,11 @@ def _difference(
     keys = [key for key in CONDITION if key in first]
     first, second = (table[[*keys, "photo", "identity", "value"]] for table in (first, second))
     if not tested.paired:
-        found = tables.unpaired(first, second, keys, "value", answers=answers)
+        found = differences.unpaired(first, second, keys, "value", answers=answers)
         return found.assign(paired=False)
     common = first[first["photo"].isin(tested.common)]
     names = "first", "second"
-    table = tables.paired(common, second, keys, "value", names, answers=answers)
+    table = differences.paired(common, second, keys, "value", names, answers=answers)
     return table.assign(photos_first=table["photos"], photos_second=table["photos"], paired=True)
 
 

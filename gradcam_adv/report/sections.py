@@ -21,7 +21,7 @@ from gradcam_adv.report.text import (
     percent,
     rows_of,
 )
-from gradcam_adv.study import tables
+from gradcam_adv.study import comparison
 from gradcam_adv.study.attacks import BLACK_BOX, NOISE, WHITE_BOX
 from gradcam_adv.study.plan import ArmPlan
 from gradcam_adv.study.stages import insertion
@@ -107,7 +107,7 @@ def beside_paper(plan: ArmPlan, summary: Tables) -> Tables:
         found[names[value]] = table[shown]
     if len(sources) == 2:
         accuracy, mod = sources["accuracy"][0], sources["mod"][0]
-        transferred = tables.transfer(accuracy, mod, study.networks, study.source)
+        transferred = comparison.transfer(accuracy, mod, study.networks, study.source)
         from_same_source = transferred["source"] == printed.SOURCE
         for value, (_, of_paper) in sources.items():
             of_source = _of_paper(of_paper, transferred).where(from_same_source)

@@ -7,12 +7,13 @@ condition, its threat model and its attack.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from gradcam_adv.study.attacks import NOISE
-from gradcam_adv.study.tables import OF_MAPS, paired, select
+from gradcam_adv.study.attacks import BLACK_BOX, FROM, NOISE, WHITE_BOX
+from gradcam_adv.study.differences import paired
+from gradcam_adv.study.tables import OF_MAPS, select
 
 Conditions = Mapping[str, tuple[str, str]]
 
@@ -30,8 +31,8 @@ def attacks(
     """Every attack at every epsilon above 0: what it does to predictions and to heatmaps.
 
     Args:
-        accuracy: of :func:`gradcam_adv.study.tables.accuracy`.
-        mod: of :func:`gradcam_adv.study.tables.mod`.
+        accuracy: of :func:`gradcam_adv.study.answers.accuracy`.
+        mod: of :func:`gradcam_adv.study.shifts.mod`.
         gain: of :func:`gradcam_adv.study.gain.by_network`.
         conditions: whose rows the table has, in this order.
 
@@ -57,6 +58,44 @@ def attacks(
     return pd.concat(parts, ignore_index=True)[[*columns, "mod_noise", "unrelated"]]
 
 
+def transfer(
+    accuracy: pd.DataFrame, mod: pd.DataFrame, networks: Sequence[str], source: str
+) -> pd.DataFrame:
+    """The transfer matrix at the largest epsilon: the attack made on each network, given to each.
+
+    Args:
+        accuracy: of :func:`accuracy`.
+        mod: of :func:`mod`, the rows of one target and size.
+        networks: of the study; rows come in their order.
+        source: on which the black-box attack was made.
+
+    Returns:
+        One row per source and attacked network, if both tables have the pair: source, network,
+        epsilon, photos, right, accuracy, low, high (Wilson), mod, mod_low, mod_high;
+        mod_noise and unrelated, which depend on the network alone.
+    """
+    keys = ["source", "network", "epsilon"]
+    right = _by_source(accuracy, source)[[*keys, "photos", "right", "accuracy", "low", "high"]]
+    shifted = _by_source(mod, source).rename(columns={"low": "mod_low", "high": "mod_high"})
+    shifted = shifted[[*keys, "mod", "mod_low", "mod_high", "mod_noise", "unrelated"]]
+    place = {network: i for i, network in enumerate(networks)}
+    return right.merge(shifted, on=keys).sort_values(
+        ["source", "network"], key=lambda column: column.map(place), ignore_index=True
+    )
+
+
+def _by_source(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """The attacks at the largest epsilon with the network that each was made on, each once."""
+    largest = table["epsilon"] == table["epsilon"].max()
+    of_study = table["attack"].isin((BLACK_BOX, WHITE_BOX)) | table["attack"].str.startswith(FROM)
+    attacks = table[largest & of_study]
+    made_on = attacks["attack"].str.removeprefix(FROM)
+    made_on = made_on.mask(attacks["attack"] == BLACK_BOX, source)
+    made_on = made_on.mask(attacks["attack"] == WHITE_BOX, attacks["network"])
+    # The source's attack on itself has both names.
+    return attacks.assign(source=made_on).drop_duplicates(["source", "network"])
+
+
 def _named(table: pd.DataFrame, of: str) -> pd.DataFrame:
     return table.rename(columns={"low": f"{of}_low", "high": f"{of}_high"})
 
@@ -75,7 +114,7 @@ def bracket(nissim: pd.DataFrame, conditions: Conditions) -> pd.DataFrame:
     """How much further each attack moves heatmaps than the one below it, photo by photo.
 
     Args:
-        nissim: as of :mod:`gradcam_adv.study.tables`, of one network or several.
+        nissim: as of :mod:`gradcam_adv.study.shifts`, of one network or several.
         conditions: the attacks compared.
 
     Returns:

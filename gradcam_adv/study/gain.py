@@ -1,6 +1,6 @@
 """Tables of the gain: what each attack is worth in noise, network by network.
 
-The functions take nissim and unrelated as :mod:`gradcam_adv.study.tables` does, with all epsilons;
+The functions take nissim and unrelated as :mod:`gradcam_adv.study.shifts` does, with all epsilons;
 ``seed`` is that of the bootstrap over people.
 """
 

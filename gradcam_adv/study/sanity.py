@@ -45,10 +45,10 @@ def checks(
     """Every check, of every network and every attack on its answers.
 
     Args:
-        predictions: as of :mod:`gradcam_adv.study.tables`, at the study's epsilons; also under
+        predictions: as of :mod:`gradcam_adv.study.answers`, at the study's epsilons; also under
             the further draws of random signs. An answer that no draw makes wrong withstands the
             random search.
-        zero_gradients: of :func:`gradcam_adv.study.tables.zero_gradients`.
+        zero_gradients: of :func:`gradcam_adv.study.answers.zero_gradients`.
         conditions: of :func:`gradcam_adv.study.attacks.conditions_of`.
         source: of the black-box attack.
         people: their number, whose inverse is chance.

@@ -23,7 +23,7 @@ from gradcam_adv.models import backbones, classifiers
 from gradcam_adv.runs.engines import WriteSlice, slice_name
 from gradcam_adv.runs.records import Names
 from gradcam_adv.runs.tasks import later
-from gradcam_adv.study import tables
+from gradcam_adv.study import answers
 from gradcam_adv.study.attacks import (
     BLACK_BOX,
     MIRRORED,
@@ -326,10 +326,10 @@ class SummarizeEvaluation(SummaryTask):
         predicted = pd.concat(parts, ignore_index=True)
         return {
             "predictions": predicted,
-            "accuracy": tables.accuracy(predicted),
-            "psnr": tables.psnr(predicted),
-            "spectrum": tables.spectrum(_spectrum(own) for own, *_ in self.networks.values()),
-            "zero_gradients": tables.zero_gradients(predicted),
+            "accuracy": answers.accuracy(predicted),
+            "psnr": answers.psnr(predicted),
+            "spectrum": answers.spectrum(_spectrum(own) for own, *_ in self.networks.values()),
+            "zero_gradients": answers.zero_gradients(predicted),
         }
 
 

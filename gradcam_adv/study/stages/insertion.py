@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,13 +15,12 @@ from gradcam_adv.explain.heatmaps import resize
 from gradcam_adv.files import write
 from gradcam_adv.runs.engines import WriteSlice
 from gradcam_adv.runs.records import Names
-from gradcam_adv.study import tables
 from gradcam_adv.study.attacks import OTHER_PHOTO, WHITE_BOX
 from gradcam_adv.study.columns import read_parts
 from gradcam_adv.study.photos import by_fold
 from gradcam_adv.study.stages.evaluate import CLASS_OF, Evaluate
 from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask, SummaryTask
-from gradcam_adv.study.tables import select
+from gradcam_adv.study.tables import ends_of, mean_of, per_group, select
 
 # How many test photos, spread evenly, in how many steps: some 100 passes per photo and epsilon.
 PHOTOS = 20
@@ -142,4 +142,34 @@ class SummarizeInsertion(SummaryTask):
 
     def summarize(self) -> dict[str, pd.DataFrame]:
         areas = pd.concat([task.areas() for task in self.networks.values()], ignore_index=True)
-        return {"insertion": tables.insertion(areas)}
+        return {"insertion": mean_areas(areas)}
+
+
+def mean_areas(areas: pd.DataFrame) -> pd.DataFrame:
+    """Mean areas of insertion and deletion, and how far the attacked photo's own map is above.
+
+    Args:
+        areas: columns network, epsilon, target, measure, order, photo, identity and area, those of
+            :class:`Insertion`.
+
+    Returns:
+        Columns network, epsilon, target, measure, order, photos, area, low, high; difference (the
+        area in the order of the attacked photo's own map, less this one), difference_low,
+        difference_high.
+    """
+    keys = ["network", "epsilon", "target", "measure"]
+    own = select(areas, order="attacked").set_index([*keys, "photo"])["area"].rename("own")
+    both = areas.join(own, on=[*keys, "photo"])
+    both = both.assign(difference=both["own"] - both["area"])
+
+    def row_of(group: pd.DataFrame) -> dict[str, Any]:
+        area, difference = mean_of(group, "area"), mean_of(group, "difference")
+        return {
+            "photos": len(group),
+            "area": area.value,
+            **ends_of(area.interval(0, 1)),
+            "difference": difference.value,
+            **ends_of(difference.interval(-1, 1), "difference_"),
+        }
+
+    return per_group([*keys, "order"], both, row_of)

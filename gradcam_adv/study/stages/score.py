@@ -21,7 +21,7 @@ from gradcam_adv.plots.overlays import mixed
 from gradcam_adv.runs.engines import SLICE, Engine, WriteSlice
 from gradcam_adv.runs.records import Names
 from gradcam_adv.runs.tasks import later
-from gradcam_adv.study import gain, tables
+from gradcam_adv.study import gain, shifts
 from gradcam_adv.study.attacks import (
     BLACK_BOX,
     FOR_GAIN_ALONE,
@@ -117,11 +117,11 @@ class Score(_Scored):
 
     def nissim(self) -> pd.DataFrame:
         """NISSIM of every photo and condition; of noise the mean over its draws."""
-        return tables.over_draws(super().nissim())
+        return shifts.over_draws(super().nissim())
 
     def noise_draws(self) -> pd.DataFrame:
         """MOD of noise and its spread over the draws."""
-        return tables.noise_draws(super().nissim())
+        return shifts.noise_draws(super().nissim())
 
     def unrelated(self) -> pd.DataFrame:
         """NISSIM of the clean heatmaps of pairs of photos of different people."""
@@ -425,20 +425,20 @@ class SummarizeScores(SummaryTask):
         own = [score for score, *_ in self.networks.values()]
         for score, *others in self.networks.values():  # one at a time, which bounds the memory
             every, unrelated = score.nissim(), score.unrelated()
-            parts["gain_curves"].append(tables.gain_curves(every))
+            parts["gain_curves"].append(shifts.gain_curves(every))
             parts["noise_draws"].append(score.noise_draws())
             parts["half_shift"].append(gain.half_shift(every, unrelated, self.seed))
             nissim = of_study(every, score.evaluate.levels)
             nissim = pd.concat([nissim, *(task.nissim() for task in others)], ignore_index=True)
-            parts["excess"].append(tables.excess(nissim, unrelated))
-            parts["mod"].append(tables.mod(nissim, unrelated, score.unrelated_attacked()))
-            parts["shift"].append(tables.shift(nissim))
-            parts["vid"].append(tables.vid(nissim, self.vid_epsilons))
+            parts["excess"].append(shifts.excess(nissim, unrelated))
+            parts["mod"].append(shifts.mod(nissim, unrelated, score.unrelated_attacked()))
+            parts["shift"].append(shifts.shift(nissim))
+            parts["vid"].append(shifts.vid(nissim, self.vid_epsilons))
         keys = ["target", "size", "photo", "identity"]
         of_pairs = [*keys, "other", "other_identity"]
-        nissim = tables.over_networks((s.of_study() for s in own), ["attack", "epsilon", *keys])
-        unrelated = tables.over_networks((s.unrelated() for s in own), of_pairs)
-        parts["excess"].append(tables.excess(nissim, unrelated))
+        nissim = shifts.over_networks((s.of_study() for s in own), ["attack", "epsilon", *keys])
+        unrelated = shifts.over_networks((s.unrelated() for s in own), of_pairs)
+        parts["excess"].append(shifts.excess(nissim, unrelated))
         by_name = {name: pd.concat(found, ignore_index=True) for name, found in parts.items()}
         gains, order = gain.by_network(map(with_further, self.networks.values()), self.seed)
         return {"gain": gains, "gain_order": order} | by_name
@@ -466,7 +466,7 @@ class SummarizeLayers(SummaryTask):
         for scored in self.networks.values():
             nissim = scored.nissim()
             found.append(with_alias(nissim) if scored.explain.evaluate.alias else nissim)
-            depths.append(tables.depth(found[-1], scored.unrelated()))
+            depths.append(shifts.depth(found[-1], scored.unrelated()))
         return {
             "layers": pd.concat(found, ignore_index=True),
             "depth": pd.concat(depths, ignore_index=True),
