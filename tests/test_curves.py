@@ -129,13 +129,13 @@ def test_names_stand_beside_the_ends_of_lines_and_do_not_cover_each_other():
         axis.plot([0, 1], [0, end], label=name)
     axis.axhline(0.0, label="low")
     axis.set_ylim(0, 1)
-    style.label_lines(axis, fontsize=10)
+    style.label_lines(axis)
     plt.close(figure)
     places = {text.get_text(): text.get_position()[1] for text in axis.texts}
     assert set(places) == {"a", "b", "c", "d", "low"}
     assert places["low"] == 0 and places["d"] <= 1
     heights = sorted(places.values())
-    line = 10 / 72 * figure.dpi / axis.get_window_extent().height
+    line = style.LABEL_SIZE / 72 * figure.dpi / axis.get_window_extent().height
     assert min(np.diff(heights)) >= line
     colours = {text.get_text(): text.get_color() for text in axis.texts}
     assert all(colours[line.get_label()] == line.get_color() for line in axis.lines[:4])

@@ -45,7 +45,7 @@ class Joined(Task):
     sources: Mapping[str, Task]
     pairs: tuple[object, ...]
     rows: pd.DataFrame = counted_as(len, travels=False)
-    made: list[str] = not_an_input(travels=False)
+    made: list[str] = counted_as(lambda _: None, travels=False)
     unused: object = not_an_input()
 
     @property

@@ -204,10 +204,10 @@ def _flattened(
 
 def without_end(
     model: keras.Model,
-    output: str | None = None,
+    output: str | None,
     *,
-    pixels: str | None = None,
-    size: Sequence[int] | None = None,
+    pixels: str | None,
+    size: Sequence[int] | None,
 ) -> FlatGraph:
     """As :func:`flatten`, with the model's output, whatever it is, in the place of the logits."""
     if pixels is not None:

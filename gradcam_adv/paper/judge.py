@@ -64,7 +64,7 @@ def judge_plan(arms: Mapping[Arm, ArmPlan], *, variation: bool = False) -> pd.Da
     return judge(run.arms, run.study, run.origins)
 
 
-def run_of(arms: Mapping[Arm, ArmPlan], *, variation: bool = False) -> Run:
+def run_of(arms: Mapping[Arm, ArmPlan], *, variation: bool) -> Run:
     """What a run that is done measured; of a variation under the attacks that all of them have."""
     found = {}
     for arm, plan in arms.items():

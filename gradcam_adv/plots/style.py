@@ -16,6 +16,8 @@ COLORMAP, SHIFT_COLORMAP = "viridis", "PuOr"
 ATTACK, NOISE, UNRELATED = "#d55e00", "#0173b2", "#767676"
 MIRRORED, OTHER_PHOTO = "#029e73", "#cc78bc"
 PAPER = "#1b1b1f"
+# Of the names beside lines, in points.
+LABEL_SIZE = 9
 # The colour, line and marker of each curve against epsilon, by its name beside it.
 KINDS = {
     "attack": (ATTACK, "-", "o"),
@@ -65,7 +67,7 @@ def shades(count: int) -> list[Any]:
     return list(sns.blend_palette(["#e89a63", ATTACK, "#6b2f00"], count))
 
 
-def label_lines(axis: Axes, fontsize: float = 9) -> None:
+def label_lines(axis: Axes) -> None:
     """Write the name of each line beside its right end, in its colour, instead of a legend.
 
     The limits and scales of the axes have to be set before.
@@ -83,7 +85,7 @@ def label_lines(axis: Axes, fontsize: float = 9) -> None:
         height = to_axes.transform((axis.get_xlim()[1], end))[1]
         places.append((min(max(float(height), 0.0), 1.0), name, line))
     places.sort(key=lambda place: place[0])
-    step = 1.35 * fontsize / (72 * axis.get_window_extent().height / axis.figure.dpi)
+    step = 1.35 * LABEL_SIZE / (72 * axis.get_window_extent().height / axis.figure.dpi)
     heights = [height for height, _, _ in places]
     for below in range(1, len(heights)):
         heights[below] = max(heights[below], heights[below - 1] + step)
@@ -94,6 +96,6 @@ def label_lines(axis: Axes, fontsize: float = 9) -> None:
         limit = heights[place] - step
     for height, (_, name, line) in zip(heights, places, strict=True):
         axis.text(
-            1.03, height, name, color=line.get_color(), fontsize=fontsize, va="center",
+            1.03, height, name, color=line.get_color(), fontsize=LABEL_SIZE, va="center",
             transform=axis.transAxes, parse_math=False,
         )  # fmt: skip

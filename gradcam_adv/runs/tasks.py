@@ -18,16 +18,16 @@ from gradcam_adv.runs.engines import Engine
 from gradcam_adv.runs.records import Names, Record
 
 
-def not_an_input(*, travels: bool = True) -> Any:
-    """A field on which the result does not depend, such as where a folder lies.
-
-    ``travels`` says whether workers in other processes get it.
-    """
-    return dataclasses.field(metadata={"is_input": False, "travels": travels})
+def not_an_input() -> Any:
+    """A field on which the result does not depend, such as where a folder lies."""
+    return dataclasses.field(metadata={"is_input": False})
 
 
 def counted_as(identity: Callable[[Any], Any], *, travels: bool = True) -> Any:
-    """A field of which only ``identity(value)``, JSON values, counts as an input."""
+    """A field of which only ``identity(value)``, JSON values, counts as an input.
+
+    ``travels`` says whether workers in other processes get it.
+    """
     return dataclasses.field(metadata={"identity": identity, "travels": travels})
 
 
