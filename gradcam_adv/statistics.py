@@ -1,4 +1,4 @@
-"""Intervals and tests beside the numbers.
+"""Confidence intervals and tests over people: jackknife, Wilson, bootstrap, Holm.
 
 Photos of one person resemble each other, so people are what counts: a number is computed again
 without each person (:class:`Estimate`), and how much it changes says how well it is known. All

@@ -1,4 +1,4 @@
-"""Checks of what a user hands in: images, labels, epsilons; and of values that must be finite."""
+"""Checks of a user's images, labels and epsilons, and of values that must be finite."""
 
 from __future__ import annotations
 

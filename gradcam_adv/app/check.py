@@ -1,4 +1,4 @@
-"""What model and weights files hold, and whether they would be opened."""
+"""The command ``check``: what model and weights files hold, and whether they would be opened."""
 
 from __future__ import annotations
 

@@ -173,8 +173,9 @@ _stage("reproduce", "report", "All stages: the whole study.")
 def readings(open_page: bool, only_plan: bool, **options: Any) -> None:
     """All stages, then the study under other readings of what the paper leaves open.
 
-    What is computed is reused. The report then says how near each reading comes to the paper's
-    tables, and which verdicts depend on a reading. Takes many times as long as the study.
+    What the study has computed is used again. The report then says how near each reading comes
+    to the paper's tables, and which verdicts depend on a reading. Takes many times as long as
+    the study.
 
     Example: gradcam-adv readings studies/two.toml --photos people --weights weights --plan
     """
@@ -192,7 +193,7 @@ def readings(open_page: bool, only_plan: bool, **options: Any) -> None:
 
 @_command(*MODEL, OPEN)
 def explain(open_page: bool, **options: Any) -> None:
-    """Grad-CAM heatmaps: of a study's test photos, or of a saved model on a folder of images.
+    """Grad-CAM heatmaps of a study's test photos, or of a saved model on a folder of images.
 
     With --model it attacks the images with FGSM at each --epsilon and writes a page to look at,
     heatmaps, overlays, tables and a contact sheet to --output. With --pairs the model is an
@@ -221,7 +222,7 @@ def explain(open_page: bool, **options: Any) -> None:
     *MODEL, OPEN, click.option("--json", "as_json", is_flag=True, help="With --model: print JSON.")
 )
 def score(as_json: bool, open_page: bool, **options: Any) -> None:
-    """MOD, VID and gain with their controls, of a study or of a saved model and a folder of images.
+    """MOD, VID and gain with their controls: of a study, or of a saved model on a folder of images.
 
     With --pairs also how often the embedder is wrong about pairs, clean and under attack.
 

@@ -1,4 +1,4 @@
-"""What this machine has for a study, and what will happen; nothing is changed.
+"""The command ``doctor``: what this machine has for a study, and what the study will do.
 
 Modules that need NumPy or more are imported inside functions, since an installation may be broken.
 """

@@ -1,4 +1,4 @@
-"""What goes on around the import of another package, and a quicker import of Keras."""
+"""Importing other packages: code that runs around an import, and Keras without optional parts."""
 
 from __future__ import annotations
 

@@ -77,31 +77,30 @@ OPENING = (
     click.option(
         "--pixels",
         type=click.Choice(["0..1", "0..255", "-1..1"]),
-        help="With --model: the pixels that it takes. Default: what its first layers tell, or "
-        "else 0..1.",
+        help="Pixels that the model takes. Default: what its first layers tell, or else 0..1.",
     ),
     click.option(
         "--size",
         callback=_size,
         metavar="S",
-        help="With --model: side of the images, or HEIGHTxWIDTH, for a model of any size.",
+        help="Side of the images, or HEIGHTxWIDTH, for a model that takes any size.",
     ),
     click.option(
         "--output-layer",
         metavar="L",
-        help="With --model: of several outputs, the layer that gives the logits.",
+        help="Of a model with several outputs: the layer that gives the logits.",
     ),
     click.option(
         "--one-logit",
         is_flag=True,
-        help="With --model: its single unit without a sigmoid is a logit, no regression.",
+        help="The model's single unit, without a sigmoid, is a logit and not a regression.",
     ),
     click.option(
         "--module",
         type=PATH,
         metavar="FILE.PY",
-        help="With --model: Python code that you trust, which registers the model's own classes "
-        "with Keras. It is run.",
+        help="Python code that you trust, which registers the model's own classes with Keras. "
+        "It is run.",
     ),
 )
 # For a study or, instead of it, for a model.
@@ -120,8 +119,8 @@ MODEL = (
         "--threshold",
         type=float,
         metavar="T",
-        help="With --pairs: the least cosine similarity that is taken for the same. Default: that "
-        "of equal errors on the pairs.",
+        help="With --pairs: two images of at least this cosine similarity are taken for the same. "
+        "Default: the threshold of equal errors on the pairs.",
     ),
     click.option(
         "--layers",
@@ -148,7 +147,7 @@ MODEL = (
         "--steps",
         type=click.IntRange(1),
         metavar="N",
-        help="With --model and an attack of several steps: how many. Default: the attack's own.",
+        help="With --model: number of steps of an attack of several steps. Default: its own.",
     ),
     click.option(
         "--explainer",

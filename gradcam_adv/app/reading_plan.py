@@ -1,4 +1,4 @@
-"""What each reading of the paper makes again, and about how long that takes."""
+"""The list of readings: which stages each makes again, and about how long that takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a run is, found from its folder: what is done, stale and why, partly done, or missing."""
+"""The command ``status``: which stages of a run are done, stale (and why), partly done, missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands print. Names out of files may be among it, so all of it goes through one filter."""
+"""Printing: tables and lines of the commands, through one filter for names out of files."""
 
 from __future__ import annotations
 

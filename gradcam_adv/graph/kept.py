@@ -1,4 +1,4 @@
-"""What is made once and kept for the next call, a few things at a time."""
+"""A small cache: the last few things that were made are kept for the next call."""
 
 from __future__ import annotations
 

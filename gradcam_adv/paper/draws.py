@@ -1,4 +1,4 @@
-"""The readings' curves in draws of people: the same draws for every reading, arm and quantity."""
+"""Accuracy and MOD of each reading in bootstrap draws of people, the same draws for all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Four facts that a reading has to show together to be the paper's: yes or no.
+"""Four facts that the paper prints, and whether each reading of it shows them.
 
 They are printed of photos as they are (Table 1); with faces aligned two of them are not so. Three
 are of numbers with a limit, which lies between what the paper prints of the networks that the fact

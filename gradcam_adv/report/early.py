@@ -1,4 +1,4 @@
-"""The page while a study is at work: what is measured of the networks that are done."""
+"""The page of a study that is still running: the numbers of the networks that are done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images as a user hands them in: an array, something that gives slices, or batches."""
+"""Images as a user gives them: an array, an object that gives slices, or batches."""
 
 from __future__ import annotations
 

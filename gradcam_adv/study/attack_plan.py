@@ -1,4 +1,4 @@
-"""The attacks of an arm: each is planned once, however many networks get it."""
+"""The attack tasks of an arm: each is planned once, however many networks it is used on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only the backend or a built network can tell about a study, checked before any work."""
+"""Checks of a study that need the backend or a built network; they come before any work."""
 
 from __future__ import annotations
 

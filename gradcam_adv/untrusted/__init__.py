@@ -1,4 +1,4 @@
-"""Model and weights files that may come from anybody: looked at before Keras opens them.
+"""Checks of model and weights files that may come from anybody, before Keras opens them.
 
 Keras' safe mode refuses code in a file, but it was bypassed several times. Here a file is copied,
 and a child process looks at the copy: if a library crashes on a damaged file, the child dies and
