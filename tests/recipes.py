@@ -49,7 +49,9 @@ def test_a_network_is_one_entry():
 
 
 def test_an_attack_is_one_object(small_cnn, images):
-    result = dissimilarity(small_cnn, images, epsilons=EPSILONS, attack=Darken(), verbose=0)
+    result = dissimilarity(
+        small_cnn, images, epsilons=EPSILONS, attack=Darken(small_cnn), verbose=0
+    )
     explain = GradCAM(small_cnn)
     for epsilon, rows in result.nissim.groupby("epsilon"):
         attacked = np.clip(images - np.float32(epsilon**2), 0, 1)
@@ -122,12 +124,13 @@ epochs = 3
 epsilons = [0.1]
 arms = ["plain"]
 examples = 1
+attack = ["fgsm", "darken"]
 layers = {resnet50 = ["conv5_block3_out"], mobilenetv2 = ["out_relu"]}
 """
 
 
 @pytest.mark.slow
-def test_a_network_a_data_set_and_a_claim_reach_the_report(people, tmp_path):
+def test_a_network_an_attack_a_data_set_and_a_claim_reach_the_report(people, tmp_path):
     (tmp_path / "study.toml").write_text(STUDY)
     study = config.read(tmp_path / "study.toml")
     Pipeline(study, tmp_path / "run", tmp_path / "models").run()
@@ -136,6 +139,11 @@ def test_a_network_a_data_set_and_a_claim_reach_the_report(people, tmp_path):
     assert [line for line in lines if line.startswith("| MobileNetV2")]
     assert [line for line in lines if line.startswith("| Every network fails on most photos.")]
     assert "Yearbook" in report
+    attacks = read_table(tmp_path / "run" / "tables" / "plain" / "attacks.csv")
+    darkened = attacks[attacks["attack"] == "darken"]
+    assert set(darkened["network"]) == {"resnet50", "mobilenetv2"}
+    assert (darkened["mod"] > 0).all()
+    assert [line for line in lines if "darkening" in line]
     mod = read_table(tmp_path / "run" / "tables" / "plain" / "mod.csv")
     rows = mod[(mod["network"] == "mobilenetv2") & (mod["epsilon"] > 0)]
     assert (rows["mod"] > 0).all() and len(rows)

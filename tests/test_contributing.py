@@ -39,9 +39,17 @@ import numpy as np
 
 
 class Darken:
-    def __call__(self, images, labels, epsilons):
+    def __init__(self, model, *, batch_size=None):
+        pass
+
+    def __call__(self, images, labels, epsilons, *, verbose=0):
         return {epsilon: np.full_like(images, -(epsilon**2)) for epsilon in epsilons}
-"""
+""",
+        "attacks/names.py": """
+_KNOWN["darken"] = _Known("darken", "Darken", "darkening", {})
+NAMES = tuple(_KNOWN)
+TITLES = {name: known.title for name, known in _KNOWN.items()}
+""",
     },
     "explainer": {},
     "data set": {
@@ -113,6 +121,7 @@ def changed(tmp_path_factory):
     recipes = dict(re.findall(r"\*\*An? ([a-z ]+)\.\*\* (.*?)\n\n", text, re.DOTALL))
     assert set(recipes) == set(ADDITIONS)
     for recipe, files in ADDITIONS.items():
+        assert len(files) <= 2
         for name, code in files.items():
             path = package / name
             # A new file is in a folder that the recipe names; of other files it has the name.

@@ -35,6 +35,8 @@ KINDS = {
     "AutoPGD": ("#56b4e9", "--", "*"),
     "Square": (MIRRORED, ":", "X"),
 }
+# Of a curve that has no entry, such as that of an attack that was added.
+OTHER_KIND = (PAPER, ":", "h")
 
 
 def curve(
@@ -44,7 +46,7 @@ def curve(
 
     Infinite values are left out, and an infinite end is at the largest one that is known.
     """
-    colour, line, marker = KINDS[kind]
+    colour, line, marker = KINDS.get(kind, OTHER_KIND)
     table = table[~table[value].isin([np.inf])].sort_values("epsilon")
     if band:
         high = table["high"].replace(np.inf, table["high"][table["high"] < np.inf].max())
