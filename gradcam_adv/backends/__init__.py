@@ -6,6 +6,7 @@ which backend runs, except where a library needs TensorFlow (MTCNN, tf-keras-vis
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import math
@@ -108,6 +109,11 @@ def compiled(
     ``takes`` holds shape and dtype of each argument. The function's result may be nested.
     """
     return _backend().compiled(function, *takes)
+
+
+def kept_random() -> contextlib.AbstractContextManager[None]:
+    """Give back the backend's global generator as it was. Dropout on PyTorch draws from it."""
+    return _backend().kept_random()
 
 
 def configure(threads: int) -> None:

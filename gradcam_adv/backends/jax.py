@@ -7,6 +7,7 @@ the gradient by the tensor.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -51,11 +52,14 @@ def ask_for(size: int) -> None:
     np.empty(size, np.uint8)
 
 
+kept_random = contextlib.nullcontext  # JAX has no global generator
+
+
 def compiled(
     function: Callable[..., Any], *takes: tuple[tuple[int | None, ...], str]
 ) -> Callable[..., Any]:
     """Compiled for each shape that the arrays have."""
-    graph = jax.jit(function)
+    graph = jax.jit(_stateless(function))
 
     def run(*arrays: Any) -> Any:
         pairs = zip(arrays, takes, strict=True)
@@ -65,7 +69,22 @@ def compiled(
     return run
 
 
+def _stateless(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, but what layers in it change of their own state is dropped.
+
+    Dropout and batch normalization that are always in training mode do so; the new values would be
+    tensors of the trace, which mean nothing outside it.
+    """
+
+    def run(*tensors: Any) -> Any:
+        with keras.StatelessScope():
+            return function(*tensors)
+
+    return run
+
+
 def differentiate(forward: Forward, images: Any) -> tuple[list[Any], list[list[Any]], Any]:
+    forward = _stateless(forward)
     shapes = jax.eval_shape(lambda images: forward(images)[0], images)
     zeros = [jnp.zeros(tensor.shape, tensor.dtype) for tensor in shapes]
 

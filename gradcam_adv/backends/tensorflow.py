@@ -43,6 +43,9 @@ def ask_for(size: int) -> None:
     tf.raw_ops.Empty(shape=(size // 2**20 + 1, 2**20), dtype=tf.uint8, init=False)
 
 
+kept_random = contextlib.nullcontext  # Keras' layers have generators of their own
+
+
 def compiled(
     function: Callable[..., Any], *takes: tuple[tuple[int | None, ...], str]
 ) -> Callable[..., Any]:

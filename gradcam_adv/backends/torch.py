@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,10 @@ def gpus() -> list[str]:
 def ask_for(size: int) -> None:
     """See whether the system would give ``size`` bytes; PyTorch keeps no pool of its own."""
     torch.empty(size, dtype=torch.uint8, device="cpu")
+
+
+def kept_random() -> contextlib.AbstractContextManager[None]:
+    return torch.random.fork_rng()
 
 
 def compiled(

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from gradcam_adv import validation
+from gradcam_adv import backends, validation
 from gradcam_adv.attacks.fgsm import FGSM
 from gradcam_adv.attacks.perturbations import Attack
 from gradcam_adv.graph.flat import FlatGraph, flatten
@@ -272,7 +272,8 @@ def _unchanged(model: keras.Model) -> Iterator[None]:
     variables = [variable for variable in model.variables if not variable.trainable]
     before = [_values(variable) for variable in variables]
     try:
-        yield
+        with backends.kept_random():
+            yield
     finally:
         for variable, value in zip(variables, before, strict=True):
             if not np.array_equal(_values(variable), value, equal_nan=True):
