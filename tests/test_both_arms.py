@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import command, read_photo, write_photo
+from conftest import command, command_here, read_photo, write_photo
 from PIL import Image
 
 from gradcam_adv import FGSM, GradCAM, load_model, metrics, perturb, predict_logits
@@ -163,7 +163,7 @@ def test_the_arms_are_compared_on_the_photos_of_both(run):
 
 def test_with_another_margin_faces_are_cropped_again_but_not_searched(run):
     (run / "other.toml").write_text("margin = 0.3\n" + STUDY)
-    done = command(run, "data", "other.toml")
+    done = command_here(run, "data", "other.toml")
     assert done.returncode == 0, done.stderr
     assert "aligned/data:" in done.stdout
     assert "plain/faces:" not in done.stdout
@@ -172,12 +172,12 @@ def test_with_another_margin_faces_are_cropped_again_but_not_searched(run):
 
 def test_export_of_the_aligned_arm(run):
     arguments = ["--network", "vgg16", "--epsilon", "0", "--output", "out", "--arm", "aligned"]
-    result = command(run, "export", "study.toml", *arguments)
+    result = command_here(run, "export", "study.toml", *arguments)
     assert result.returncode == 0, result.stderr
     rows = table(run, "aligned/photos").query("split == 'test'")
     assert len(list((run / "out").rglob("*.png"))) == len(rows)
     (run / "plain.toml").write_text('arms = ["plain"]\n' + STUDY)
-    refused = command(run, "export", "plain.toml", *arguments)
+    refused = command_here(run, "export", "plain.toml", *arguments)
     assert refused.returncode == 2
     assert "Expected --arm out of the study's, plain. Received: 'aligned'" in refused.stderr
 
@@ -225,7 +225,7 @@ def test_clean_leaves_what_the_user_made_or_changed_and_nothing_else(run):
     users = {path.parent / "notes.txt" for path in made} | {run / "runs" / "arms" / "report.html"}
     for path in users:
         path.write_text("mine")
-    result = command(run, "clean", "study.toml")
+    result = command_here(run, "clean", "study.toml")
     assert result.returncode == 0, result.stderr
     assert {path for top in tops for path in top.rglob("*") if path.is_file()} == users
     assert {path.read_text() for path in users} == {"mine"}

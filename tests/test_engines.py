@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torture
-from conftest import command
+from conftest import command, command_here
 
 from gradcam_adv import machine
 from gradcam_adv.app import cli
@@ -132,7 +132,7 @@ def test_the_local_engine_imports_no_ray(tmp_path):
 
 def test_clean_and_doctor_take_no_engine(tmp_path):
     for name in ("clean", "doctor"):
-        assert "No such option" in command(tmp_path, name, "--engine", "ray").stderr
+        assert "No such option" in command_here(tmp_path, name, "--engine", "ray").stderr
 
 
 def test_tasks_go_to_workers_without_tables(photo_folder):

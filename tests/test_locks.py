@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import command, write_photo
+from conftest import command, command_here, write_photo
 
 from gradcam_adv.runs import locks
 
@@ -173,7 +173,7 @@ def study(tmp_path_factory) -> Path:
     for person, name in enumerate(("ann", "bob")):
         for number in range(4):
             write_photo(folder / "people" / name / f"{number}.png", 100 * person + number)
-    assert command(folder, "data", "study.toml").returncode == 0
+    assert command_here(folder, "data", "study.toml").returncode == 0
     return folder
 
 
@@ -189,22 +189,24 @@ def test_commands_on_a_run_that_another_process_works_on(study):
     before = sorted(study.rglob("*"))
     with held(study / "runs" / "tiny") as process:
         assert "runs/tiny" in refusal(command(study, "train", "study.toml"), process.pid)
-        assert "runs/tiny" in refusal(command(study, "clean", "study.toml"), process.pid)
-        status = command(study, "status", "runs/tiny")
+        assert "runs/tiny" in refusal(command_here(study, "clean", "study.toml"), process.pid)
+        status = command_here(study, "status", "runs/tiny")
         assert status.returncode == 0, status.stderr
         assert f"at work: process {process.pid} on " in status.stdout
         assert "to continue this run" not in status.stdout
     (study / "runs" / "tiny" / locks.LOCK).unlink()
     assert sorted(study.rglob("*")) == before
-    said = command(study, "status", "runs/tiny").stdout
+    said = command_here(study, "status", "runs/tiny").stdout
     assert "at work" not in said
     assert "to continue this run: gradcam-adv reproduce study.toml" in said
 
 
 def test_two_runs_with_one_folder_of_models_exclude_each_other(study):
     with held(study / "models" / "tiny") as process:
-        result = command(study, "data", "study.toml", "--runs", "others")
+        result = command_here(study, "data", "study.toml", "--runs", "others")
         assert "models/tiny" in refusal(result, process.pid)
         assert not (study / "others" / "tiny").exists()
-        other = command(study, "data", "study.toml", "--runs", "others", "--models", "elsewhere")
+        other = command_here(
+            study, "data", "study.toml", "--runs", "others", "--models", "elsewhere"
+        )
         assert other.returncode == 0, other.stderr

@@ -9,15 +9,13 @@ import re
 import shutil
 import subprocess
 import sys
-import types
 import zlib
 from pathlib import Path
 
-import click.testing
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import NOTICE, command, write_photo
+from conftest import NOTICE, command, command_here, write_photo
 from PIL import Image
 
 from gradcam_adv import (
@@ -31,7 +29,6 @@ from gradcam_adv import (
     predict_logits,
 )
 from gradcam_adv.app import Pipeline
-from gradcam_adv.app.cli import main
 from gradcam_adv.attacks import SignPerturbations
 from gradcam_adv.attacks.noise import random_signs
 from gradcam_adv.data import decode_all
@@ -71,7 +68,8 @@ TINY = Path("runs", "tiny")
 
 def succeed(folder: Path, name: str, *arguments: str, study: str = "study.toml") -> str:
     """What a command of a study prints that succeeds."""
-    result = command(folder, name, study, "--photos", "people", *arguments)
+    run = command_here if name in ("data", "clean", "export") else command
+    result = run(folder, name, study, "--photos", "people", *arguments)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -555,22 +553,18 @@ def test_other_epsilons_and_draws_of_noise_use_the_attack_again(run):
     assert table(run, "mod")["epsilon"].unique().tolist() == [0.0, 0.02, 0.1]
 
 
-def test_a_deleted_file_is_made_again_and_nothing_else(run):
+def test_a_deleted_and_an_edited_file_are_made_again_and_nothing_else(run):
     before = (run / TINY / "tables" / "plain" / "nissim.csv").read_bytes()
-    (made(run, "plain/score/vgg16") / "nissim-0000000.csv").unlink()
+    deleted, edited = (
+        made(run, f"plain/score/{network}") / "nissim-0000000.csv"
+        for network in ("vgg16", "resnet50")
+    )
+    deleted.unlink()
+    edited.write_text(edited.read_text().replace("resnet50", "resnet05", 1))
     done = succeed(run, "reproduce")
-    assert [line.split(":")[0] for line in done.splitlines() if " s" in line][:-1] == [
-        "plain/score/vgg16"
-    ]
-    assert (run / TINY / "tables" / "plain" / "nissim.csv").read_bytes() == before
-
-
-def test_an_edited_file_is_made_again(run):
-    before = (run / TINY / "tables" / "plain" / "nissim.csv").read_bytes()
-    scores = made(run, "plain/score/vgg16") / "nissim-0000000.csv"
-    scores.write_text(scores.read_text().replace("vgg16", "vgg61", 1))
-    assert "score/vgg16" in succeed(run, "reproduce")
-    assert "vgg61" not in scores.read_text()
+    again = {line.split(":")[0] for line in done.splitlines() if " s" in line}
+    assert {name for name in again if "/" in name} == {"plain/score/vgg16", "plain/score/resnet50"}
+    assert deleted.is_file() and "resnet05" not in edited.read_text()
     assert (run / TINY / "tables" / "plain" / "nissim.csv").read_bytes() == before
 
 
@@ -629,9 +623,9 @@ def test_export_writes_the_perturbed_set_of_any_epsilon(run):
     np.testing.assert_allclose(exported, expected, atol=0.51 / 255)
 
 
-def refused(folder: Path, *arguments: str, run=command) -> str:
+def refused(folder: Path, *arguments: str) -> str:
     before = sorted(folder.rglob("*"))
-    result = run(folder, *arguments)
+    result = command_here(folder, *arguments)
     assert result.returncode == 2, (result.stdout, result.stderr)
     assert sorted(folder.rglob("*")) == before, "something was written"
     errors = [line for line in result.stderr.splitlines() if not NOTICE.match(line)]
@@ -640,7 +634,7 @@ def refused(folder: Path, *arguments: str, run=command) -> str:
     return errors[0]
 
 
-def test_bad_input_is_refused_before_any_work(tmp_path, monkeypatch):
+def test_bad_input_is_refused_before_any_work(tmp_path):
     folder = new_folder(tmp_path)
     (folder / "empty").mkdir()
     write_photo(folder / "one" / "ann" / "1.png", 1)
@@ -674,17 +668,8 @@ def test_bad_input_is_refused_before_any_work(tmp_path, monkeypatch):
         ("export", "study.toml", "--photos", "people", "--network", "vgg16", "--epsilon", "-1",
          "--output", "out"): "Expected --epsilon from 0 to 1. Received: -1.0",
     }  # fmt: skip
-
-    def here(folder: Path, *arguments: str) -> types.SimpleNamespace:
-        """The command in this process, which takes less time."""
-        result = click.testing.CliRunner().invoke(main, arguments)
-        return types.SimpleNamespace(
-            returncode=result.exit_code, stdout=result.stdout, stderr=result.stderr
-        )
-
-    monkeypatch.chdir(folder)
     for arguments, message in cases.items():
-        assert message in refused(folder, *arguments, run=here), arguments
+        assert message in refused(folder, *arguments), arguments
 
 
 def test_every_file_of_a_run_is_one_that_its_kind_of_task_declares(run):
@@ -748,7 +733,7 @@ def test_clean_deletes_the_files_of_an_unfinished_task(tmp_path):
     folder = new_folder(tmp_path)
     for number in range(6):
         (folder / "people" / "bob" / f"empty{number}.png").write_bytes(b"")
-    result = command(folder, "data", "study.toml", "--photos", "people")
+    result = command_here(folder, "data", "study.toml", "--photos", "people")
     assert result.returncode == 2
     assert "7 left out (7 empty file)" in result.stdout
     listed = [path for path in (folder / "runs").rglob("excluded.csv") if path.is_file()]
@@ -819,12 +804,12 @@ def test_other_readings_have_their_effects(tmp_path):
 def test_status_of_a_finished_run_and_of_one_with_an_edited_table(run, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(run, folder)
-    result = command(folder, "status", "runs/tiny")
+    result = command_here(folder, "status", "runs/tiny")
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "everything is done"
     table = folder / TINY / "tables" / "plain" / "mod.csv"
     table.write_text("mine")
-    text = command(folder, "status", "runs/tiny").stdout
+    text = command_here(folder, "status", "runs/tiny").stdout
     assert re.search(r"report +stale +.*tables/plain/mod.csv changed by hand", text), text
     assert text.count("stale") == 1
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import command, write_photo
+from conftest import command, command_here, write_photo
 
 from gradcam_adv.app import status
 from gradcam_adv.app.cli import main
@@ -193,7 +193,7 @@ def test_what_was_begun_with_other_threads_is_stale(folder):
 
 
 def test_the_command_shows_the_stages_and_how_to_continue(folder):
-    result = command(folder, "status", "runs/tiny")
+    result = command_here(folder, "status", "runs/tiny")
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert lines[0] == "runs/tiny: study tiny, photos people"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import command, write_photo
+from conftest import command, command_here, write_photo
 
 from gradcam_adv.paper import readings
 from gradcam_adv.study.columns import read_table
@@ -129,19 +129,19 @@ def test_the_report_has_seeds_and_readings_and_keeps_them(run):
 
 
 def test_status_knows_of_the_readings(run):
-    states = command(run, "readings", "study.toml"), command(run, "status", "runs/varied")
+    states = command(run, "readings", "study.toml"), command_here(run, "status", "runs/varied")
     assert [state.returncode for state in states] == [0, 0], states
     assert re.search(r"^plain, readings +evaluate +done", states[1].stdout, re.MULTILINE)
     assert states[1].stdout.splitlines()[-1] == "everything is done"
     (over,) = done(run, "readings")
     over.rename(over.with_name("x"))
-    told = command(run, "status", "runs/varied").stdout
+    told = command_here(run, "status", "runs/varied").stdout
     over.with_name("x").rename(over)
     assert "to continue this run: gradcam-adv readings study.toml" in told
 
 
 def test_clean_leaves_nothing(run):
-    result = command(run, "clean", "study.toml")
+    result = command_here(run, "clean", "study.toml")
     assert result.returncode == 0, result.stderr
     assert not (run / "runs" / "varied").exists()
     assert not (run / "models" / "varied").exists()
