@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from conftest import command, write_photo
+from conftest import command, command_here, write_photo
 from PIL import Image
 
 from gradcam_adv import FGSM, GradCAM, LayerCAM, dissimilarity, load_model, overlay, perturb
@@ -45,7 +45,7 @@ def folder(tmp_path_factory, small_cnn):
 
 
 def test_layers_of_a_saved_model(folder):
-    result = command(folder, "layers", "my.keras")
+    result = command_here(folder, "layers", "my.keras")
     assert result.returncode == 0, result.stderr
     lines = [line for line in result.stdout.splitlines() if "base/" in line]
     assert len(lines) == 6
@@ -180,7 +180,7 @@ def test_score_with_another_explainer(folder):
     options = ["--epsilon", "0.05", "--explainer", "layercam", "--json"]
     (folder / "other").mkdir()
     (folder / "other" / "depth_profile.png").write_bytes(b"of an earlier call")
-    result = command(folder, "score", *arguments, *options)
+    result = command_here(folder, "score", *arguments, *options)
     assert result.returncode == 0, result.stderr
     model = load_model(folder / "my.keras")
     images, _ = images_of(folder / "photos", model)
@@ -418,7 +418,7 @@ def test_another_attack_has_its_name_on_the_page(folder, tmp_path):
     options = ["--model", "my.keras", "--images", "photos", "--epsilon", "0.05"]
     for attack, steps in (("pgd", ["--steps", "2"]), ("fgsm", [])):
         given = [*options, "--attack", attack, *steps, "--output", str(tmp_path / attack)]
-        result = command(folder, "score", *given)
+        result = command_here(folder, "score", *given)
         assert result.returncode == 0, result.stderr
     page = (tmp_path / "pgd" / "report.html").read_text()
     assert "PGD on 11 images" in page
@@ -438,6 +438,6 @@ def test_another_attack_has_its_name_on_the_page(folder, tmp_path):
     ],
 )
 def test_attacks_and_settings_that_do_not_exist_are_refused(folder, options, message):
-    result = command(folder, "explain", "--model", "my.keras", "--images", "photos", *options)
+    result = command_here(folder, "explain", "--model", "my.keras", "--images", "photos", *options)
     assert result.returncode == 2
     assert re.search(message, result.stderr), result.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import logging
 import os
@@ -343,6 +344,9 @@ class Pipeline:
             return
         self._started = True
         backends.configure(self._threads)
+        # What is imported stays. To look through it for garbage after each task takes longer than
+        # many a task.
+        gc.freeze()
         notes: dict[str, list[str]] = {}
         for network, chosen in self.weights.items():
             if chosen.note:

@@ -70,7 +70,8 @@ class Runner:
                         self._engine.advance = advance
                         files = task.make(self._engine)
                 finally:
-                    backends.clear_session()
+                    if task.runs_networks:
+                        backends.clear_session()
                 seconds = journal.finish(files)
             logger.info("%s: %.1f s", task.name, seconds)
         return worked

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from gradcam_adv.explain.heatmaps import resize
 from gradcam_adv.files import write
 from gradcam_adv.metrics.ssim_variants import WINDOWS, Ssim
 from gradcam_adv.plots.overlays import mixed
+from gradcam_adv.robustness.comparison import Comparison, comparison
 from gradcam_adv.runs.engines import SLICE, Engine, WriteSlice
 from gradcam_adv.runs.records import Names
 from gradcam_adv.runs.tasks import later
@@ -39,9 +40,6 @@ from gradcam_adv.study.stages.explain import Explain, layers_in
 from gradcam_adv.study.stages.network_task import NetworkTask, SlicedTask, SummaryTask
 from gradcam_adv.study.tables import select
 
-if TYPE_CHECKING:
-    from gradcam_adv.robustness.comparison import Comparison
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Scored(NetworkTask, SlicedTask):
@@ -53,14 +51,13 @@ class _Scored(NetworkTask, SlicedTask):
     """
 
     stage = "score"
+    runs_networks = False
 
     seed: int
     measure: str = later("nissim")
 
     @property
     def compare(self) -> Comparison:
-        from gradcam_adv.robustness.comparison import comparison  # which imports Keras
-
         return comparison(self.measure)
 
     @abc.abstractmethod
