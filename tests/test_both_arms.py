@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import command, command_here, read_photo, write_photo
+from conftest import command_here, read_photo, write_photo
 from PIL import Image
 
 from gradcam_adv import FGSM, GradCAM, load_model, metrics, perturb, predict_logits
@@ -42,7 +42,7 @@ def run(tmp_path_factory):
             read_photo(listing.root / photo)[0].save(place / f"{i:04d}_01.jpg", quality=95)
         write_photo(place / "9999_01.jpg", number)
     (folder / "VGGFace2" / "identity_meta.csv").write_text("\n".join(meta) + "\n")
-    result = command(folder, "reproduce", "study.toml")
+    result = command_here(folder, "reproduce", "study.toml")
     assert result.returncode == 0, result.stderr
     (folder / "log.txt").write_text(result.stdout)
     return folder
@@ -185,7 +185,7 @@ def test_export_of_the_aligned_arm(run):
 @pytest.mark.slow
 def test_a_study_of_the_aligned_arm_alone(run):
     (run / "alone.toml").write_text('arms = ["aligned"]\n' + STUDY)
-    result = command(run, "reproduce", "alone.toml")
+    result = command_here(run, "reproduce", "alone.toml")
     assert result.returncode == 0, result.stderr
     assert "train/" not in result.stdout  # everything is there except the report
     text = (run / "runs" / "arms" / "report.md").read_text()
@@ -206,7 +206,7 @@ def test_new_names_and_people_change_only_the_table_of_identities(run):
     try:
         meta.write_text(before.replace("Person", "Someone"))
         write_photo(run / "VGGFace2" / "train" / "n000099" / "0001_01.jpg", 1)
-        result = command(run, "reproduce", "study.toml")
+        result = command_here(run, "reproduce", "study.toml")
     finally:
         meta.write_text(before)
     assert result.returncode == 0, result.stderr

@@ -406,7 +406,8 @@ def test_a_gain_beyond_all_noise_is_shown_as_a_bound():
 def test_the_page_is_opened_if_asked(folder, tmp_path, monkeypatch, found):
     opened = []
     monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or found)
-    own = ["--model", str(folder / "my.keras"), "--images", str(folder / "photos")]
+    write_photo(tmp_path / "photos" / "0.png", 0)
+    own = ["--model", str(folder / "my.keras"), "--images", str(tmp_path / "photos")]
     arguments = ["explain", *own, "--epsilon", "0.1", "--output", str(tmp_path / "out")]
     result = CliRunner().invoke(main, [*arguments, "--open"])
     assert result.exit_code == 0, result.output
