@@ -173,3 +173,20 @@ def test_what_is_kept_is_not_saved(tmp_path, pixels):
     assert saved[0] == saved[1]
     opened = load_model(tmp_path / "after.keras")
     np.testing.assert_array_equal(GradCAM(opened, "conv")(pixels)["conv"], maps)
+
+
+def test_the_graph_of_two_normalizations_that_are_added_is_freed(pixels):
+    given = keras.Input((SIDE, SIDE, 3))
+    parts = [K.BatchNormalization(name=name)(K.Conv2D(4, 3)(given)) for name in ("one", "two")]
+    pooled = K.GlobalAveragePooling2D()(K.ReLU()(K.Add()(parts)))
+    model = keras.Model(given, K.Dense(3)(pooled))
+    traced = []
+
+    def score(logits):
+        traced.append(weakref.ref(tf.compat.v1.get_default_graph()))
+        return logits[:, 0]
+
+    GradCAM(model, ["one", "two"])(pixels, score)
+    del model, parts, pooled, given
+    backends.clear_session()
+    assert [graph() for graph in traced] == [None]

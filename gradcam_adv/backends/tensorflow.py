@@ -63,10 +63,14 @@ def compiled(
 
 
 def differentiate(forward: Forward, images: Any) -> tuple[list[Any], list[list[Any]], Any]:
-    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-        tape.watch(images)
-        tensors, scores, rest = forward(images)
-    return tensors, [tape.gradient(score, tensors) for score in scores], rest
+    if tf.executing_eagerly():
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(images)
+            tensors, scores, rest = forward(images)
+        return tensors, [tape.gradient(score, tensors) for score in scores], rest
+    # Not by a tape: after gradients by outputs of batch normalizations it never frees the graph.
+    tensors, scores, rest = forward(images)
+    return tensors, [tf.gradients(score, tensors) for score in scores], rest
 
 
 def differentiate_twice(
