@@ -369,7 +369,9 @@ def _save(figure: Any, folder: Path, name: str) -> None:
     import matplotlib.pyplot as plt
 
     with write.whole_file(read.inside(folder, f"{name}.png")) as temporary:
-        figure.savefig(temporary, dpi=110, bbox_inches="tight")
+        figure.savefig(
+            temporary, dpi=110, bbox_inches="tight", pil_kwargs={"compress_level": write.PNG_LEVEL}
+        )
     plt.close(figure)
 
 

@@ -62,7 +62,7 @@ def write_all(plan: ArmPlan, folder: Path, predictions: pd.DataFrame, caveat: st
             about.add_itxt("Title", heading)
             about.add_itxt("Description", caveat)
             with write.whole_file(path) as temporary:
-                image.save(temporary, pnginfo=about)
+                image.save(temporary, pnginfo=about, compress_level=write.PNG_LEVEL)
             files.append(path)
     return files
 
