@@ -63,14 +63,13 @@ def compiled(
 
 
 def differentiate(forward: Forward, images: Any) -> tuple[list[Any], list[list[Any]], Any]:
-    if tf.executing_eagerly():
-        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-            tape.watch(images)
-            tensors, scores, rest = forward(images)
-        return tensors, [tape.gradient(score, tensors) for score in scores], rest
-    # Not by a tape: after gradients by outputs of batch normalizations it never frees the graph.
-    tensors, scores, rest = forward(images)
-    return tensors, [tf.gradients(score, tensors) for score in scores], rest
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        tape.watch(images)
+        tensors, scores, rest = forward(images)
+    # A tape never frees a graph in which two tensors have the same gradient, as addends have.
+    several_in_a_graph = len(tensors) > 1 and not tf.executing_eagerly()
+    gradient = tf.gradients if several_in_a_graph else tape.gradient
+    return tensors, [gradient(score, tensors) for score in scores], rest
 
 
 def differentiate_twice(
