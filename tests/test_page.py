@@ -244,7 +244,7 @@ def test_the_text_report_is_short_and_has_the_first_screen_in_words():
     text = "\n\n".join(render("report", **values()))
     assert len(text.splitlines()) <= 150
     assert text.count("RANDOM BASES") == 1
-    assert "| VGG16" in text and "0.02 of aligned" in text
+    assert "| VGG16" in text and "0.02; of aligned" in text
     assert "| does not hold | does not hold | does not hold |" in text
     assert r"91.89 \| 33.33 [6.15, 79.23]" in text
 

@@ -26,12 +26,21 @@ Tables = dict[str, pd.DataFrame]
 
 @dataclass(frozen=True)
 class Number:
-    """One number in large type, with the word that the glossary explains, and what to add."""
+    """One number in large type.
+
+    Attributes:
+        name: what it is.
+        term: the word that the glossary explains.
+        value: the number.
+        about: its interval, and what it is to be compared with.
+        words: what it means, on the page.
+    """
 
     name: str
     term: str
     value: str
     about: str
+    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -179,8 +188,8 @@ def moved(
 def worth(row: pd.DataFrame) -> Number:
     """The gain over noise, of a row as :func:`gradcam_adv.report.gain.cell` takes it."""
     value, _, ends = gain.cell(next(rows_of(row))).partition(" [")
-    about = "how much larger noise must be"
-    return Number("Gain over noise", "gain", f"{value} ×", f"[{ends}: {about}" if ends else about)
+    about = f"[{ends}" if ends else ""
+    return Number("Gain over noise", "gain", f"{value} ×", about, "how much larger noise must be")
 
 
 def finding(network: str, row: pd.DataFrame) -> str:

@@ -166,8 +166,12 @@ def markdown(rows: pd.DataFrame | Sequence[Mapping[Any, Any]]) -> str:
 
 def glance(cards: Sequence[Any]) -> list[dict[str, str]]:
     """The first screen's numbers, one row per network."""
+
+    def cell(value: str, about: str) -> str:
+        return value + ("" if about[:1] in ("", "[") else ";") + f" {about}".rstrip()
+
     return [
-        {"Network": card.title} | {n.name: f"{n.value} {n.about}" for n in card.first}
+        {"Network": card.title} | {n.name: cell(n.value, n.about) for n in card.first}
         for card in cards
     ]
 
