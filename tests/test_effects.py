@@ -43,6 +43,8 @@ def test_mean_and_interval_are_those_of_the_tables():
     assert effect.value == pytest.approx(values.mean())
     assert (effect.low, effect.high) == statistics.mean(values, people).interval()
     assert (effect.count, effect.identities) == (90, len(np.unique(people)))
+    few = effects.clustered_mean([-0.9, 0.1, 0.9], [0, 1, 2], margin=0.1, most=1)
+    assert (few.low, few.high) == (-1, 1)  # what a difference of shares can be
     answers = np.sign(values)
     change = statistics.change_interval(answers, people)
     of_answers = effects.clustered_mean(answers, people, margin=0.1, answers=True)

@@ -84,6 +84,7 @@ def test_the_table_has_a_row_for_each_attack_control_and_class(gains):
 def test_the_half_shift_below_the_smallest_epsilon_is_a_bound(halves):
     first, second = gain.half_shift_rows(PLAN, halves)
     assert (first["Network"], first["Attack's"]) == ("VGG16", "< 0.001")
+    assert first["Ratio"] == "> 50.0"  # noise's 0.05 by the smallest epsilon
     assert second["Attack's"] == "0.003 [0.003, 0.003]"
     assert second["Noise's"] == "0.05 [0.05, ∞)"
     assert second["Ratio"] == "16.7 [16.7, 16.7]"

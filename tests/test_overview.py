@@ -9,7 +9,7 @@ from plans import plan_of
 
 from gradcam_adv.paper import judge
 from gradcam_adv.paper.claims import CLAIMS
-from gradcam_adv.report import overview, verdicts
+from gradcam_adv.report import overview, text, verdicts
 from gradcam_adv.report.text import interval
 from gradcam_adv.study import parse
 
@@ -101,19 +101,21 @@ def test_the_numbers_are_those_of_each_epsilon(summary):
 @pytest.mark.parametrize(
     ("gain", "low", "high", "said"),
     [
-        (6.81, 5.92, np.inf, "as far as noise of 6.81 times its size: it does more than noise."),
-        (0.5, 0.2, 0.9, "as far as noise of 0.5 times its size: it does less than noise."),
-        (3.4, 0.9, np.inf, "3.4 times its size. The interval has 1 in it, so it may do no more"),
-        (np.inf, 20.0, np.inf, "noise of more than 30 times its size: it does more than noise."),
+        (6.81, 5.92, 8.1, "6.8 times as large|: the attack does more than noise."),
+        (22.6, 5.92, np.inf, "at least 5.9 times as large|: the attack does more than noise."),
+        (0.5, 0.2, 0.9, "0.5 times as large|: the attack does less than noise."),
+        (3.4, 0.9, np.inf, "3.4 times as large|. The interval has 1 in it: the attack may do no "),
+        (np.inf, 20.0, np.inf, "more than 30 times as large|: the attack does more than noise."),
         (np.nan, np.nan, np.nan, ""),
     ],
 )
 def test_the_finding_says_what_the_gain_says(gain, low, high, said):
     row = {"epsilon": 0.01, "gain": gain, "low": low, "high": high, "most": 0.3}
     found = overview.finding("VGG16", pd.DataFrame([row]))
-    assert said in found
+    middle = " to move the heatmaps of VGG16 as far as the attack"
+    expected = said.replace("|", middle)
+    assert found.startswith(f"At ε = 0.01 noise must be {expected}" if said else "")
     assert bool(found) == bool(said)
-    assert found.startswith("At ε = 0.01 the attack moves the heatmaps of VGG16" if said else "")
 
 
 def test_a_number_without_an_interval_has_no_brackets():
@@ -134,7 +136,7 @@ def test_a_table_that_is_not_there_yet_is_left_out(summary, missing):
     del summary[missing]
     card, _ = overview.of_arm(PLAN, summary)
     assert len(card.first) == 3
-    assert bool(card.finding) == (missing != "gain")
+    assert [*card.findings] == ([0.01, 0.1] if missing != "gain" else [])
     assert bool(card.plot) == (missing != "half_shift")
 
 
@@ -162,6 +164,8 @@ def test_the_matrix_has_a_cell_per_judge_with_letter_and_words():
     assert list(cells) == ["paper", "plain", "aligned"]
     assert cells["plain"] == {"letters": "H", "kind": "holds", "words": "holds"}
     assert cells["aligned"] == {"letters": "?", "kind": "inconclusive", "words": "inconclusive"}
+    counted = text.tally([found["accuracy_falls"]] * 3, "holds")
+    assert counted == "paper 0, plain 3, aligned 0"
     # A claim about both arms has one verdict, in both columns.
     both = next(claim.name for claim in CLAIMS if claim.both)
     assert found[both]["cells"]["plain"] == found[both]["cells"]["aligned"]

@@ -72,13 +72,15 @@ def card(name: str, arm: str) -> Card:
         ]
         for epsilon in (0.02, 0.1)
     }
-    finding = (
-        f"At ε = 0.02 the attack moves the heatmaps of {NAMES[name]} as far as noise of 3.4 times "
-        "its size. The interval has 1 in it, so it may do no more than noise."
-    )
+    findings = {
+        epsilon: f"At ε = {epsilon} noise must be 3.4 times as large to move the heatmaps of "
+        f"{NAMES[name]} as far as the attack. The interval has 1 in it: the attack may do no more "
+        "than noise."
+        for epsilon in numbers
+    }
     plot = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 374 180"/>'
     drawn = embedding.data_uri(plot.encode(), "image/svg+xml")
-    return Card(name, NAMES[name], 0.02, numbers, drawn, finding)
+    return Card(name, NAMES[name], 0.02, numbers, drawn, findings)
 
 
 def claim(number: int) -> dict:

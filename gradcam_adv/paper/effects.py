@@ -65,8 +65,9 @@ def clustered_mean(
     margin: float,
     seed: int = 0,
     answers: bool = False,
+    most: float = np.inf,
 ) -> Effect:
-    """The mean of ``values``; NaN is left out.
+    """The mean of ``values``, which lie between ``-most`` and ``most``; NaN is left out.
 
     With ``answers`` the values come from right and wrong answers, in [-1, 1], and are 0 for photos
     where nothing changed. A few photos without a change do not show that changes are rare, so
@@ -80,7 +81,7 @@ def clustered_mean(
     photos = np.bincount(group, minlength=count)
     p = _sign_flip_p(sums, "two-sided", seed)
     short = min(2 * _sign_flip_p(sums - margin * photos, "less", seed), 1.0)
-    ends = statistics.change_interval(known, group) if answers else mean.interval()
+    ends = statistics.change_interval(known, group) if answers else mean.interval(-most, most)
     effect = Effect(mean.value, len(known), count, *ends, p, short)
     return _unless_rare(effect, known, margin) if answers else effect
 

@@ -310,17 +310,19 @@ def _of_answers(values: pd.Series, run: Run) -> Effect:
     )
 
 
-def _mean_effect(margin: float) -> EffectOf:
-    """The mean of differences, one per photo."""
+def _mean_effect(margin: float, most: float = np.inf) -> EffectOf:
+    """The mean of differences, one per photo, which are at most ``most``."""
 
     def effect(values: pd.Series, run: Run) -> Effect:
-        return effects.clustered_mean(values, _people(values), margin=margin, seed=run.study.seed)
+        return effects.clustered_mean(
+            values, _people(values), margin=margin, seed=run.study.seed, most=most
+        )
 
     return effect
 
 
-_of_shifts = _mean_effect(NISSIM_MARGIN)
-_of_shares = _mean_effect(SHARE_MARGIN)
+_of_shifts = _mean_effect(NISSIM_MARGIN, most=1)
+_of_shares = _mean_effect(SHARE_MARGIN, most=1)
 _of_areas = _mean_effect(AREA_MARGIN)
 
 

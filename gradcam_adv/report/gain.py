@@ -59,7 +59,7 @@ def half_shift_rows(plan: ArmPlan, half_shift: pd.DataFrame) -> list[dict[str, s
             "Class": row.target,
             "Attack's": half(row, "half_shift"),
             "Noise's": half(row, "noise"),
-            "Ratio": ends(row.ratio, row.ratio_low, row.ratio_high, ".1f"),
+            "Ratio": _ratio(row),
         }
         for row in rows_of(_shown(plan, half_shift))
         if not (row.attack == BLACK_BOX and row.network == plan.study.source)
@@ -118,6 +118,13 @@ def half(row: Any, name: str) -> str:
     if name == "half_shift" and value < row.least:
         return f"< {row.least:g}"
     return ends(value, low, high, ".2g")
+
+
+def _ratio(row: Any) -> str:
+    """Of noise's half-shift epsilon by the attack's; a bound where the attack's is a bound."""
+    if row.half_shift < row.least:
+        return f"> {row.noise / row.least:.1f}" if math.isfinite(row.noise) else "–"
+    return ends(row.ratio, row.ratio_low, row.ratio_high, ".1f")
 
 
 def ends(value: float, low: float, high: float, form: str) -> str:

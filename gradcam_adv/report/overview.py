@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -52,7 +52,7 @@ class Card:
         epsilon: which is shown first.
         numbers: in large type, by epsilon.
         plot: a data URI, "" if there is none.
-        finding: in one sentence, "" if the gain is not measured.
+        findings: by epsilon, in one sentence what its gain says, where it is measured.
         warnings: checks of the study's attack on it that failed.
     """
 
@@ -61,7 +61,7 @@ class Card:
     epsilon: float
     numbers: Mapping[float, list[Number]]
     plot: str
-    finding: str = ""
+    findings: Mapping[float, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -126,10 +126,10 @@ def _card(plan: ArmPlan, summary: Tables, network: str) -> Card:
     levels = plan.study.attacked_epsilons
     shown = smallest(levels)
     numbers = {epsilon: _numbers(own, epsilon) for epsilon in levels}
-    said = ""
+    said = {}
     if "gain" in own:
-        of_shown = {"attack": WHITE_BOX, "control": NOISE, "epsilon": shown}
-        said = finding(title(network), select(own["gain"], **of_shown))
+        rows = select(own["gain"], attack=WHITE_BOX, control=NOISE)
+        said = {e: finding(title(network), select(rows, epsilon=e)) for e in levels}
     warnings = tuple(_warnings(summary, plan.study.own_attack, network))
     if "half_shift" not in own:
         return Card(network, title(network), shown, numbers, "", said, warnings)
@@ -197,16 +197,21 @@ def finding(network: str, row: pd.DataFrame) -> str:
     (of,) = rows_of(row)
     if math.isnan(of.gain):
         return ""
-    moved = f"At ε = {of.epsilon:g} the attack moves the heatmaps of {network} as far as noise of"
     if math.isinf(of.gain):
-        moved = f"{moved} more than {of.most / of.epsilon:.3g} times its size"
+        times = f"more than {of.most / of.epsilon:.3g} times"
+    elif math.isinf(of.high) and of.low > 1:  # where noise saturates, the gain has no upper end
+        times = f"at least {of.low:.1f} times"
     else:
-        moved = f"{moved} {of.gain:.3g} times its size"
+        times = f"{of.gain:.1f} times"
+    said = (
+        f"At ε = {of.epsilon:g} noise must be {times} as large to move the heatmaps of {network} "
+        "as far as the attack"
+    )
     if of.low > 1:
-        return f"{moved}: it does more than noise."
+        return f"{said}: the attack does more than noise."
     if of.high < 1:
-        return f"{moved}: it does less than noise."
-    return f"{moved}. The interval has 1 in it, so it may do no more than noise."
+        return f"{said}: the attack does less than noise."
+    return f"{said}. The interval has 1 in it: the attack may do no more than noise."
 
 
 def half_shift(row: pd.DataFrame) -> Number:

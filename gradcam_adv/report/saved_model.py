@@ -83,8 +83,8 @@ def _card(
     drawn = overview.plot(
         attack, noise.rename("mod").reset_index(), float(own["mod"]["unrelated"].iloc[0])
     )
-    finding = overview.finding(model, _gain(own, epsilon))
-    return overview.Card(model, model, epsilon, numbers, drawn, finding)
+    findings = {size: overview.finding(model, _gain(own, size)) for size in numbers}
+    return overview.Card(model, model, epsilon, numbers, drawn, findings)
 
 
 def _numbers(

@@ -184,6 +184,14 @@ def matrix(claims: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
+def tally(claims: Sequence[Mapping[str, Any]], kind: str) -> str:
+    """How many verdicts of one kind each judge gave, such as "paper 7, plain 2"."""
+    return ", ".join(
+        f"{who} {sum(claim['cells'][who]['kind'] == kind for claim in claims)}"
+        for who in claims[0]["cells"]
+    )
+
+
 def escaped(text: str) -> str:
     """Text for Markdown on one line, with a backslash where a tag, link or code would start.
 
@@ -219,6 +227,7 @@ TEMPLATES.filters |= {
     "counted": counted,
     "epsilon": "{:g}".format,
     "glance": glance,
+    "tally": tally,
     "headings": headings,
     "matrix": matrix,
     "network": title,

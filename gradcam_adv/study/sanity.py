@@ -129,7 +129,7 @@ def _rises(answers: _Answers) -> _Row:
         return highest | {"verdict": FAILED, "why": "accuracy rises from the ε before"}
     over_all = _change(answers[levels[0]], answers[levels[-1]], levels[-1])
     if over_all["high"] < 0:
-        return over_all | {"verdict": PASSED, "why": "accuracy falls, and rises at no ε"}
+        return over_all | {"verdict": PASSED, "why": "accuracy falls, and rises clearly at no ε"}
     return over_all | {"verdict": NOT_JUDGED, "why": "accuracy does not clearly change"}
 
 
