@@ -9,6 +9,7 @@ import sys
 import tracemalloc
 
 import click.testing
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -348,6 +349,27 @@ def test_the_child_looks_at_large_descriptions_with_little_memory_and_time(tmp_p
     assert found.refused is None  # by the child, which does not reach a limit
     assert found.memory < 300, found
     assert found.seconds < 5, found
+
+
+def test_weights_that_cannot_be_read_are_refused(tmp_path):
+    """Numbers that do not unpack, and an attribute of a type that NumPy has not."""
+    damaged, odd = tmp_path / "damaged.weights.h5", tmp_path / "odd.weights.h5"
+    with h5py.File(damaged, "w") as file:
+        file.create_dataset("kernel", data=np.random.default_rng(0).random(500), compression="gzip")
+        place = file["kernel"].id.get_chunk_info(0).byte_offset
+    content = bytearray(damaged.read_bytes())
+    content[place + 2 : place + 40] = bytes(38)
+    damaged.write_bytes(content)
+    with h5py.File(odd, "w") as file:
+        file["kernel"] = np.ones(3)
+        space = h5py.h5s.create_simple((1,))
+        h5py.h5a.create(file.id, b"odd", h5py.h5t.UNIX_D32LE, space)
+    for path, why in ((damaged, "filter returned failure"), (odd, "No NumPy equivalent")):
+        with (
+            pytest.raises(ValueError, match=f"damaged or no HDF5: .*{why}"),
+            untrusted.checked(path, "weights"),
+        ):
+            pass
 
 
 def test_damaged_weights_kill_at_most_the_process_that_looks_at_them():
