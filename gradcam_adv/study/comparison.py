@@ -64,8 +64,8 @@ def transfer(
     """The transfer matrix at the largest epsilon: the attack made on each network, given to each.
 
     Args:
-        accuracy: of :func:`accuracy`.
-        mod: of :func:`mod`, the rows of one target and size.
+        accuracy: of :func:`gradcam_adv.study.answers.accuracy`.
+        mod: of :func:`gradcam_adv.study.shifts.mod`, the rows of one target and size.
         networks: of the study; rows come in their order.
         source: on which the black-box attack was made.
 
