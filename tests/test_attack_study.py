@@ -201,7 +201,7 @@ def test_the_page_says_what_was_compared(run, summary, tmp_path):
         assert "PGD, FGSM on 2 face-recognition networks" in shown
         assert "noise ≤ FGSM, white-box: " in shown and "FGSM ≤ PGD, black-box: " in shown
     assert "The attacks compared: the bracket" in page
-    assert "Does the attack do what attacks do?" in page
+    assert "Checks that the attack works" in page
     # PGD, the study's attack, adds no signs.
     assert "mirrored signs" not in page and "of one size in every pixel" not in page
     assert page.count("mirrored perturbation") == page.count("another photo&#39;s perturbation") > 0
