@@ -21,6 +21,7 @@ from gradcam_adv import backends
 from gradcam_adv.batching import PaddedBatches
 from gradcam_adv.explain.bound import BoundExplainer
 from gradcam_adv.explain.explainer import PREDICTED, Score
+from gradcam_adv.explain.half_precision import at_a_scale
 from gradcam_adv.graph.activations import forward_pass
 from gradcam_adv.graph.call import Call
 from gradcam_adv.graph.flat import FlatGraph
@@ -103,19 +104,7 @@ def compile_sums(
     compiled = backends.compiled(
         sums, (shape, "float32"), ((batch_size, targets), "int32"), ((), "float32")
     )
-    # float16 gradients of early layers would fade to zero, so scores are scaled up; by less if the
-    # sums then overflow.
-    is_float16 = any(layer.output.dtype == "float16" for layer in folding.read)
-    scales = (1024.0, 32.0, 1.0, 1 / 32) if is_float16 else (1.0,)
-
-    def run(images: np.ndarray, classes: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        for scale in scales:
-            maps, logits = compiled(images, classes.astype(np.int32), np.float32(scale))
-            if scale == scales[-1] or all(np.isfinite(values).all() for values in maps):
-                break
-        return maps, logits
-
-    return run
+    return at_a_scale(compiled, (layer.output.dtype for layer in folding.read))
 
 
 def _logit_of(logits: Any, classes: Any) -> Any:
