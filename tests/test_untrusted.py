@@ -351,6 +351,18 @@ def test_the_child_looks_at_large_descriptions_with_little_memory_and_time(tmp_p
     assert found.seconds < 5, found
 
 
+def test_the_machines_own_lower_limits_hold_and_no_core_is_written():
+    script = """
+import resource
+from gradcam_adv.untrusted import checks
+resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+checks._limit(1_000_000)
+print(resource.getrlimit(resource.RLIMIT_FSIZE), resource.getrlimit(resource.RLIMIT_CORE))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "(500000, 500000) (0, 0)\n", done.stderr
+
+
 def test_weights_that_cannot_be_read_are_refused(tmp_path):
     """Numbers that do not unpack, and an attribute of a type that NumPy has not."""
     damaged, odd = tmp_path / "damaged.weights.h5", tmp_path / "odd.weights.h5"
