@@ -385,6 +385,7 @@ def test_the_first_screen_changes_with_network_arm_and_epsilon(first):
     drawn(first)
     # The numbers follow.
     assert "ε = 0.1" in first.inner_text(".said:visible")
+    assert "ε = 0.1" in first.inner_text(".finding:visible")
     assert "ε = 0.1" in first.inner_text(".card .quiet:visible >> nth=0")
     assert "0.1" in first.inner_text(".numbers:visible strong >> nth=0")
     first.fill("#overview [data-control=epsilon]", "0")

@@ -244,8 +244,8 @@ def train_network(
         validation: indices of the photos that choose the epoch whose weights are kept.
         scale: mean and standard deviation by which features are standardized, as of
             :func:`feature_scale`, before the training.
-        trainable: one of TRAINABLE: the head alone; with it the last block of the base, as
-            ``layers = "blocks"`` finds blocks; or all layers.
+        trainable: one of TRAINABLE: the head alone; with it the last block of the base that
+            has weights, of those that ``layers = "blocks"`` finds; or all layers.
         learning_rate: of Adam; None for that of TRAINABLE.
         against: settings of :class:`gradcam_adv.training.AdversarialTraining`, whose validation is
             under attack; None to train on clean photos.
@@ -293,13 +293,14 @@ def _choose_trainable(model: keras.Model, extractor: keras.Model, trainable: str
     from gradcam_adv.graph.flat import flatten
     from gradcam_adv.graph.layers import block_ends
 
-    calls = flatten(model).calls
+    graph = flatten(model)
+    calls = graph.calls
     first = len(calls)
     if trainable == "last block":
         # The last block of VGG16 is a pooling layer, which has nothing to train.
         base = {id(layer) for layer in extractor.layers if layer.weights}
         last = max((i for i, call in enumerate(calls) if id(call.operation) in base), default=0)
-        ends = [calls.index(call) for call in block_ends(flatten(model))]
+        ends = [calls.index(call) for call in block_ends(graph)]
         first = max((end + 1 for end in ends if end < last), default=0)
     elif trainable == "all":
         first = 0
